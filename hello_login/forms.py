@@ -1,0 +1,107 @@
+"""What may be typed."""
+
+import unicodedata
+from typing import Any
+
+from email_validator import EmailNotValidError, validate_email
+from wtforms import BooleanField, EmailField, Form, HiddenField, PasswordField, StringField
+from wtforms.validators import DataRequired, EqualTo, InputRequired, Length, ValidationError
+
+from .passwords import PasswordRefused, Passwords
+
+
+def _strip(text: str | None) -> str | None:
+    return text and text.strip()
+
+
+def _normalize_name(text: str | None) -> str | None:
+    return text and unicodedata.normalize("NFC", text.strip())
+
+
+def normalize_email(address: str) -> str:
+    """The address in the form that is stored and compared.
+
+    Raises EmailNotValidError, whose text says what is wrong.
+    """
+    return validate_email(address, check_deliverability=False).normalized
+
+
+class LoginForm(Form):
+    """Log in.  An address that is none is as unknown as any other."""
+
+    email = EmailField(
+        "E-mail address",
+        [DataRequired("Type your e-mail address.")],
+        filters=[_strip],
+        render_kw={"autocomplete": "username"},
+    )
+    password = PasswordField(
+        "Password",
+        [InputRequired("Type your password.")],
+        render_kw={"autocomplete": "current-password"},
+    )
+    remember = BooleanField("Stay logged in on this device")
+    next = HiddenField()
+
+    def address(self) -> str:
+        """The address as registration would have stored it."""
+        try:
+            return normalize_email(self.email.data or "")
+        except EmailNotValidError:
+            return self.email.data or ""
+
+
+class RegisterForm(Form):
+    """Register.  passwords: the rules that the new password must meet."""
+
+    name = StringField(
+        "Name",
+        [
+            DataRequired("Type the name to greet you by."),
+            Length(max=100, message="Use no more than %(max)d characters."),
+        ],
+        filters=[_normalize_name],
+        render_kw={"autocomplete": "name"},
+    )
+    email = EmailField(
+        "E-mail address",
+        [DataRequired("Type your e-mail address.")],
+        filters=[_strip],
+        render_kw={"autocomplete": "username"},
+    )
+    password = PasswordField(
+        "Password",
+        [InputRequired("Choose a password.")],
+        render_kw={"autocomplete": "new-password"},
+    )
+    confirm = PasswordField(
+        "Password, once more",
+        [
+            InputRequired("Type the password once more."),
+            EqualTo("password", "The two passwords differ: type the same one in both."),
+        ],
+        render_kw={"autocomplete": "new-password"},
+    )
+
+    def __init__(self, formdata: Any, passwords: Passwords) -> None:
+        super().__init__(formdata)
+        self._passwords = passwords
+
+    def validate_name(self, field: StringField) -> None:
+        """Any characters but control characters."""
+        if any(unicodedata.category(character) == "Cc" for character in field.data or ""):
+            raise ValidationError("Use a name of one line, without control characters.")
+
+    def validate_email(self, field: EmailField) -> None:
+        """Normalize the address."""
+        try:
+            field.data = normalize_email(field.data or "")
+        except EmailNotValidError as error:
+            raise ValidationError(str(error)) from error
+
+    def validate_password(self, field: PasswordField) -> None:
+        """The same check as when it is hashed, here to be told together with all else."""
+        try:
+            self._passwords.check(field.data or "", self.name.data or "", self.email.data or "")
+        except PasswordRefused as error:
+            raise ValidationError(str(error)) from error

@@ -1,0 +1,86 @@
+"""Brings the schema up to date with the yoyo migration files.
+
+One process at a time does so, under an advisory lock of PostgreSQL.  The lock is held by the same
+connection that changes the schema: when this process is killed, PostgreSQL releases it only after
+the statement that runs has ended, so the next process never meets half of it.  A migration and the
+note that it was applied are one transaction (yoyo itself makes them two).
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg2
+import yoyo
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+ADVISORY_LOCK = 0x68656C6C6F
+"""Any number that nothing else in the database uses: "hello"."""
+
+
+class Applied(NamedTuple):
+    """A migration that was just applied."""
+
+    name: str
+    seconds: float
+
+
+def migrate(url: str, folder: Path) -> Iterator[Applied]:
+    """Apply what is missing, giving each migration as it is applied.
+
+    Raises psycopg2.Error when one fails; the schema is then as the one before left it.
+    """
+    with yoyo.get_backend(url) as backend:
+        backend.execute("SELECT pg_advisory_lock(:key)", {"key": ADVISORY_LOCK})
+        # Whoever left yoyo's own lock was killed, for the advisory lock is ours.
+        backend.break_lock()
+        with backend.lock():
+            for migration in backend.to_apply(yoyo.read_migrations(str(folder))):
+                started = time.monotonic()
+                with backend.transaction():
+                    migration.process_steps(backend, "apply")
+                    backend.mark_one(migration, log=False)
+                yield Applied(migration.id, time.monotonic() - started)
+
+
+def names(folder: Path) -> list[str]:
+    """The migrations that there are, in order."""
+    return sorted(
+        path.stem for path in folder.glob("*.sql") if not path.name.endswith(".rollback.sql")
+    )
+
+
+def missing(db: Connection, wanted: list[str]) -> list[str]:
+    """Those of the wanted migrations that the database has not.  Leaves the transaction usable."""
+    with db.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('_yoyo_migration') IS NOT NULL")
+        if cursor.fetchone() == (False,):
+            return wanted
+        cursor.execute("SELECT migration_id FROM _yoyo_migration")
+        applied = {name for (name,) in cursor.fetchall()}
+    return [name for name in wanted if name not in applied]
+
+
+def count_rows(url: str) -> list[tuple[str, int]]:
+    """The tables of the current schema, yoyo's own left out, each with its number of rows."""
+    connection = psycopg2.connect(url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(r"""
+                SELECT tablename
+                  FROM pg_tables
+                 WHERE schemaname = current_schema()
+                   AND tablename NOT LIKE '%yoyo\_%'
+                 ORDER BY tablename
+            """)
+            tables = [name for (name,) in cursor.fetchall()]
+            return [(name, _count(cursor, name)) for name in tables]
+    finally:
+        connection.close()
+
+
+def _count(cursor: Any, table: str) -> int:
+    cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table)))
+    return int(cursor.fetchone()[0])

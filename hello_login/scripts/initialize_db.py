@@ -1,0 +1,107 @@
+"""Brings the database's schema up to date, and shows that it is."""
+
+import argparse
+import configparser
+import os
+import secrets
+
+import plaster
+from psycopg2.extensions import parse_dsn
+
+from .. import accounts, database, migrations, settings
+from ..passwords import Passwords
+
+SAMPLE_USERS = [
+    ("Ada Lovelace", "ada@example.com"),
+    ("Grace Hopper", "grace@example.com"),
+    ("Katherine Johnson", "katherine@example.com"),
+]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The console script initialize_db.
+
+    Raises SystemExit with a sentence, and so ends with exit code 1, when that can't be done.
+    """
+    arguments = _parse(argv)
+    checked = _load(arguments.config_uri)
+    url = database.locate(checked)
+    if arguments.sample_users and not arguments.force and not _is_local(url):
+        raise SystemExit(
+            "Sample users are for a database on this machine, and DATABASE_URL is another's: "
+            "add --force if you want them there all the same."
+        )
+    database.wait(url, arguments.wait)
+    _migrate(url, checked)
+    if arguments.sample_users:
+        _add_sample_users(url, Passwords(checked))
+    print("\nTable                 Rows")
+    for table, rows in migrations.count_rows(url):
+        print(f"{table:<16}{rows:>10}")
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="initialize_db",
+        description="Bring the schema up to date and list the tables.  Run again, or several times "
+        "at once, it changes nothing more.  No data is dropped.",
+        epilog="Example: initialize_db production.ini --wait 30",
+    )
+    parser.add_argument("config_uri", metavar="INI", help="development.ini or production.ini")
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=0,
+        help="how long to wait until PostgreSQL answers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sample-users",
+        action="store_true",
+        help="add users to try things with, and print their passwords, once",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="add them even if the database is not on this machine"
+    )
+    return parser.parse_args(argv)
+
+
+def _load(config_uri: str) -> settings.Settings:
+    loader = plaster.get_loader(config_uri, protocols=["wsgi"])
+    try:
+        loader.setup_logging()
+        ini = loader.get_wsgi_app_settings()
+    except (OSError, LookupError, configparser.Error) as error:
+        raise SystemExit(f"Can't use {config_uri}: {error}") from None
+    return settings.load({}, ini, os.environ)
+
+
+def _is_local(url: str) -> bool:
+    host = parse_dsn(url).get("host", "")
+    return host in ("", "localhost", "127.0.0.1", "::1") or host.startswith("/")
+
+
+def _migrate(url: str, checked: settings.Settings) -> None:
+    applied = False
+    for migration in migrations.migrate(url, checked.migrations):
+        applied = True
+        print(f"Applied {migration.name} in {migration.seconds * 1000:.0f} ms")
+    if not applied:
+        print("The schema is up to date")
+
+
+def _add_sample_users(url: str, passwords: Passwords) -> None:
+    connection = database.connect(url)
+    print()
+    try:
+        for name, email in SAMPLE_USERS:
+            password = secrets.token_urlsafe(12)
+            try:
+                accounts.register(connection, passwords, name=name, email=email, password=password)
+            except accounts.EmailTaken:
+                print(f"{email:<24}is there already")
+            else:
+                print(f"{email:<24}password: {password}")
+        connection.commit()
+    finally:
+        connection.close()

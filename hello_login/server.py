@@ -1,0 +1,67 @@
+"""waitress, on a port that is bound before anything else is started.
+
+pserve loads the server before the application, so a port in use is told before a database is
+started for nothing; and only there does a SystemExit become pserve's exit code.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import hupper
+from waitress.server import create_server
+
+from . import settings
+
+log = logging.getLogger(__name__)
+
+RELOADER_PATIENCE = 5.0
+"""Seconds within which the reloader sends the SIGTERM it is asked for; it takes milliseconds."""
+
+
+def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callable[[Any], None]:
+    """Listen, and return what serves an application there (the entry point `paste.server_factory`).
+
+    host: the address to listen on; the port is settings.port()'s.
+    options: waitress's own, as its documentation lists them.
+    Raises SystemExit with a sentence when the port can't be had.
+    """
+    try:
+        port = settings.port(global_config, os.environ)
+    except ValueError:
+        # settings.load() comes next, and tells it together with all else that is wrong.
+        return lambda _: None
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        reason = (
+            f"Can't listen on {host}, port {port} ({os.strerror(error.errno or 0)}): end what "
+            f"listens there, or choose another port with PORT={port + 1} or http_port={port + 1}."
+        )
+        if hupper.is_active():
+            _end_reloader(reason)
+        raise SystemExit(reason) from None
+
+    def serve(app: Any) -> None:
+        shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
+        server = create_server(app, sockets=[listener], **options)
+        log.info("Serving http://%s:%s", shown, port)
+        try:
+            server.run()
+        finally:
+            server.close()
+
+    return serve
+
+
+def _end_reloader(reason: str) -> None:
+    """End pserve --reload too, which would wait for a file to change, and never know the reason."""
+    sys.stderr.write(f"{reason}\n")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    hupper.get_reloader().graceful_shutdown()
+    time.sleep(RELOADER_PATIENCE)

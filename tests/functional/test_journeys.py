@@ -1,0 +1,178 @@
+"""The ways that people go through the pages."""
+
+import re
+
+import pytest
+import webtest
+from psycopg2.extensions import connection as Connection
+
+from tests.conftest import MakeClient
+from tests.people import EMAIL, PASSWORD, error_of, log_in, log_out, register
+
+
+def test_register_be_greeted_log_out_and_log_in_again(browser: webtest.TestApp) -> None:
+    assert register(browser).location == "http://localhost/account"
+    assert "Ada Lovelace" in browser.get("/account").html.dl.get_text()
+    assert "Good to see you, Ada Lovelace" in browser.get("/").html.main.get_text()
+    assert log_out(browser).location == "http://localhost/"
+    assert "Ada" not in browser.get("/")
+    assert log_in(browser).location == "http://localhost/account"
+    assert "Good to see you, Ada Lovelace" in browser.get("/").html.main.get_text()
+
+
+def test_the_account_page_tells_who_you_are_and_since_when(browser: webtest.TestApp) -> None:
+    register(browser)
+    told = [each.get_text() for each in browser.get("/account").html("dd")]
+    assert told[:2] == ["Ada Lovelace", EMAIL]
+    moment = r"\d\d \w+ \d{4}, \d\d:\d\d UTC"
+    assert all(re.fullmatch(moment, each.strip()) for each in told[2:])
+    assert len(told) == 4
+
+
+def test_where_you_wanted_to_go_is_where_a_login_leads(browser: webtest.TestApp) -> None:
+    register(browser)
+    log_out(browser)
+    to_login = browser.get("/account?tab=1", status=303).location
+    answer = log_in(browser, page=to_login)
+    assert answer.location == "http://localhost/account?tab=1"
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "javascript:alert(1)"]
+)
+def test_a_login_never_leads_to_another_site(browser: webtest.TestApp, target: str) -> None:
+    register(browser)
+    log_out(browser)
+    page = f"/login?next={target}"
+    assert log_in(browser, page=page).location == "http://localhost/account"
+
+
+def test_where_you_wanted_to_go_outlasts_a_wrong_password(browser: webtest.TestApp) -> None:
+    register(browser)
+    log_out(browser)
+    refused = log_in(browser, page="/login?next=/readyz", password="a wrong one", status=422)
+    form = refused.forms[0]
+    form["password"] = PASSWORD
+    assert form.submit(status=303).location == "http://localhost/readyz"
+
+
+@pytest.mark.parametrize("page", ["/login", "/register"])
+def test_whoever_is_logged_in_is_sent_on(browser: webtest.TestApp, page: str) -> None:
+    register(browser)
+    assert browser.get(page, status=303).location == "http://localhost/account"
+
+
+def test_whoever_is_logged_in_is_sent_on_to_where_he_wanted_to_go(browser: webtest.TestApp) -> None:
+    register(browser)
+    assert browser.get("/login?next=/readyz", status=303).location == "http://localhost/readyz"
+
+
+def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(
+    browser: webtest.TestApp, client: MakeClient
+) -> None:
+    register(client())
+    wrong = log_in(browser, password="a wrong password", status=422)
+    unknown = log_in(browser, email="ann@example.com", password="a wrong password", status=422)
+    assert "No account has this address and this password" in wrong
+    assert wrong.text.replace(EMAIL, "ann@example.com") == unknown.text
+
+
+@pytest.mark.parametrize("address", ["nobody", "@", "a" * 1000, "ada@example.com, x@example.com"])
+def test_what_is_no_address_is_as_unknown_as_any_other(
+    browser: webtest.TestApp, address: str
+) -> None:
+    refused = log_in(browser, email=address, status=422)
+    assert "No account has this address and this password" in refused
+
+
+def test_an_empty_login_says_what_to_type(browser: webtest.TestApp) -> None:
+    refused = log_in(browser, email="", password="", status=422)
+    assert error_of(refused, "email") == "Type your e-mail address."
+    assert error_of(refused, "password") == "Type your password."
+
+
+@pytest.mark.parametrize("typed", ["ADA@example.com", "ada@EXAMPLE.com", "  ada@example.com "])
+def test_the_case_of_an_address_and_blanks_around_it_do_not_matter(
+    browser: webtest.TestApp, typed: str
+) -> None:
+    register(browser)
+    log_out(browser)
+    log_in(browser, email=typed)
+    log_out(browser)
+    refused = register(browser, email=typed, status=422)
+    assert "has an account already" in error_of(refused, "email")
+
+
+def test_an_address_is_kept_as_it_is_written_everywhere(browser: webtest.TestApp) -> None:
+    register(browser, email="Ada@B\xdcCHER.example.com")
+    assert "Ada@b\xfccher.example.com" in browser.get("/account")
+
+
+def test_a_refused_registration_keeps_what_was_typed_but_passwords(
+    browser: webtest.TestApp,
+) -> None:
+    refused = register(
+        browser, name="Ada", email="ada@", password="too short", confirm="different", status=422
+    )
+    form = refused.forms[0]
+    assert (form["name"].value, form["email"].value) == ("Ada", "ada@")
+    assert (form["password"].value, form["confirm"].value) == ("", "")
+    assert "too short" not in refused.html.form.decode_contents().replace("This is too short", "")
+    assert "no" in error_of(refused, "email").lower() or "after the @" in error_of(refused, "email")
+    assert error_of(refused, "password").startswith("This is too short")
+    assert error_of(refused, "confirm").startswith("The two passwords differ")
+    field = refused.html.find(id="password")
+    assert field["aria-invalid"] == "true"
+    assert field["aria-describedby"] == "password-hint password-error"
+
+
+def test_an_empty_registration_says_what_to_type(browser: webtest.TestApp) -> None:
+    refused = register(browser, name=" ", email="", password="", confirm="", status=422)
+    for field in ("name", "email", "password", "confirm"):
+        assert error_of(refused, field)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("Ada\rLovelace", "control characters"), ("A" * 101, "no more than 100")]
+)
+def test_a_name_is_one_line_of_a_hundred_characters(
+    browser: webtest.TestApp, name: str, reason: str
+) -> None:
+    assert reason in error_of(register(browser, name=name, status=422), "name")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<b>Ada</b>",
+        "Ada \N{ZERO WIDTH JOINER}\N{GRINNING FACE}",
+        '\u0622\u062f\u0627 O\'Neil "x" & {{ y }}',
+    ],
+)
+def test_a_name_is_shown_as_it_was_typed(browser: webtest.TestApp, name: str) -> None:
+    register(browser, name=name)
+    assert browser.get("/account").html.dd.get_text() == name
+
+
+def test_a_name_is_no_password(browser: webtest.TestApp) -> None:
+    refused = register(browser, name="Ada Lovelace", password="ada lovelace", status=422)
+    assert "other than your name" in error_of(refused, "password")
+
+
+def test_fields_that_no_form_has_change_nothing(browser: webtest.TestApp) -> None:
+    page = browser.get("/register")
+    values = {"name": "Ada", "email": EMAIL, "password": PASSWORD, "confirm": PASSWORD}
+    token = page.forms[0]["csrf_token"].value
+    extra = {"id": "1", "is_admin": "true", "password_hash": "x", "csrf_token": token}
+    browser.post("/register", {**values, **extra}, status=303)
+    log_out(browser)
+    log_in(browser)
+
+
+def test_a_login_is_noted_as_the_last(browser: webtest.TestApp, db: Connection) -> None:
+    register(browser)
+    log_out(browser)
+    with db.cursor() as cursor:
+        cursor.execute("UPDATE users SET last_login_at = '2001-02-03 04:05Z'")
+    log_in(browser)
+    assert "2001" not in browser.get("/account")

@@ -1,0 +1,234 @@
+"""The commands that people type, as real processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from hello_login import migrations
+from tests.conftest import ROOT, NewDatabase
+
+pytestmark = pytest.mark.process
+
+BIN = Path(sys.executable).parent
+GREETING = {"answer": "Hello World, Little Dude, How Are You?"}
+PRODUCTION = {"SECRET_KEY": "k" * 32}
+
+
+@pytest.fixture
+def checkout(folder: Path) -> Path:
+    """A folder with what pserve and initialize_db need, and no data yet; its path has a blank."""
+    for name in ("development.ini", "production.ini", "sql"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture
+def port() -> int:
+    """A port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(checkout: Path) -> Iterator[Start]:
+    """Starts a command in the checkout, as the head of a process group, as a terminal does."""
+    started = []
+
+    def run(*command: str, **environ: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [BIN / command[0], *command[1:]],
+            cwd=checkout,
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def get(port: int, path: str = "/") -> Any:
+    """The JSON there, as soon as the server answers."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
+                return json.load(response)
+        except (ConnectionError, urllib.error.URLError) as error:
+            if isinstance(error, urllib.error.HTTPError) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def interrupt(process: "subprocess.Popen[str]") -> str:
+    """Press Ctrl-C, and return what the process had printed."""
+    os.killpg(process.pid, signal.SIGINT)
+    return process.communicate(timeout=30)[0]
+
+
+def database_runs(checkout: Path) -> bool:
+    return (checkout / ".postgres/cluster/postmaster.pid").exists()
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.parametrize("options", [(), ("--reload",)])
+def test_pserve_serves_until_ctrl_c_ends_it_and_its_database(
+    start: Start, checkout: Path, port: int, options: tuple[str, ...]
+) -> None:
+    server = start("pserve", "development.ini", f"http_port={port}", *options)
+    assert get(port) == GREETING
+    assert get(port, "/readyz")["schema"] == "up to date"
+    assert database_runs(checkout)
+    printed = interrupt(server)
+    assert f"Serving http://localhost:{port}" in printed
+    assert f"its data in {checkout}/.postgres" in printed
+    assert "Traceback" not in printed
+    assert eventually(lambda: not database_runs(checkout))
+
+
+def test_a_changed_file_reloads_the_server_and_keeps_the_database(
+    start: Start, checkout: Path, port: int
+) -> None:
+    ini = (checkout / "development.ini").read_text()
+    (checkout / "development.ini").unlink()
+    (checkout / "development.ini").write_text(ini)
+    server = start("pserve", "development.ini", "--reload", PORT=str(port))
+    get(port)
+    pid = (checkout / ".postgres/cluster/postmaster.pid").read_text().split()[0]
+    (checkout / "development.ini").write_text(ini + "\n# changed\n")
+    assert server.stdout is not None
+    for line in server.stdout:
+        if "changed; reloading" in line:
+            break
+    get(port, "/readyz")
+    assert (checkout / ".postgres/cluster/postmaster.pid").read_text().split()[0] == pid
+    assert "Traceback" not in interrupt(server)
+
+
+def test_after_a_kill_of_everything_the_next_start_has_the_data(
+    start: Start, checkout: Path, port: int
+) -> None:
+    server = start("pserve", "development.ini", f"http_port={port}", "--reload")
+    get(port)
+    start("initialize_db", "development.ini", "--sample-users").communicate()
+    pid = int((checkout / ".postgres/cluster/postmaster.pid").read_text().split()[0])
+    os.killpg(server.pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    server.wait()
+
+    shown = start("initialize_db", "development.ini").communicate(timeout=60)[0]
+    assert "users                    3" in shown
+    assert eventually(lambda: not database_runs(checkout))
+
+
+@pytest.mark.parametrize("options", [(), ("--reload",)])
+def test_a_port_in_use_is_told_and_nothing_is_started(
+    start: Start, checkout: Path, options: tuple[str, ...]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        server = start("pserve", "development.ini", f"http_port={number}", *options)
+        printed = server.communicate(timeout=30)[0]
+    assert server.returncode == 1
+    assert f"Can't listen on 127.0.0.1, port {number}" in printed
+    assert "Traceback" not in printed
+    assert not (checkout / ".postgres").exists()
+
+
+def test_production_names_all_that_is_missing_and_does_not_start(start: Start, port: int) -> None:
+    server = start("pserve", "production.ini", f"http_port={port}", DATABASE_URL="", SECRET_KEY="")
+    printed = server.communicate(timeout=30)[0]
+    assert server.returncode == 1
+    assert [line.split(" is ")[0] for line in printed.splitlines()] == [
+        "DATABASE_URL",
+        "SECRET_KEY",
+    ]
+
+
+def test_production_starts_without_its_database_and_is_ready_when_that_comes(
+    start: Start, port: int, new_database: NewDatabase
+) -> None:
+    url = new_database()
+    start("pserve", "production.ini", DATABASE_URL=url, PORT=str(port), **PRODUCTION)
+    assert get(port) == GREETING
+    with pytest.raises(urllib.error.HTTPError, match="503") as unavailable:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz")
+    assert json.load(unavailable.value)["schema"] == "out of date"
+    list(migrations.migrate(url, ROOT / "sql"))
+    assert get(port, "/readyz")["schema"] == "up to date"
+
+
+def test_ten_initialize_db_at_once_all_succeed_and_apply_each_migration_once(
+    start: Start, checkout: Path
+) -> None:
+    processes = [start("initialize_db", "development.ini") for _ in range(10)]
+    printed = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 10
+    for name in migrations.names(ROOT / "sql"):
+        assert "".join(printed).count(f"Applied {name} in") == 1
+    assert eventually(lambda: not database_runs(checkout))
+
+
+def test_initialize_db_killed_midway_can_be_run_again(
+    start: Start, checkout: Path, new_database: NewDatabase
+) -> None:
+    (checkout / "sql").unlink()
+    (checkout / "sql").mkdir()
+    slow = "CREATE TABLE first (id int); SELECT pg_sleep(2); CREATE TABLE last (id int);"
+    (checkout / "sql/0001.slow.sql").write_text(slow)
+    variables = {"DATABASE_URL": new_database(), **PRODUCTION}
+    killed = start("initialize_db", "production.ini", **variables)
+    connection = psycopg2.connect(variables["DATABASE_URL"])
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+
+        def sleeps() -> bool:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            return cursor.fetchone() == (1,)
+
+        assert eventually(sleeps)
+        killed.kill()
+        killed.wait()
+    connection.close()
+    again = start("initialize_db", "production.ini", **variables)
+    assert "Applied 0001.slow in" in again.communicate(timeout=60)[0]
+    assert again.returncode == 0
+
+
+def test_yoyo_itself_works_on_the_folder(start: Start, new_database: NewDatabase) -> None:
+    url = new_database()
+    applied = start("yoyo", "apply", "--batch", "--no-config-file", "--database", url, "sql")
+    applied.communicate(timeout=60)
+    assert applied.returncode == 0
+    assert list(migrations.migrate(url, ROOT / "sql")) == []

@@ -1,0 +1,233 @@
+"""What a session, its cookie and its guards are worth."""
+
+from typing import Any
+
+import pytest
+import webtest
+from psycopg2.extensions import connection as Connection
+from pyramid.request import apply_request_extensions
+from pyramid.security import remember
+
+import hello_login
+from hello_login import accounts, database
+from tests.conftest import SECRET_KEY, MakeClient, MakeIni
+from tests.people import EMAIL, PASSWORD, log_in, log_out, register
+
+
+def cookies_set(response: Any) -> dict[str, str]:
+    """The attributes of the cookies that the response sets, by their names."""
+    headers = response.headers.getall("Set-Cookie")
+    pairs = (header.partition("=") for header in headers)
+    return {name: rest.partition("; ")[2] for name, _, rest in pairs}
+
+
+@pytest.fixture
+def https(client: MakeClient, production_app: Any) -> webtest.TestApp:
+    """A browser of the production site."""
+    more = {
+        "wsgi.url_scheme": "https",
+        "HTTP_ORIGIN": "https://localhost",
+        "HTTP_HOST": "localhost",
+    }
+    return client(production_app, **more)
+
+
+def test_a_session_taken_before_logout_is_nobodys_after_it(
+    browser: webtest.TestApp, client: MakeClient
+) -> None:
+    register(browser)
+    thief = client()
+    thief.set_cookie("session", browser.cookies["session"])
+    assert "Ada" in thief.get("/account")
+    log_out(browser)
+    assert thief.get("/account", status=303).location.startswith("http://localhost/login")
+
+
+def test_a_login_ends_the_session_that_came_with_it(db: Connection, app: Any) -> None:
+    """Whoever logs in over another session leaves none behind that could be used."""
+    request = app.request_factory.blank("/", {database.ENVIRON_KEY: db})
+    request.registry = app.registry
+    apply_request_extensions(request)
+    passwords = app.registry.passwords
+    user_id = accounts.register(db, passwords, name="Ada", email=EMAIL, password=PASSWORD)
+    ((_, cookie),) = remember(request, user_id)
+    request.cookies["session"] = cookie.partition("=")[2].partition(";")[0]
+    assert request.identity.id == request.authenticated_userid == user_id
+    remember(request, user_id)
+    assert request.identity is request.authenticated_userid is None
+
+
+def test_a_logout_elsewhere_leaves_other_sessions_alone(
+    browser: webtest.TestApp, client: MakeClient
+) -> None:
+    register(browser)
+    other = client()
+    log_in(other)
+    log_out(other)
+    assert "Ada" in browser.get("/account")
+
+
+def test_a_forged_cookie_is_nobodys(browser: webtest.TestApp) -> None:
+    register(browser)
+    cookie = browser.cookies["session"]
+    for forged in ("", "x", cookie[:-30], cookie[:128], "0" * 128 + cookie[128:]):
+        browser.reset()
+        browser.set_cookie("session", forged)
+        browser.get("/account", status=303)
+
+
+def test_a_cookie_that_another_key_signed_is_nobodys(
+    browser: webtest.TestApp, client: MakeClient, ini: MakeIni
+) -> None:
+    register(browser)
+    for secret_key, status in [(SECRET_KEY, 200), ("another key, quite long enough as well", 303)]:
+        other = client(hello_login.main({}, **ini(secret_key=secret_key)))
+        other.set_cookie("session", browser.cookies["session"])
+        other.get("/account", status=status)
+
+
+def test_the_cookie_does_not_outlive_the_browser_unless_asked_for(browser: webtest.TestApp) -> None:
+    register(browser)
+    log_out(browser)
+    assert "Max-Age" not in cookies_set(log_in(browser))["session"]
+    log_out(browser)
+    assert "Max-Age=2592000" in cookies_set(log_in(browser, remember=True))["session"]
+
+
+@pytest.mark.parametrize(("remember", "hours"), [(False, (2, 24)), (True, (336, 720))])
+def test_the_limits_of_a_session_are_the_settings(
+    browser: webtest.TestApp, db: Connection, remember: bool, hours: tuple[int, int]
+) -> None:
+    register(browser)
+    log_out(browser)
+    log_in(browser, remember=remember)
+    with db.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT extract(epoch FROM idle_limit) / 3600,
+                   extract(epoch FROM expires_at - created_at) / 3600
+              FROM sessions
+            """
+        )
+        assert cursor.fetchone() == hours
+
+
+def test_cookies_in_production_are_for_https_and_this_host_alone(https: webtest.TestApp) -> None:
+    cookies = cookies_set(register(https))
+    assert cookies == {
+        "__Host-session": "Path=/; secure; HttpOnly; SameSite=Lax",
+        "__Host-csrf_token": "Path=/; secure; HttpOnly; SameSite=Lax",
+    }
+    ended = cookies_set(log_out(https))["__Host-session"]
+    assert "Max-Age=0" in ended
+    assert "Domain" not in ended
+    assert "secure" in ended
+
+
+def test_cookies_in_development_work_without_https(browser: webtest.TestApp) -> None:
+    cookies = cookies_set(register(browser))
+    assert cookies == {
+        "session": "Path=/; HttpOnly; SameSite=Lax",
+        "csrf_token": "Path=/; HttpOnly; SameSite=Lax",
+    }
+
+
+@pytest.mark.parametrize("token", ["", "x", "\xff", "0" * 43])
+def test_a_form_without_the_browsers_own_token_is_refused(
+    browser: webtest.TestApp, token: str
+) -> None:
+    register(browser)
+    browser.post("/logout", {"csrf_token": token}, status=400)
+    browser.post("/login", {"csrf_token": token}, status=400)
+    browser.post("/register", {"csrf_token": token}, status=400)
+    assert "Ada" in browser.get("/account")
+
+
+def test_a_token_in_the_address_does_not_count(browser: webtest.TestApp) -> None:
+    register(browser)
+    browser.post(f"/logout?csrf_token={browser.cookies['csrf_token']}", status=400)
+
+
+def test_a_token_is_renewed_at_login_and_at_logout(browser: webtest.TestApp) -> None:
+    browser.get("/login")
+    tokens = [browser.cookies["csrf_token"]]
+    register(browser)
+    tokens.append(browser.cookies["csrf_token"])
+    log_out(browser)
+    tokens.append(browser.cookies["csrf_token"])
+    assert len(set(tokens)) == 3
+    assert all(len(token) == 43 for token in tokens)  # of 6 bits each
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost"])
+def test_a_form_from_another_site_is_refused_even_with_the_token(
+    https: webtest.TestApp, origin: str
+) -> None:
+    register(https)
+    form = https.get("/").forms[0]
+    form.submit(headers={"Origin": origin}, status=400)
+    assert "Ada" in https.get("/account")
+
+
+def test_logging_out_twice_is_no_error(browser: webtest.TestApp) -> None:
+    register(browser)
+    form = browser.get("/").forms[0]
+    form.submit(status=303)
+    form["csrf_token"] = browser.cookies["csrf_token"]
+    form.submit(status=303)
+
+
+def test_logging_out_clears_what_the_browser_kept(browser: webtest.TestApp) -> None:
+    register(browser)
+    assert log_out(browser).headers["Clear-Site-Data"] == '"cache", "storage"'
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200),
+        ("/login", 200),
+        ("/account", 303),
+        ("/nowhere", 404),
+        ("/%FF", 400),
+        ("/logout", 405),
+        ("/healthz", 200),
+        ("/static/style.css", 200),
+    ],
+)
+def test_every_answer_has_the_headers_that_guard_it(
+    browser: webtest.TestApp, path: str, status: int
+) -> None:
+    headers = browser.get(path, status=status).headers
+    policy = headers["Content-Security-Policy"].split("; ")
+    assert "default-src 'none'" in policy
+    assert "unsafe-inline" not in headers["Content-Security-Policy"]
+    assert {"frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"} <= set(policy)
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert "Strict-Transport-Security" not in headers
+    assert ("no-store" in headers["Cache-Control"]) is (path != "/static/style.css")
+
+
+def test_https_is_asked_for_over_https_alone(https: webtest.TestApp) -> None:
+    for path in ("/", "/nowhere", "/static/style.css"):
+        headers = https.get(path, status="*").headers
+        assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+
+
+def test_pages_have_no_script_and_no_style_of_their_own(browser: webtest.TestApp) -> None:
+    for path in ("/", "/login", "/register", "/nowhere"):
+        html = browser.get(path, status="*").html
+        assert not html.find_all(["script", "style"])
+        assert not html.find_all(style=True)
+
+
+def test_a_greeting_in_json_asks_the_database_nothing(
+    client: MakeClient, browser: webtest.TestApp, db: Connection
+) -> None:
+    register(browser)
+    program = client(HTTP_ACCEPT="application/json")
+    program.set_cookie("session", browser.cookies["session"])
+    db.close()
+    program.get("/")
+    program.get("/healthz")

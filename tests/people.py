@@ -1,0 +1,45 @@
+"""What people do in a browser, for the journeys."""
+
+from typing import Any
+
+import webtest
+
+EMAIL = "ada@example.com"
+PASSWORD = "correct horse battery"
+
+
+def register(browser: webtest.TestApp, *, status: int | None = 303, **typed: str) -> Any:
+    """Fill in and send the form, and return the answer; status: what it must be, None for any."""
+    form = browser.get("/register").forms[0]
+    values = {"name": "Ada Lovelace", "email": EMAIL, "password": PASSWORD, **typed}
+    values.setdefault("confirm", values["password"])
+    for name, value in values.items():
+        form[name] = value
+    return form.submit(status=status or "*")
+
+
+def log_in(
+    browser: webtest.TestApp,
+    *,
+    email: str = EMAIL,
+    password: str = PASSWORD,
+    remember: bool = False,
+    page: str = "/login",
+    status: int = 303,
+) -> Any:
+    """Fill in and send the form, and return the answer."""
+    form = browser.get(page).forms[0]
+    form["email"] = email
+    form["password"] = password
+    form["remember"] = remember
+    return form.submit(status=status)
+
+
+def log_out(browser: webtest.TestApp) -> Any:
+    """Press the button in the page's head."""
+    return browser.get("/").forms[0].submit(status=303)
+
+
+def error_of(page: Any, field: str) -> str:
+    """What stands beside the field."""
+    return str(page.html.find(id=f"{field}-error").get_text())

@@ -1,0 +1,89 @@
+"""The table sessions."""
+
+from datetime import timedelta
+
+import pytest
+from psycopg2.extensions import connection as Connection
+
+from hello_login.repositories import sessions, users
+
+IDLE_LIMIT, LIMIT = timedelta(hours=2), timedelta(hours=24)
+SESSION_ID = bytes(range(32))
+
+
+@pytest.fixture
+def session_id(db: Connection) -> bytes:
+    """The id of Ada's session, which has just begun."""
+    user_id = users.insert(db, email="ada@example.com", name="Ada", password_hash="a hash")
+    assert user_id is not None
+    sessions.insert(db, session_id=SESSION_ID, user_id=user_id, idle_limit=IDLE_LIMIT, limit=LIMIT)
+    return SESSION_ID
+
+
+def pass_time(db: Connection, time: timedelta, *, unseen_for: timedelta) -> None:
+    """Let the session be as it will be when so much time has passed."""
+    with db.cursor() as cursor:
+        cursor.execute(
+            "UPDATE sessions SET last_seen_at = now() - %s, expires_at = expires_at - %s",
+            (unseen_for, time),
+        )
+
+
+def test_a_session_tells_whose_it_is(db: Connection, session_id: bytes) -> None:
+    session = sessions.find(db, session_id)
+    assert session is not None
+    assert session.id == session_id
+    assert (session.user.name, session.user.email) == ("Ada", "ada@example.com")
+
+
+def test_an_unknown_session_is_nobodys(db: Connection, session_id: bytes) -> None:
+    assert sessions.find(db, bytes(reversed(session_id))) is None
+
+
+def test_a_session_lasts_while_it_is_used(db: Connection, session_id: bytes) -> None:
+    pass_time(db, timedelta(hours=23), unseen_for=timedelta(minutes=119))
+    assert sessions.find(db, session_id)
+
+
+def test_a_session_ends_when_it_was_idle_for_its_idle_limit(
+    db: Connection, session_id: bytes
+) -> None:
+    pass_time(db, timedelta(hours=2), unseen_for=timedelta(hours=2))
+    assert sessions.find(db, session_id) is None
+
+
+def test_a_session_ends_at_its_limit_however_much_it_is_used(
+    db: Connection, session_id: bytes
+) -> None:
+    pass_time(db, timedelta(hours=24), unseen_for=timedelta(0))
+    assert sessions.find(db, session_id) is None
+
+
+def test_a_session_was_seen_recently_for_a_minute(db: Connection, session_id: bytes) -> None:
+    pass_time(db, timedelta(0), unseen_for=timedelta(seconds=59))
+    session = sessions.find(db, session_id)
+    assert session is not None
+    assert session.seen_recently
+    pass_time(db, timedelta(0), unseen_for=timedelta(seconds=61))
+    session = sessions.find(db, session_id)
+    assert session is not None
+    assert not session.seen_recently
+
+
+def test_a_touched_session_was_seen_recently(db: Connection, session_id: bytes) -> None:
+    pass_time(db, timedelta(0), unseen_for=timedelta(hours=1))
+    sessions.touch(db, session_id)
+    session = sessions.find(db, session_id)
+    assert session is not None
+    assert session.seen_recently
+
+
+def test_a_deleted_session_is_nobodys(db: Connection, session_id: bytes) -> None:
+    sessions.delete(db, session_id)
+    assert sessions.find(db, session_id) is None
+
+
+def test_a_users_sessions_go_with_the_user(db: Connection, session_id: bytes) -> None:
+    with db.cursor() as cursor:
+        cursor.execute("DELETE FROM users")
+    assert sessions.find(db, session_id) is None

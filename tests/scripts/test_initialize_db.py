@@ -1,0 +1,134 @@
+"""initialize_db."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from hello_login import accounts, database, embedded
+from hello_login.passwords import Passwords
+from hello_login.scripts.initialize_db import main
+from tests.conftest import ROOT, NewDatabase
+
+PRODUCTION = str(ROOT / "production.ini")
+
+
+@pytest.fixture
+def url(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
+    """DATABASE_URL, of an empty database."""
+    url = new_database()
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    return url
+
+
+@pytest.mark.usefixtures("url")
+def test_it_shows_what_it_applied_and_the_tables_that_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main([PRODUCTION])
+    printed = capsys.readouterr().out
+    assert re.search(r"^Applied 0001\.users in \d+ ms$", printed, re.MULTILINE)
+    assert re.search(r"^Applied 0002\.sessions in \d+ ms$", printed, re.MULTILINE)
+    assert re.search(r"^users +0$", printed, re.MULTILINE)
+    assert re.search(r"^sessions +0$", printed, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("url")
+def test_run_again_it_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    main([PRODUCTION])
+    capsys.readouterr()
+    main([PRODUCTION])
+    printed = capsys.readouterr().out
+    assert "The schema is up to date" in printed
+    assert "Applied" not in printed
+
+
+def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
+    url: str, capsys: pytest.CaptureFixture[str], passwords: Passwords
+) -> None:
+    main([PRODUCTION, "--sample-users"])
+    printed = capsys.readouterr().out
+    users = re.findall(r"^(\S+) +password: (\S+)$", printed, re.MULTILINE)
+    assert len(users) == 3
+    connection = database.connect(url)
+    for email, password in users:
+        assert accounts.authenticate(connection, passwords, email=email, password=password)
+    connection.close()
+
+    main([PRODUCTION, "--sample-users"])
+    again = capsys.readouterr().out
+    assert "password" not in again
+    assert again.count("is there already") == 3
+    assert re.search(r"^users +3$", again, re.MULTILINE)
+
+
+@pytest.mark.parametrize("host", ["db.example.com", "10.0.0.1", "db"])
+def test_sample_users_are_not_for_a_database_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://{host}/app")
+    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    with pytest.raises(SystemExit, match="add --force"):
+        main([PRODUCTION, "--sample-users"])
+
+
+def test_sample_users_can_be_forced_on_a_database_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://host.invalid/app")
+    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    with pytest.raises(SystemExit, match="PostgreSQL does not answer"):
+        main([PRODUCTION, "--sample-users", "--force"])
+
+
+def test_a_database_that_does_not_answer_is_told_without_the_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://ada:pa55@127.0.0.1:{port}/app")
+    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    with pytest.raises(SystemExit) as end:
+        main([PRODUCTION, "--wait", "0.3"])
+    told = str(end.value)
+    assert told.startswith("PostgreSQL does not answer: ")
+    assert told.endswith("start it, or correct DATABASE_URL.")
+    assert "pa55" not in told
+
+
+def test_settings_that_are_missing_are_told() -> None:
+    with pytest.raises(SystemExit, match="DATABASE_URL is missing"):
+        main([PRODUCTION])
+
+
+@pytest.mark.parametrize("content", [None, "[loggers]\nkeys = root\n", "no ini file"])
+def test_an_ini_file_that_cannot_be_used_is_told(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "my.ini"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=r"^Can't use .*my\.ini: "):
+        main([str(path)])
+
+
+def test_development_starts_its_own_database(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As main() does, which asks the same function."""
+    servers = []
+
+    class Remembered(embedded.EmbeddedPostgres):
+        def start(self) -> str:
+            servers.append(self)
+            return super().start()
+
+    monkeypatch.setattr(database, "EmbeddedPostgres", Remembered)
+    ini = folder / "development.ini"
+    ini.write_text((ROOT / "development.ini").read_text())
+    (folder / "sql").symlink_to(ROOT / "sql")
+    main([str(ini)])
+    assert "Applied 0001.users" in capsys.readouterr().out
+    (server,) = servers
+    assert server.data == folder / ".postgres"
+    server.stop()

@@ -1,0 +1,44 @@
+"""The house stays as README.md and its settings say."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from hello_login.settings import PREFIX, Settings
+from tests.conftest import ROOT
+
+MODULES = sorted((ROOT / "hello_login").rglob("*.py"))
+
+
+def test_sql_stands_in_repositories_and_where_the_server_itself_is_asked() -> None:
+    with_sql = {
+        str(path.relative_to(ROOT / "hello_login"))
+        for path in MODULES
+        if re.search("SELECT|INSERT|UPDATE|DELETE", path.read_text())
+    }
+    repositories = {name for name in with_sql if name.startswith("repositories/")}
+    assert repositories == {"repositories/users.py", "repositories/sessions.py"}
+    assert with_sql - repositories == {"database.py", "migrations.py"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_read_without_scrolling_for_ever(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 250
+
+
+def test_the_readme_tells_every_setting_with_its_default() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for field in dataclasses.fields(Settings):
+        if isinstance(field.default, int):
+            default = str(field.default).lower()
+            assert f"| `{PREFIX}{field.name}` | {default} |" in readme
+        else:
+            assert f"`{PREFIX}{field.name}`" in readme
+
+
+def test_the_readme_tells_only_targets_that_there_are() -> None:
+    told = set(re.findall(r"\bmake ([a-z]+)", (ROOT / "README.md").read_text()))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"serve", "test", "sure"} <= told <= targets

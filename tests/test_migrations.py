@@ -1,0 +1,145 @@
+"""Bringing the schema up to date."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import psycopg2
+import pytest
+import yoyo
+from psycopg2.extensions import connection as Connection
+
+from hello_login import migrations
+from tests.conftest import ROOT, NewDatabase
+
+SQL = ROOT / "sql"
+
+SCHEMA = """
+    SELECT table_name, column_name, data_type, is_nullable, column_default
+      FROM information_schema.columns
+     WHERE table_schema = 'public'
+       AND table_name NOT LIKE '%yoyo%'
+ UNION ALL
+    SELECT tablename, indexdef, '', '', ''
+      FROM pg_indexes
+     WHERE schemaname = 'public'
+       AND tablename NOT LIKE '%yoyo%'
+     ORDER BY 1, 2
+"""
+
+
+def query(url: str, statement: str) -> list[tuple[object, ...]]:
+    connection = psycopg2.connect(url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall()
+    finally:
+        connection.close()
+
+
+def test_each_migration_is_applied_once_and_in_order(new_database: NewDatabase) -> None:
+    url = new_database()
+    applied = list(migrations.migrate(url, SQL))
+    assert [each.name for each in applied] == migrations.names(SQL)
+    assert all(each.seconds > 0 for each in applied)
+    assert list(migrations.migrate(url, SQL)) == []
+
+
+def test_ten_processes_at_once_apply_each_migration_once(new_database: NewDatabase) -> None:
+    url = new_database()
+    applied: list[str] = []
+
+    def migrate() -> None:
+        applied.extend(each.name for each in migrations.migrate(url, SQL))
+
+    threads = [threading.Thread(target=migrate) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(applied) == migrations.names(SQL)
+
+
+def test_the_lock_of_a_process_that_was_killed_is_in_nobodys_way(new_database: NewDatabase) -> None:
+    url = new_database()
+    with yoyo.get_backend(url) as backend:
+        backend._insert_lock_row(4711, timeout=0)
+    assert [each.name for each in migrations.migrate(url, SQL)] == migrations.names(SQL)
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    url = new_database()
+    folder = Path(shutil.copytree(SQL, tmp_path / "sql"))
+    list(migrations.migrate(url, folder))
+    schema = query(url, SCHEMA)
+    broken = folder / "9999.broken.sql"
+    broken.write_text("CREATE TABLE half (id int); ALTER TABLE nothing ADD COLUMN id int;")
+    with pytest.raises(psycopg2.errors.UndefinedTable):
+        list(migrations.migrate(url, folder))
+    assert query(url, SCHEMA) == schema
+    broken.write_text("CREATE TABLE whole (id int);")
+    assert [each.name for each in migrations.migrate(url, folder)] == ["9999.broken"]
+
+
+def test_whoever_is_killed_before_a_migration_is_noted_as_applied_can_begin_again(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object, **__: object) -> None:
+        raise Killed
+
+    url = new_database()
+    with monkeypatch.context() as patch:
+        patch.setattr(yoyo.backends.DatabaseBackend, "mark_one", kill)
+        with pytest.raises(Killed):
+            list(migrations.migrate(url, SQL))
+    assert migrations.count_rows(url) == []
+    assert [each.name for each in migrations.migrate(url, SQL)] == migrations.names(SQL)
+
+
+def test_every_migration_goes_down_and_up_again(new_database: NewDatabase) -> None:
+    url = new_database()
+    empty = query(url, SCHEMA)
+    list(migrations.migrate(url, SQL))
+    schema = query(url, SCHEMA)
+    with yoyo.get_backend(url) as backend, backend.lock():
+        backend.rollback_migrations(backend.to_rollback(yoyo.read_migrations(str(SQL))))
+    assert query(url, SCHEMA) == empty
+    list(migrations.migrate(url, SQL))
+    assert query(url, SCHEMA) == schema
+
+
+def test_every_migration_has_its_rollback() -> None:
+    """yoyo takes a missing file for one with nothing to do."""
+    for name in migrations.names(SQL):
+        assert (SQL / f"{name}.rollback.sql").read_text().strip()
+
+
+def test_the_names_are_in_the_order_of_their_numbers() -> None:
+    numbers = [name.split(".")[0] for name in migrations.names(SQL)]
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
+def test_nothing_is_missing_from_a_migrated_database(db: Connection) -> None:
+    assert migrations.missing(db, migrations.names(SQL)) == []
+
+
+def test_what_was_not_applied_yet_is_missing(db: Connection) -> None:
+    assert migrations.missing(db, ["0001.users", "9999.new"]) == ["9999.new"]
+
+
+def test_everything_is_missing_from_an_empty_database(new_database: NewDatabase) -> None:
+    connection = psycopg2.connect(new_database())
+    assert migrations.missing(connection, ["0001.users"]) == ["0001.users"]
+    connection.close()
+
+
+def test_tables_are_counted_without_yoyos_own(new_database: NewDatabase) -> None:
+    url = new_database()
+    list(migrations.migrate(url, SQL))
+    assert migrations.count_rows(url) == [("sessions", 0), ("users", 0)]

@@ -1,0 +1,127 @@
+"""Hashing passwords, and the rules that a new one must meet."""
+
+import pytest
+
+from hello_login import settings
+from hello_login.passwords import PasswordRefused, Passwords
+from tests.conftest import MakeIni
+
+NAME, EMAIL = "Ada Lovelace", "ada.lovelace@example.com"
+
+
+def test_a_password_matches_its_own_hash_alone(passwords: Passwords) -> None:
+    password_hash = passwords.hash("correct horse battery")
+    assert passwords.verify("correct horse battery", password_hash) == (True, None)
+    assert passwords.verify("Correct horse battery", password_hash) == (False, None)
+
+
+def test_the_hash_is_argon2id_with_the_settings_costs(ini: MakeIni) -> None:
+    costs = {"argon2_memory_kib": "64", "argon2_passes": "3", "argon2_lanes": "2"}
+    passwords = Passwords(settings.load({}, ini(**costs), {}))
+    assert passwords.hash("correct horse battery").startswith("$argon2id$v=19$m=64,t=3,p=2$")
+
+
+def test_the_default_costs_are_owasps() -> None:
+    ini = {"hello_login.secret_key": "x" * 32, "hello_login.migrations": "sql"}
+    defaults = settings.load({}, ini, {"DATABASE_URL": "postgresql:///x"})
+    assert (
+        Passwords(defaults)
+        .hash("correct horse battery")
+        .startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    )
+
+
+def test_the_same_password_never_has_the_same_hash(passwords: Passwords) -> None:
+    assert passwords.hash("correct horse battery") != passwords.hash("correct horse battery")
+
+
+def test_a_hash_is_renewed_when_the_costs_have_risen(passwords: Passwords, ini: MakeIni) -> None:
+    old_hash = passwords.hash("correct horse battery")
+    dearer = Passwords(settings.load({}, ini(argon2_passes="2"), {}))
+    matches, new_hash = dearer.verify("correct horse battery", old_hash)
+    assert matches
+    assert new_hash is not None
+    assert dearer.verify("correct horse battery", new_hash) == (True, None)
+
+
+def test_a_wrong_password_renews_no_hash(passwords: Passwords, ini: MakeIni) -> None:
+    old_hash = passwords.hash("correct horse battery")
+    dearer = Passwords(settings.load({}, ini(argon2_passes="2"), {}))
+    assert dearer.verify("wrong horse battery", old_hash) == (False, None)
+
+
+def test_no_password_is_that_of_an_account_that_is_not_there(passwords: Passwords) -> None:
+    assert passwords.verify("correct horse battery", None) == (False, None)
+
+
+def test_a_password_counts_the_same_in_every_unicode_form(passwords: Passwords) -> None:
+    composed, decomposed = "caf\N{LATIN SMALL LETTER E WITH ACUTE} au lait", "cafe\u0301 au lait"
+    assert passwords.verify(decomposed, passwords.hash(composed)) == (True, None)
+    assert passwords.verify(composed, passwords.hash(decomposed)) == (True, None)
+
+
+def test_blanks_around_a_password_count(passwords: Passwords) -> None:
+    password_hash = passwords.hash("  correct horse  ")
+    assert passwords.verify("correct horse", password_hash) == (False, None)
+
+
+def test_every_character_counts_up_to_the_last(passwords: Passwords) -> None:
+    password_hash = passwords.hash("x" * 1023 + "y")
+    assert passwords.verify("x" * 1024, password_hash) == (False, None)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "twelve chars",
+        "\N{PILE OF POO}" * 12,
+        "\N{GREEK SMALL LETTER IOTA WITH DIALYTIKA AND TONOS}" * 1024,
+        "ada lovelace and me",
+        "------------",
+    ],
+)
+def test_any_characters_will_do(passwords: Passwords, password: str) -> None:
+    password_hash = passwords.hash(password, NAME, EMAIL)
+    assert passwords.verify(password, password_hash) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ("eleven char", "too short: use 12 characters or more"),
+        ("e\u0301" * 11, "too short"),
+        ("x" * 1025, "too long: use 1024 characters or fewer"),
+        ("1qaz2wsx3edc", "Many people use this password"),
+        ("1QAZ2wsx3EDC", "Many people use this password"),
+        ("Ada Lovelace", "other than your name"),
+        ("ada-love-lace", "other than your name"),
+        ("ada.lovelace@example.com", "other than your name"),
+        ("AdaLovelace", "too short"),
+        ("hello  login", "other than your name"),
+    ],
+)
+def test_a_password_that_is_easily_guessed_is_refused_with_the_reason(
+    passwords: Passwords, password: str, reason: str
+) -> None:
+    with pytest.raises(PasswordRefused, match=reason):
+        passwords.check(password, NAME, EMAIL)
+    with pytest.raises(PasswordRefused, match=reason):
+        passwords.hash(password, NAME, EMAIL)
+
+
+def test_a_name_without_letters_refuses_nothing(passwords: Passwords) -> None:
+    passwords.check("------------", "***")
+
+
+def test_the_lengths_are_settings(ini: MakeIni) -> None:
+    lengths = {"password_min_length": "8", "password_max_length": "64"}
+    passwords = Passwords(settings.load({}, ini(**lengths), {}))
+    passwords.check("8 chars!")
+    with pytest.raises(PasswordRefused, match="8 characters"):
+        passwords.check("7 chars")
+    with pytest.raises(PasswordRefused, match="64 characters"):
+        passwords.check("x" * 65)
+
+
+def test_a_password_that_is_too_long_to_hash_matches_nothing(passwords: Passwords) -> None:
+    assert passwords.verify("x" * 100_000, passwords.hash("correct horse battery")) == (False, None)

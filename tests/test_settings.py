@@ -1,0 +1,118 @@
+"""Settings: .ini values, then the environment, checked."""
+
+from pathlib import Path
+
+import pytest
+
+from hello_login import settings
+
+INI = {"hello_login.migrations": "sql"}
+ENVIRON = {"DATABASE_URL": "postgresql://ada:pa55@db.example.com/app", "SECRET_KEY": "k" * 32}
+
+
+def problems(
+    ini: dict[str, str] | None = None,
+    environ: dict[str, str] | None = None,
+    global_config: dict[str, str] | None = None,
+) -> list[str]:
+    """What is told about these, in a setting where all else is right."""
+    with pytest.raises(SystemExit) as caught:
+        settings.load(global_config or {}, {**INI, **(ini or {})}, {**ENVIRON, **(environ or {})})
+    return str(caught.value).splitlines()
+
+
+def test_production_needs_three_things_and_names_all_that_are_missing() -> None:
+    with pytest.raises(SystemExit) as caught:
+        settings.load({}, {}, {})
+    told = str(caught.value).splitlines()
+    assert [line.split()[0] for line in told] == [
+        "DATABASE_URL",
+        "SECRET_KEY",
+        "hello_login.migrations",
+    ]
+    assert all("set it to" in line for line in told)
+
+
+def test_the_environment_takes_precedence_over_the_ini_file() -> None:
+    ini = {**INI, "hello_login.secret_key": "i" * 32, "hello_login.database_url": "postgresql:///i"}
+    assert settings.load({}, ini, {}).secret_key == "i" * 32
+    assert settings.load({}, ini, {}).database_url == "postgresql:///i"
+    assert settings.load({}, ini, ENVIRON).secret_key == ENVIRON["SECRET_KEY"]
+    assert settings.load({}, ini, ENVIRON).database_url == ENVIRON["DATABASE_URL"]
+
+
+def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
+    assert "DATABASE_URL is missing" in problems(environ={"DATABASE_URL": ""})[0]
+
+
+def test_an_embedded_database_needs_no_url() -> None:
+    ini = {**INI, "hello_login.embedded_postgres": "/somewhere"}
+    loaded = settings.load({}, ini, {"SECRET_KEY": "k" * 32})
+    assert loaded.database_url is None
+    assert loaded.embedded_postgres == Path("/somewhere")
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres://db/app", "postgresql://ada:p%40ss@db:5432/app?sslmode=require"]
+)
+def test_both_ways_to_write_a_postgresql_url_will_do(url: str) -> None:
+    assert settings.load({}, INI, {**ENVIRON, "DATABASE_URL": url}).database_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://ada:pa55@db/app", "db.example.com", "postgresql://ada:pa55@[db/app"]
+)
+def test_another_url_is_told_without_repeating_the_password(url: str) -> None:
+    (told,) = problems(environ={"DATABASE_URL": url})
+    assert told.startswith("DATABASE_URL is not a URL: set it to postgresql://")
+    assert "pa55" not in told
+
+
+def test_a_short_secret_key_is_told_without_repeating_it() -> None:
+    (told,) = problems(environ={"SECRET_KEY": "abc123"})
+    assert told.startswith("SECRET_KEY is too short: set it to 32 or more")
+    assert "abc123" not in told
+
+
+@pytest.mark.parametrize("value", ["", "-1", "7", "65", "1e3", "12.0", "\u0663\u0663"])
+def test_a_number_out_of_its_range_is_told_with_the_range(value: str) -> None:
+    if value == "":
+        loaded = settings.load({}, {**INI, "hello_login.password_min_length": value}, ENVIRON)
+        assert loaded.password_min_length == 12
+    else:
+        (told,) = problems({"hello_login.password_min_length": value})
+        assert "password_min_length" in told
+        assert "from 8 to 64" in told
+
+
+def test_a_truth_value_is_true_or_false() -> None:
+    assert "true or false" in problems({"hello_login.secure_cookies": "yes"})[0]
+    loaded = settings.load({}, {**INI, "hello_login.secure_cookies": "false"}, ENVIRON)
+    assert loaded.secure_cookies is False
+
+
+def test_a_folder_without_migrations_is_told(tmp_path: Path) -> None:
+    assert "no .sql files" in problems({"hello_login.migrations": str(tmp_path)})[0]
+
+
+def test_a_setting_that_is_misspelt_is_told() -> None:
+    told = problems({"hello_login.pasword_min_length": "12"})
+    assert told == ["hello_login.pasword_min_length is no setting: correct its name."]
+
+
+def test_the_port_is_the_command_lines_or_the_environments_or_5000() -> None:
+    assert settings.port({"http_port": "8080"}, {"PORT": "9090"}) == 8080
+    assert settings.port({"http_port": ""}, {"PORT": "9090"}) == 9090
+    assert settings.port({}, {}) == 5000
+
+
+def test_a_wrong_port_is_told_together_with_all_else() -> None:
+    told = problems(environ={"SECRET_KEY": "", "PORT": "http"})
+    assert [line.split()[0] for line in told] == ["SECRET_KEY", "PORT"]
+    assert problems(global_config={"http_port": "70000"})[0].startswith("http_port is '70000'")
+
+
+def test_secrets_are_not_in_what_settings_print() -> None:
+    text = repr(settings.load({}, INI, ENVIRON))
+    assert "pa55" not in text
+    assert ENVIRON["SECRET_KEY"] not in text

@@ -1,0 +1,123 @@
+"""What people see when a request can't be answered."""
+
+import pytest
+import webtest
+
+from hello_login.views import greeting
+from tests.conftest import MakeClient
+from tests.people import register
+
+ACCEPTED = {
+    "text/html": "text/html",
+    "application/json": "application/json",
+    "*/*": "application/json",
+}
+
+
+@pytest.mark.parametrize(("accept", "content_type"), ACCEPTED.items())
+@pytest.mark.parametrize(
+    ("method", "path", "status", "title"),
+    [
+        ("GET", "/nowhere", 404, "There is no such page"),
+        ("GET", "/static/nothing.css", 404, "There is no such page"),
+        ("GET", "/static/", 404, "There is no such page"),
+        ("POST", "/", 405, "This can't be done here"),
+        ("GET", "/logout", 405, "This can't be done here"),
+        ("TRACE", "/login", 405, "This can't be done here"),
+        ("POST", "/logout", 400, "This form has expired"),
+        ("POST", "/login", 400, "This form has expired"),
+        ("GET", "/%FF", 400, "We can't read what was sent"),
+        ("GET", "/login?next=%FF", 400, "We can't read what was sent"),
+        ("GET", "/login?next=%00", 400, "We can't read what was sent"),
+    ],
+)
+def test_errors_are_told_in_html_or_json_as_asked(
+    client: MakeClient,
+    accept: str,
+    content_type: str,
+    method: str,
+    path: str,
+    status: int,
+    title: str,
+) -> None:
+    response = client(HTTP_ACCEPT=accept).request(path, method=method, status=status)
+    assert response.content_type == content_type
+    assert response.headers["Vary"] == "Accept"
+    if content_type == "text/html":
+        assert response.html.h1.get_text() == title
+    else:
+        assert response.json["error"] == title
+        assert response.json["advice"]
+
+
+def test_a_refused_method_is_told_with_those_that_are_allowed(browser: webtest.TestApp) -> None:
+    assert browser.delete("/login", status=405).headers["Allow"] == "GET, HEAD, POST"
+    assert browser.get("/logout", status=405).headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"email=%FF"),
+        ("application/x-www-form-urlencoded", b"email=a%00b"),
+        ("application/x-www-form-urlencoded", b"%00=a"),
+        ("multipart/form-data", b"no boundary"),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data; name=a"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="email"; filename=a\r\n\r\n\r\n--x--',
+        ),
+        ("application/json", b"{}"),
+        ("text/plain", b"\xff\x00"),
+    ],
+)
+def test_a_body_that_no_form_of_ours_sends_is_refused(
+    browser: webtest.TestApp, content_type: str, body: bytes
+) -> None:
+    browser.request(
+        "/login", method="POST", body=body, headers={"Content-Type": content_type}, status=400
+    )
+
+
+def test_a_cookie_that_is_not_utf_8_is_refused(browser: webtest.TestApp) -> None:
+    browser.set_cookie("session", "\xff")
+    browser.get("/", status=400)
+
+
+def test_whoever_is_not_logged_in_may_log_in_and_come_back(browser: webtest.TestApp) -> None:
+    response = browser.get("/account?tab=1", status=303)
+    assert response.location == "http://localhost/login?next=%2Faccount%3Ftab%3D1"
+
+
+def test_a_program_that_asks_for_json_is_forbidden_what_needs_a_login(client: MakeClient) -> None:
+    response = client(HTTP_ACCEPT="application/json").get("/account", status=403)
+    assert response.json["error"] == "This is not yours to see"
+
+
+def test_whoever_is_logged_in_is_not_asked_to_log_in_again(
+    browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(browser)
+    monkeypatch.setattr("hello_login.security.AuthTktSecurityPolicy.permits", lambda *_: False)
+    assert browser.get("/account", status=403).html.h1.get_text() == "This is not yours to see"
+
+
+@pytest.mark.parametrize("accept", ACCEPTED)
+def test_what_nobody_foresaw_is_told_in_the_log_alone(
+    client: MakeClient,
+    accept: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delattr(greeting, "GREETING")
+    response = client(HTTP_ACCEPT=accept).get("/", status=500)
+    assert response.content_type == ACCEPTED[accept]
+    assert "Something went wrong here" in response
+    assert "GREETING" not in response
+    assert "Traceback" not in response
+    assert "NameError: name 'GREETING' is not defined" in caplog.text
+
+
+def test_an_error_page_does_not_ask_the_database_who_is_asking(browser: webtest.TestApp) -> None:
+    register(browser)
+    assert browser.get("/nowhere", status=404).html.nav is None

@@ -1,0 +1,31 @@
+"""GET /: the greeting."""
+
+import pytest
+
+from tests.conftest import MakeClient
+
+GREETING = "Hello World, Little Dude, How Are You?"
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "image/png", "text/html;q=0.5, */*"])
+def test_programs_are_greeted_in_json(client: MakeClient, accept: str) -> None:
+    response = client(HTTP_ACCEPT=accept).get("/")
+    assert response.content_type == "application/json"
+    assert response.json == {"answer": GREETING}
+    assert response.headers["Vary"] == "Accept"
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/html", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"]
+)
+def test_browsers_are_greeted_with_a_page(client: MakeClient, accept: str) -> None:
+    response = client(HTTP_ACCEPT=accept).get("/")
+    assert response.html.h1.get_text() == GREETING
+    assert response.headers["Vary"] == "Accept"
+    assert [link["href"] for link in response.html.nav("a")] == ["/login", "/register"]
+
+
+def test_whoever_says_nothing_of_what_he_accepts_gets_json(client: MakeClient) -> None:
+    browser = client()
+    del browser.extra_environ["HTTP_ACCEPT"]
+    assert browser.get("/").json == {"answer": GREETING}
