@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 LOCKS = ("users.lock", "start.lock", "server.lock")
 NOTHING: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-LINGER, PATIENCE = 5.0, 30.0  # seconds
+LINGER, PATIENCE = 3.0, 30.0  # seconds
 
 
 class EmbeddedPostgres:

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from hello_login import migrations
+from hello_login import embedded, migrations
 from tests.conftest import ROOT, NewDatabase
 
 pytestmark = pytest.mark.process
@@ -95,8 +95,8 @@ def database_runs(checkout: Path) -> bool:
     return (checkout / ".postgres/cluster/postmaster.pid").exists()
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     return condition()
@@ -114,7 +114,8 @@ def test_pserve_serves_until_ctrl_c_ends_it_and_its_database(
     assert f"Serving http://localhost:{port}" in printed
     assert f"its data in {checkout}/.postgres" in printed
     assert "Traceback" not in printed
-    assert eventually(lambda: not database_runs(checkout))
+    # Sooner than after LINGER: not because the server was killed.
+    assert eventually(lambda: not database_runs(checkout), seconds=embedded.LINGER / 2)
 
 
 def test_a_changed_file_reloads_the_server_and_keeps_the_database(
