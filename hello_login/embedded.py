@@ -28,9 +28,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-LOCKS = ("users.lock", "start.lock", "server.lock")
 NOTHING: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 LINGER, PATIENCE = 3.0, 30.0  # seconds
+
+at_exit = contextlib.ExitStack()  # stops what this process has started
+atexit.register(at_exit.close)
 
 
 class EmbeddedPostgres:
@@ -62,12 +64,11 @@ class EmbeddedPostgres:
                 f"Can't use {error.filename} ({error.strerror}): remove {self.data}, or run this "
                 "as its owner."
             ) from None
-        atexit.register(self.stop)
+        at_exit.callback(self.stop)
         return f"postgresql://postgres@:5432/postgres?host={quote(str(self._socket()), safe='')}"
 
     def stop(self) -> None:
         """Leave the server, and stop it if nobody else uses it."""
-        atexit.unregister(self.stop)
         users, self._users = self._users, None
         if users is not None:
             os.close(users)
@@ -86,11 +87,10 @@ class EmbeddedPostgres:
 
     def _stop_if_unused(self) -> bool:
         with _locked(self.data / "start.lock"):
-            if self._is_held("users.lock"):
-                return False
-            if self._is_held("server.lock"):
+            used = self._is_held("users.lock")
+            if not used and self._is_held("server.lock"):
                 self._run("pg_ctl", "stop", "-D", self._cluster, "-m", "fast", "-w")
-            return True
+            return not used
 
     def _is_held(self, name: str) -> bool:
         """Whether somebody holds the lock; for asking it is taken, so hold start.lock."""
@@ -170,7 +170,7 @@ class EmbeddedPostgres:
         self.data.mkdir(mode=0o700, exist_ok=True)
         self.data = self.data.resolve()
         self._give(self.data)
-        for name in LOCKS:
+        for name in ("users.lock", "start.lock", "server.lock"):
             (self.data / name).touch(mode=0o600)
 
     def _choose_owner(self) -> None:  # as root

@@ -16,7 +16,7 @@ from typing import Any
 import hupper
 from waitress.server import create_server
 
-from . import settings
+from . import embedded, settings
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
             server.run()
         finally:
             server.close()
+            # pserve --reload kills this process a second after Ctrl-C, maybe before it exits.
+            embedded.at_exit.close()
 
     return serve
 

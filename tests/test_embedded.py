@@ -234,7 +234,7 @@ def test_an_initdb_that_fails_is_told_with_its_reason(
 def test_a_server_that_hangs_is_told(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "PATIENCE", 0.2)
+    monkeypatch.setattr(embedded, "PATIENCE", 1)
     server._prepare()
     with (
         embedded._locked(server.data / "server.lock"),

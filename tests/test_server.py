@@ -1,5 +1,6 @@
 """waitress, on a port that is bound first."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ from typing import Any
 import hupper
 import pytest
 
-from hello_login import server
+from hello_login import embedded, server
 
 
 @pytest.fixture
@@ -28,9 +29,13 @@ def free() -> int:
 
 
 def test_it_serves_the_application_on_the_port_until_it_is_interrupted(
-    free: int, caplog: pytest.LogCaptureFixture
+    free: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = bytearray()
+    ended = []
+    at_exit = contextlib.ExitStack()
+    at_exit.callback(lambda: ended.append("the development database"))
+    monkeypatch.setattr(embedded, "at_exit", at_exit)
 
     def app(_environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -53,6 +58,7 @@ def test_it_serves_the_application_on_the_port_until_it_is_interrupted(
     assert answer.endswith(b"hello")
     assert b"Server:" not in answer
     assert f"Serving http://localhost:{free}" in caplog.text
+    assert ended == ["the development database"]
 
 
 def test_a_port_in_use_is_told_in_a_sentence(taken: int) -> None:
