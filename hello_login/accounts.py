@@ -29,8 +29,8 @@ def register(db: Connection, passwords: Passwords, *, name: str, email: str, pas
 def authenticate(db: Connection, passwords: Passwords, *, email: str, password: str) -> int | None:
     """The id of the account with this address and password, and None if there is none.
 
-    Takes as long for an address that is unknown as for a password that is wrong (ASVS 5.0, 6.3.8).
-    A hash made with other costs than the settings' is renewed.
+    Takes as long for an address that is unknown as for a password that is wrong (ASVS 5.0, 6.3.8),
+    but for a hash of other costs than the settings', which takes its own until a login renews it.
     """
     credentials = users.find_credentials(db, email)
     matches, new_hash = passwords.verify(password, credentials and credentials.password_hash)

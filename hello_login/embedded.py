@@ -58,13 +58,10 @@ class EmbeddedPostgres:
                 if self._users is None:
                     self._users = os.open(self.data / "users.lock", os.O_RDWR)
                 fcntl.flock(self._users, fcntl.LOCK_SH)
+                at_exit.callback(self.stop)
                 self._ensure()
         except OSError as error:
-            raise SystemExit(
-                f"Can't use {error.filename} ({error.strerror}): remove {self.data}, or run this "
-                "as its owner."
-            ) from None
-        at_exit.callback(self.stop)
+            raise SystemExit(f"Can't use {self.data} for PostgreSQL: {error}") from None
         return f"postgresql://postgres@:5432/postgres?host={quote(str(self._socket()), safe='')}"
 
     def stop(self) -> None:
@@ -175,9 +172,11 @@ class EmbeddedPostgres:
 
     def _choose_owner(self) -> None:  # as root
         """Another user to run PostgreSQL as, which refuses root: the folder's owner, or nobody."""
-        owner = self.data.stat().st_uid if self.data.exists() else 0
-        user = pwd.getpwuid(owner) if owner else pwd.getpwnam("nobody")
-        self._owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        nobody = pwd.getpwnam("nobody")
+        user, group = nobody.pw_uid, nobody.pw_gid
+        if self.data.exists() and self.data.stat().st_uid != 0:
+            user, group = self.data.stat().st_uid, self.data.stat().st_gid
+        self._owner = {"user": user, "group": group, "extra_groups": []}
 
     def _choose_place(self) -> None:  # as root
         """A link to another folder, where the owner can't reach this one."""

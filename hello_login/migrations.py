@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 import psycopg2
 import yoyo
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import parse_dsn
 
 ADVISORY_LOCK = 0x68656C6C6F
 """Any number that nothing else in the database uses: "hello"."""
@@ -30,18 +32,25 @@ class Applied(NamedTuple):
 def migrate(url: str, folder: Path) -> Iterator[Applied]:
     """Apply what is missing, giving each migration as it is applied.
 
-    Raises psycopg2.Error when one fails; the schema is then as the one before left it.
+    Raises SystemExit with the reason when one fails; the schema is then as the one before left it.
     """
-    with yoyo.get_backend(url) as backend:
+    # In yoyo's own reading of a URL some of what libpq takes is missing: several hosts, for one.
+    arguments = urlencode(parse_dsn(url), quote_via=quote)
+    with yoyo.get_backend(f"postgresql://?{arguments}") as backend:
         backend.execute("SELECT pg_advisory_lock(:key)", {"key": ADVISORY_LOCK})
-        # Whoever left yoyo's own lock was killed, for the advisory lock is ours.
+        # Of us, whoever left yoyo's own lock was killed, for the advisory lock is ours.
         backend.break_lock()
         with backend.lock():
             for migration in backend.to_apply(yoyo.read_migrations(str(folder))):
                 started = time.monotonic()
-                with backend.transaction():
-                    migration.process_steps(backend, "apply")
-                    backend.mark_one(migration, log=False)
+                try:
+                    with backend.transaction():
+                        migration.process_steps(backend, "apply")
+                        backend.mark_one(migration, log=False)
+                except psycopg2.Error as error:
+                    raise SystemExit(
+                        f"Migration {migration.id} failed, and changed nothing: {error}"
+                    ) from error
                 yield Applied(migration.id, time.monotonic() - started)
 
 
@@ -63,22 +72,18 @@ def missing(db: Connection, wanted: list[str]) -> list[str]:
     return [name for name in wanted if name not in applied]
 
 
-def count_rows(url: str) -> list[tuple[str, int]]:
+def count_rows(db: Connection) -> list[tuple[str, int]]:
     """The tables of the current schema, yoyo's own left out, each with its number of rows."""
-    connection = psycopg2.connect(url)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(r"""
-                SELECT tablename
-                  FROM pg_tables
-                 WHERE schemaname = current_schema()
-                   AND tablename NOT LIKE '%yoyo\_%'
-                 ORDER BY tablename
-            """)
-            tables = [name for (name,) in cursor.fetchall()]
-            return [(name, _count(cursor, name)) for name in tables]
-    finally:
-        connection.close()
+    with db.cursor() as cursor:
+        cursor.execute(r"""
+            SELECT tablename
+              FROM pg_tables
+             WHERE schemaname = current_schema()
+               AND tablename NOT LIKE '%yoyo\_%'
+             ORDER BY tablename
+        """)
+        tables = [name for (name,) in cursor.fetchall()]
+        return [(name, _count(cursor, name)) for name in tables]
 
 
 def _count(cursor: Any, table: str) -> int:

@@ -70,7 +70,8 @@ class Passwords:
     def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Whether the password is the hash's, and a new hash if the costs have changed since.
 
-        Takes as long when there is no hash, so that time does not tell whether there is an account.
+        Takes as long when there is no hash, so that time does not tell whether there is an account;
+        a hash of other costs takes its own time.
         """
         if len(password) > self._max_length:
             return False, None

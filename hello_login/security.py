@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyramid.authentication import AuthTktCookieHelper
 from pyramid.csrf import CookieCSRFStoragePolicy, new_csrf_token
@@ -161,14 +162,16 @@ def require_methods(view: Any, info: Any) -> Any:
 require_methods.options = ("require_methods",)  # type: ignore[attr-defined]
 
 
-def add_headers(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any], Any]:
-    """A tween: the one place for the headers of every response, whoever made it."""
+def add_headers(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
+    """A tween: the one place for the headers of every response that is not waitress's own."""
+
+    # Not by the request's scheme, which is http where nobody has set TRUSTED_PROXY; over http,
+    # browsers do not heed it.
+    headers = HEADERS | (HTTPS_HEADERS if registry.hello_login.secure_cookies else {})
 
     def tween(request: Any) -> Any:
         response = handler(request)
-        response.headers.update(HEADERS)
-        if request.scheme == "https":
-            response.headers.update(HTTPS_HEADERS)
+        response.headers.update(headers)
         # Static files say how long they may be kept; all else may know who asked, or hold a form.
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -186,9 +189,11 @@ def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[
         try:
             _ = request.path_info, dict(request.cookies)
             values = [part for item in request.params.items() for part in item]
-        except (
-            ValueError
-        ) as error:  # UnicodeDecodeError is one; so is a multipart body that is cut off
+            # Pyramid's CSRF check takes them apart, and would not expect that to fail.
+            for header in ("Origin", "Referer"):
+                urlsplit(request.headers.get(header, ""))
+        # WebOb raises all of these; a UnicodeDecodeError is a ValueError.
+        except (ValueError, LookupError, DeprecationWarning) as error:
             raise HTTPBadRequest("What the browser sent can't be decoded.") from error
         if not all(isinstance(value, str) and "\0" not in value for value in values):
             raise HTTPBadRequest("What the browser sent has a file or a NUL where text belongs.")
@@ -200,9 +205,9 @@ def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[
 def local_path(target: str | None) -> str | None:
     r"""The target, if a redirect to it can lead nowhere but to this site; None otherwise.
 
-    One slash must come first, and no slash after it; browsers take a backslash for a slash, and
-    leave out control characters.
+    One slash must come first, and no slash after it.  Only printable ASCII may follow, as in every
+    URL that a browser sends; and no backslash, which browsers take for a slash.
     """
-    if target and re.fullmatch(r"/(?!/)[^\\\x00-\x1f\x7f]*", target):
+    if target and re.fullmatch(r"/(?!/)[!-\[\]-~]*", target):
         return target
     return None

@@ -27,21 +27,29 @@ RELOADER_PATIENCE = 5.0
 def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callable[[Any], None]:
     """Listen, and return what serves an application there (the entry point `paste.server_factory`).
 
-    host: the address to listen on; the port is settings.port()'s.
+    host: the address to listen on, unless http_host=ADDRESS is on the command line; the port is
+        settings.port()'s.
     options: waitress's own, as its documentation lists them.
     Raises SystemExit with a sentence when the port can't be had.
     """
     try:
         port = settings.port(global_config, os.environ)
+        proxy = settings.trusted_proxy(os.environ)
     except ValueError:
         # settings.load() comes next, and tells it together with all else that is wrong.
         return lambda _: None
+    if proxy is not None:
+        options |= _trusting(proxy)
+    host = global_config.get("http_host") or host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port))
+        listener = socket.create_server((host, port), family=family)
     except OSError as error:
+        # create_server adds what stands in the sentence already.
+        why = (error.strerror or "").partition(" (while")[0]
         reason = (
-            f"Can't listen on {host}, port {port} ({os.strerror(error.errno or 0)}): end what "
-            f"listens there, or choose another port with PORT={port + 1} or http_port={port + 1}."
+            f"Can't listen on {host}, port {port} ({why}): end what listens there, or choose "
+            f"another port with PORT={port + 1} or http_port={port + 1}."
         )
         if hupper.is_active():
             _end_reloader(reason)
@@ -51,6 +59,10 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
         server = create_server(app, sockets=[listener], **options)
         log.info("Serving http://%s:%s", shown, port)
+        if not hupper.is_active():
+            # Without a handler the first process of a container ignores SIGTERM, and any other
+            # ends at once.  waitress takes SystemExit for its sign to finish what runs and return.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             server.run()
         finally:
@@ -59,6 +71,15 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
             embedded.at_exit.close()
 
     return serve
+
+
+def _trusting(proxy: str) -> dict[str, Any]:
+    """waitress's options to believe a proxy in what it added itself: the last entry of each."""
+    return {
+        "trusted_proxy": proxy,
+        "trusted_proxy_count": 1,
+        "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto x-forwarded-port",
+    }
 
 
 def _end_reloader(reason: str) -> None:

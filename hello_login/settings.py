@@ -7,6 +7,7 @@ ends the program with that text on stderr and exit code 1, and no traceback.
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -131,14 +132,18 @@ def load(
         except ValueError as error:
             problems.append(f"{ENVIRONMENT.get(each.name, PREFIX + each.name)} {error}.")
     problems += [f"{PREFIX}{name} is no setting: correct its name." for name in values]
-    try:
-        port(global_config, environ)
-    except ValueError as error:
-        problems.append(str(error))
+    for check in (partial(port, global_config, environ), partial(trusted_proxy, environ)):
+        try:
+            check()
+        except ValueError as error:
+            problems.append(str(error))
 
-    if problems:
-        raise SystemExit("\n".join(problems))
-    return Settings(**checked)
+    if not problems:
+        loaded = Settings(**checked)
+        if loaded.argon2_memory_kib >= 8 * loaded.argon2_lanes:
+            return loaded
+        problems = [f"{PREFIX}argon2_memory_kib is too low: set it to 8 for each lane, or more."]
+    raise SystemExit("\n".join(problems))
 
 
 def port(global_config: Mapping[str, str], environ: Mapping[str, str]) -> int:
@@ -154,3 +159,21 @@ def port(global_config: Mapping[str, str], environ: Mapping[str, str]) -> int:
             except ValueError as error:
                 raise ValueError(f"{name} {error}.") from None
     return DEFAULT_PORT
+
+
+def trusted_proxy(environ: Mapping[str, str]) -> str | None:
+    """Whose X-Forwarded-For, -Proto and -Port to believe: TRUSTED_PROXY, an address, or * for all.
+
+    Nobody's by default: whoever reaches the server directly could write them.
+    Raises ValueError with a sentence that says what is wrong.
+    """
+    value = environ.get("TRUSTED_PROXY")
+    if value and value != "*":
+        try:
+            ip_address(value)
+        except ValueError:
+            raise ValueError(
+                f"TRUSTED_PROXY is {value!r}: set it to the proxy's IP address, or to * where "
+                "nobody reaches the server but through it."
+            ) from None
+    return value or None

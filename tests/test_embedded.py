@@ -245,7 +245,7 @@ def test_a_server_that_hangs_is_told(
 
 def test_a_folder_that_cannot_be_used_is_told(data: Path) -> None:
     data.write_text("no folder")
-    with pytest.raises(SystemExit, match=r"Can't use .*: remove .*, or run this as its owner"):
+    with pytest.raises(SystemExit, match=r"Can't use .*\.postgres for PostgreSQL: .*exists"):
         EmbeddedPostgres(data).start()
 
 
@@ -265,6 +265,14 @@ def test_root_runs_it_as_the_owner_of_the_folder(server: EmbeddedPostgres) -> No
     os.chown(server.data, 1, 1)
     server.start()
     assert (server.data / "cluster").stat().st_uid == 1
+
+
+@needs_root
+def test_an_owner_without_a_name_is_told_of_by_initdb(server: EmbeddedPostgres) -> None:
+    server.data.mkdir()
+    os.chown(server.data, 54321, 54321)
+    with pytest.raises(SystemExit, match="effective user ID 54321"):
+        server.start()
 
 
 @needs_root

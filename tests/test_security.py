@@ -38,7 +38,7 @@ def test_every_view_is_closed_but_those_that_open_themselves_by_name(app: Any) -
     assert opened == OPEN
 
 
-@pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/\xfc", "/a//b"])
+@pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/%C3%BC", "/a//b"])
 def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
     assert security.local_path(target) == target
 
@@ -61,6 +61,10 @@ def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
         " //evil.example",
         "/account\x7f",
         "/account\n",
+        "/a b",
+        "/\xfc",
+        "/\u65e5\u672c",
+        "/\u2028",
     ],
 )
 def test_nothing_else_may_be_gone_on_to(target: str | None) -> None:

@@ -21,52 +21,100 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.fixture
-def free() -> int:
-    """A port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+class Site:
+    """An application on a real server, asked once, which a signal then ends."""
 
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.answer = b""
 
-def test_it_serves_the_application_on_the_port_until_it_is_interrupted(
-    free: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    answer = bytearray()
-    ended = []
-    at_exit = contextlib.ExitStack()
-    at_exit.callback(lambda: ended.append("the development database"))
-    monkeypatch.setattr(embedded, "at_exit", at_exit)
-
-    def app(_environ: Any, start_response: Any) -> list[bytes]:
+    def app(self, environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return [b"hello"]
+        return [f"{environ['REMOTE_ADDR']} {environ['wsgi.url_scheme']}".encode()]
 
-    def ask() -> None:
-        with socket.create_connection(("127.0.0.1", free)) as connection:
-            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    def run(self, end: signal.Signals, headers: str = "") -> None:
+        """Serve, answer one request with these headers, and return when the signal has ended it."""
+        asking = threading.Thread(target=self._ask, args=(end, headers))
+        handler = signal.getsignal(signal.SIGTERM)
+        serve = server.bind({"http_port": str(self._port)}, host="127.0.0.1", threads="1", ident="")
+        asking.start()
+        try:
+            serve(self.app)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+            asking.join()
+
+    def _ask(self, end: signal.Signals, headers: str) -> None:
+        with socket.create_connection(("127.0.0.1", self._port)) as connection:
+            connection.sendall(f"GET / HTTP/1.0\r\n{headers}\r\n".encode())
             while part := connection.recv(4096):
-                answer.extend(part)
-        os.kill(os.getpid(), signal.SIGINT)
+                self.answer += part
+        os.kill(os.getpid(), end)
 
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site on a free port; when it ends, the database of the tests does not."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setattr(embedded, "at_exit", contextlib.ExitStack())
+    return Site(port)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_the_application_until_a_signal_ends_it(
+    site: Site, end: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
-    serve = server.bind({"http_port": str(free)}, host="127.0.0.1", threads="1", ident="")
-    asking = threading.Thread(target=ask)
-    asking.start()
-    serve(app)
-    asking.join()
-    assert answer.startswith(b"HTTP/1.0 200 OK")
-    assert answer.endswith(b"hello")
-    assert b"Server:" not in answer
-    assert f"Serving http://localhost:{free}" in caplog.text
+    ended = []
+    embedded.at_exit.callback(lambda: ended.append("the development database"))
+    site.run(end)
+    assert site.answer.startswith(b"HTTP/1.0 200 OK")
+    assert b"Server:" not in site.answer
+    assert "Serving http://localhost:" in caplog.text
     assert ended == ["the development database"]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "seen"),
+    [("", "127.0.0.1 http"), ("192.0.2.7", "127.0.0.1 http"), ("*", "192.0.2.2 https")],
+)
+def test_a_trusted_proxy_alone_is_believed_and_only_in_what_it_added_itself(
+    site: Site, monkeypatch: pytest.MonkeyPatch, proxy: str, seen: str
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXY", proxy)
+    site.run(
+        signal.SIGTERM,
+        "X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n"
+        "X-Forwarded-Proto: https\r\n"
+        "X-Forwarded-Port: 443\r\n",
+    )
+    assert site.answer.endswith(seen.encode())
+
+
+def test_the_reloader_ends_its_worker_by_sigterm_as_ever(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the development database would be stopped at each reload."""
+    monkeypatch.setattr(hupper, "is_active", lambda: True)
+    handler = signal.getsignal(signal.SIGTERM)
+    handlers = []
+    embedded.at_exit.callback(lambda: handlers.append(signal.getsignal(signal.SIGTERM)))
+    site.run(signal.SIGINT)
+    assert handlers == [handler]
 
 
 def test_a_port_in_use_is_told_in_a_sentence(taken: int) -> None:
     with pytest.raises(
         SystemExit, match=rf"port {taken} \(Address already in use\): .*PORT="
     ) as end:
-        server.bind({"http_port": str(taken)}, host="127.0.0.1")
+        server.bind({"http_port": str(taken), "http_host": "127.0.0.1"}, host="192.0.2.1")
     assert "\n" not in str(end.value)
+
+
+def test_an_address_of_another_machine_is_told_as_such() -> None:
+    with pytest.raises(SystemExit, match=r"2001:db8::1, port 5000 \([A-Z]"):
+        server.bind({}, host="2001:db8::1")
 
 
 def test_a_port_in_use_ends_the_reloader_too(

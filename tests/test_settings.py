@@ -85,6 +85,11 @@ def test_a_number_out_of_its_range_is_told_with_the_range(value: str) -> None:
         assert "from 8 to 64" in told
 
 
+def test_argon2_wants_memory_for_each_lane() -> None:
+    (told,) = problems({"hello_login.argon2_memory_kib": "31", "hello_login.argon2_lanes": "4"})
+    assert told.startswith("hello_login.argon2_memory_kib is too low")
+
+
 def test_a_truth_value_is_true_or_false() -> None:
     assert "true or false" in problems({"hello_login.secure_cookies": "yes"})[0]
     loaded = settings.load({}, {**INI, "hello_login.secure_cookies": "false"}, ENVIRON)
@@ -110,6 +115,19 @@ def test_a_wrong_port_is_told_together_with_all_else() -> None:
     told = problems(environ={"SECRET_KEY": "", "PORT": "http"})
     assert [line.split()[0] for line in told] == ["SECRET_KEY", "PORT"]
     assert problems(global_config={"http_port": "70000"})[0].startswith("http_port is '70000'")
+
+
+def test_nobodys_forwarded_headers_are_believed_unless_a_proxy_is_named() -> None:
+    assert settings.trusted_proxy({}) is None
+    assert settings.trusted_proxy({"TRUSTED_PROXY": ""}) is None
+    assert settings.trusted_proxy({"TRUSTED_PROXY": "*"}) == "*"
+    assert settings.trusted_proxy({"TRUSTED_PROXY": "192.0.2.1"}) == "192.0.2.1"
+    assert settings.trusted_proxy({"TRUSTED_PROXY": "2001:db8::1"}) == "2001:db8::1"
+
+
+def test_a_proxy_that_is_no_address_is_told_together_with_all_else() -> None:
+    told = problems(environ={"SECRET_KEY": "", "TRUSTED_PROXY": "proxy"})
+    assert [line.split()[0] for line in told] == ["SECRET_KEY", "TRUSTED_PROXY"]
 
 
 def test_secrets_are_not_in_what_settings_print() -> None:

@@ -6,6 +6,7 @@ import os
 import secrets
 
 import plaster
+from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
 from .. import accounts, database, migrations, settings
@@ -32,12 +33,17 @@ def main(argv: list[str] | None = None) -> None:
             "add --force if you want them there all the same."
         )
     database.wait(url, arguments.wait)
-    _migrate(url, checked)
-    if arguments.sample_users:
-        _add_sample_users(url, Passwords(checked))
-    print("\nTable                 Rows")
-    for table, rows in migrations.count_rows(url):
-        print(f"{table:<16}{rows:>10}")
+    if arguments.migrate:
+        _migrate(url, checked)
+    connection = database.connect(url)
+    try:
+        if arguments.sample_users:
+            _add_sample_users(connection, Passwords(checked))
+        print("\nTable                 Rows")
+        for table, rows in migrations.count_rows(connection):
+            print(f"{table:<16}{rows:>10}")
+    finally:
+        connection.close()
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -56,6 +62,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="how long to wait until PostgreSQL answers (default: %(default)s)",
     )
     parser.add_argument(
+        "--no-migrate",
+        dest="migrate",
+        action="store_false",
+        help="leave the schema as it is, and only wait and list the tables",
+    )
+    parser.add_argument(
         "--sample-users",
         action="store_true",
         help="add users to try things with, and print their passwords, once",
@@ -67,18 +79,20 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _load(config_uri: str) -> settings.Settings:
-    loader = plaster.get_loader(config_uri, protocols=["wsgi"])
     try:
+        loader = plaster.get_loader(config_uri, protocols=["wsgi"])
         loader.setup_logging()
         ini = loader.get_wsgi_app_settings()
-    except (OSError, LookupError, configparser.Error) as error:
+    except (OSError, LookupError, ImportError, configparser.Error, plaster.PlasterError) as error:
         raise SystemExit(f"Can't use {config_uri}: {error}") from None
     return settings.load({}, ini, os.environ)
 
 
 def _is_local(url: str) -> bool:
-    host = parse_dsn(url).get("host", "")
-    return host in ("", "localhost", "127.0.0.1", "::1") or host.startswith("/")
+    dsn = parse_dsn(url)
+    host = dsn.get("hostaddr") or dsn.get("host") or os.environ.get("PGHOST", "")
+    named = host in ("", "localhost", "127.0.0.1", "::1") or host.startswith("/")
+    return named and "service" not in dsn
 
 
 def _migrate(url: str, checked: settings.Settings) -> None:
@@ -90,18 +104,14 @@ def _migrate(url: str, checked: settings.Settings) -> None:
         print("The schema is up to date")
 
 
-def _add_sample_users(url: str, passwords: Passwords) -> None:
-    connection = database.connect(url)
+def _add_sample_users(db: Connection, passwords: Passwords) -> None:
     print()
-    try:
-        for name, email in SAMPLE_USERS:
-            password = secrets.token_urlsafe(12)
-            try:
-                accounts.register(connection, passwords, name=name, email=email, password=password)
-            except accounts.EmailTaken:
-                print(f"{email:<24}is there already")
-            else:
-                print(f"{email:<24}password: {password}")
-        connection.commit()
-    finally:
-        connection.close()
+    for name, email in SAMPLE_USERS:
+        password = secrets.token_urlsafe(12)
+        try:
+            accounts.register(db, passwords, name=name, email=email, password=password)
+        except accounts.EmailTaken:
+            print(f"{email:<24}is there already")
+        else:
+            print(f"{email:<24}password: {password}")
+    db.commit()

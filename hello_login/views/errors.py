@@ -31,7 +31,7 @@ def show_forbidden(_error: Any, request: Any) -> Any:
     if request.identity is not None or preferred(request, HTML, JSON) == JSON:
         return _respond(request, 403)
     query = {"next": request.path_qs} if request.method in ("GET", "HEAD") else {}
-    return HTTPSeeOther(request.route_path("login", _query=query))
+    return HTTPSeeOther(request.route_path("login", _query=query), vary=["Accept"])
 
 
 @exception_view_config(BadCSRFToken)

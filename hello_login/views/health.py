@@ -22,6 +22,7 @@ def is_ready(request: Any) -> Any:
     try:
         missing = migrations.missing(request.db, wanted)
     except psycopg2.OperationalError:
+        request.tm.doom()  # or pyramid_tm would commit on a connection that is broken
         request.response.status_int = 503
         return {"status": "unavailable", "database": "unreachable"}
     if missing:

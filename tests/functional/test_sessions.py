@@ -209,10 +209,14 @@ def test_every_answer_has_the_headers_that_guard_it(
     assert ("no-store" in headers["Cache-Control"]) is (path != "/static/style.css")
 
 
-def test_https_is_asked_for_over_https_alone(https: webtest.TestApp) -> None:
-    for path in ("/", "/nowhere", "/static/style.css"):
-        headers = https.get(path, status="*").headers
-        assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+def test_https_is_asked_for_in_production_even_where_the_proxy_is_not_known(
+    client: MakeClient, production_app: Any
+) -> None:
+    for scheme in ("http", "https"):
+        browser = client(production_app, **{"wsgi.url_scheme": scheme})
+        for path in ("/", "/nowhere", "/static/style.css"):
+            headers = browser.get(path, status="*").headers
+            assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
 
 
 def test_pages_have_no_script_and_no_style_of_their_own(browser: webtest.TestApp) -> None:

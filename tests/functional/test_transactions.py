@@ -35,7 +35,11 @@ def open_browser(site: Any) -> webtest.TestApp:
 
 
 def count(url: str, table: str) -> int:
-    return dict(migrations.count_rows(url))[table]
+    connection = psycopg2.connect(url)
+    try:
+        return dict(migrations.count_rows(connection))[table]
+    finally:
+        connection.close()
 
 
 def test_an_account_is_there_for_the_next_request_and_the_next_process(

@@ -45,6 +45,12 @@ def test_run_again_it_changes_nothing(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Applied" not in printed
 
 
+@pytest.mark.usefixtures("url")
+def test_it_can_leave_the_schema_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    main([PRODUCTION, "--no-migrate"])
+    assert capsys.readouterr().out.split() == ["Table", "Rows"]
+
+
 def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
     url: str, capsys: pytest.CaptureFixture[str], passwords: Passwords
 ) -> None:
@@ -64,11 +70,20 @@ def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
     assert re.search(r"^users +3$", again, re.MULTILINE)
 
 
-@pytest.mark.parametrize("host", ["db.example.com", "10.0.0.1", "db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db.example.com/app",
+        "postgresql://10.0.0.1/app",
+        "postgresql://db/app",
+        "postgresql://localhost/app?hostaddr=10.0.0.1",
+        "postgresql:///app?service=production",
+    ],
+)
 def test_sample_users_are_not_for_a_database_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, host: str
+    monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    monkeypatch.setenv("DATABASE_URL", f"postgresql://{host}/app")
+    monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("SECRET_KEY", "k" * 32)
     with pytest.raises(SystemExit, match="add --force"):
         main([PRODUCTION, "--sample-users"])
@@ -103,13 +118,20 @@ def test_settings_that_are_missing_are_told() -> None:
         main([PRODUCTION])
 
 
-@pytest.mark.parametrize("content", [None, "[loggers]\nkeys = root\n", "no ini file"])
+@pytest.mark.parametrize(
+    "content", [None, "[loggers]\nkeys = root\n", "no ini file", "[app:main]\nuse = egg:nothing\n"]
+)
 def test_an_ini_file_that_cannot_be_used_is_told(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "my.ini"
     if content is not None:
         path.write_text(content)
     with pytest.raises(SystemExit, match=r"^Can't use .*my\.ini: "):
         main([str(path)])
+
+
+def test_what_is_no_ini_file_by_its_name_is_told() -> None:
+    with pytest.raises(SystemExit, match=r"^Can't use setup\.py: "):
+        main(["setup.py"])
 
 
 def test_development_starts_its_own_database(

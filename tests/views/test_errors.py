@@ -1,5 +1,7 @@
 """What people see when a request can't be answered."""
 
+from typing import Any
+
 import pytest
 import webtest
 
@@ -67,6 +69,12 @@ def test_a_refused_method_is_told_with_those_that_are_allowed(browser: webtest.T
             "multipart/form-data; boundary=x",
             b'--x\r\nContent-Disposition: form-data; name="email"; filename=a\r\n\r\n\r\n--x--',
         ),
+        ("application/x-www-form-urlencoded; charset=iso-8859-1", b"email=a"),
+        ("application/x-www-form-urlencoded; charset=foo", b"email=a"),
+        (
+            "multipart/form-data; boundary=x",
+            b"--x\nContent-Type: a/b; charset=x\nContent-Disposition: form-data; name=a\n\n\n--x--",
+        ),
         ("application/json", b"{}"),
         ("text/plain", b"\xff\x00"),
     ],
@@ -79,6 +87,14 @@ def test_a_body_that_no_form_of_ours_sends_is_refused(
     )
 
 
+@pytest.mark.parametrize("header", ["Origin", "Referer"])
+def test_an_origin_that_is_no_url_is_refused(
+    client: MakeClient, production_app: Any, header: str
+) -> None:
+    browser = client(production_app, **{"wsgi.url_scheme": "https"})
+    browser.post("/login", headers={header: "https://["}, status=400)
+
+
 def test_a_cookie_that_is_not_utf_8_is_refused(browser: webtest.TestApp) -> None:
     browser.set_cookie("session", "\xff")
     browser.get("/", status=400)
@@ -87,6 +103,7 @@ def test_a_cookie_that_is_not_utf_8_is_refused(browser: webtest.TestApp) -> None
 def test_whoever_is_not_logged_in_may_log_in_and_come_back(browser: webtest.TestApp) -> None:
     response = browser.get("/account?tab=1", status=303)
     assert response.location == "http://localhost/login?next=%2Faccount%3Ftab%3D1"
+    assert response.headers["Vary"] == "Accept"
 
 
 def test_a_program_that_asks_for_json_is_forbidden_what_needs_a_login(client: MakeClient) -> None:

@@ -1,14 +1,18 @@
 """/healthz and /readyz."""
 
 import socket
+import threading
+import time
 from typing import Any
 
+import psycopg2
 import pytest
 import webtest
 from psycopg2.extensions import connection as Connection
 
 import hello_login
-from tests.conftest import MakeIni
+from hello_login import migrations
+from tests.conftest import ROOT, MakeIni, NewDatabase
 
 
 @pytest.fixture
@@ -38,6 +42,34 @@ def test_it_is_not_ready_with_an_old_schema(browser: webtest.TestApp, db: Connec
         cursor.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '0002%'")
     response = browser.get("/readyz", status=503)
     assert response.json == {"status": "unavailable", "database": "ok", "schema": "out of date"}
+
+
+def test_it_is_not_ready_while_its_database_ends_the_connection(
+    ini: MakeIni, new_database: NewDatabase
+) -> None:
+    url = new_database()
+    list(migrations.migrate(url, ROOT / "sql"))
+    site = webtest.TestApp(hello_login.main({}, **ini(database_url=url)))
+    lock, other = psycopg2.connect(url), psycopg2.connect(url)
+    other.autocommit = True  # or it would see the same activity again and again
+    answers: list[Any] = []
+    with lock.cursor() as locked, other.cursor() as cursor:
+        locked.execute("LOCK TABLE _yoyo_migration")
+        asking = threading.Thread(target=lambda: answers.append(site.get("/readyz", status=503)))
+        asking.start()
+        deadline = time.monotonic() + 20
+        while cursor.rowcount != 1:
+            assert time.monotonic() < deadline
+            cursor.execute("""
+                SELECT pg_terminate_backend(pid, 5000)
+                  FROM pg_stat_activity
+                 WHERE wait_event_type = 'Lock'
+                   AND datname = current_database()
+            """)
+    asking.join()
+    lock.close()
+    other.close()
+    assert answers[0].json == {"status": "unavailable", "database": "unreachable"}
 
 
 def test_it_is_not_ready_without_its_database(without_database: webtest.TestApp) -> None:
