@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help serve test browser lint format sure
+.PHONY: help serve test containers browser lint format requirements sure
 .DEFAULT_GOAL := help
 
 help:     ## Show this list
@@ -11,8 +11,11 @@ help:     ## Show this list
 serve: .venv/installed    ## Serve http://localhost:5000 on an embedded PostgreSQL (PORT=N for another port)
 	@exec $(BIN)/pserve development.ini --reload
 
-test: .venv/installed    ## Run the whole suite on an embedded PostgreSQL of its own
-	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=100
+test: .venv/installed    ## Run the whole suite, but for the containers, on an embedded PostgreSQL of its own
+	@$(BIN)/python -m pytest -m 'not container' --cov --cov-report=term --cov-fail-under=100
+
+containers: .venv/installed    ## Build the image and try it, by itself, with compose and as Heroku runs it (needs Docker)
+	@$(BIN)/python -m pytest -m container
 
 browser: .venv/installed    ## Install what the browser tests need: Chromium (Debian, as root) and Playwright
 	@command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends chromium; }
@@ -26,6 +29,11 @@ lint: .venv/installed    ## Check style, formatting and types
 format: .venv/installed    ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+requirements: .venv/installed    ## Renew requirements.txt: what the image installs, pinned and hashed
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
+		--custom-compile-command 'make requirements' --output-file requirements.txt setup.cfg
 
 sure:     ## Everything that the project's gate runs
 	@.ci/run

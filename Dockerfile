@@ -1,0 +1,36 @@
+# One image for development, production and Heroku.
+
+FROM python:3.13-slim AS build
+WORKDIR /app
+RUN python -m venv --without-pip .venv
+COPY requirements.txt .
+RUN pip --python .venv/bin/python install --require-hashes --only-binary :all: --no-cache-dir \
+        --disable-pip-version-check --requirement requirements.txt \
+ && find .venv -type d -name tests -prune -exec rm -r {} +
+# Not before here, so that a change of code installs nothing anew.
+COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY hello_login hello_login
+# Editable: the code lies in /app/hello_login alone, where docker-compose.yml mounts it for development.
+RUN pip --python .venv/bin/python install --no-deps --no-build-isolation --no-cache-dir \
+        --disable-pip-version-check --editable . \
+ && python -m compileall -q hello_login
+
+FROM python:3.13-slim
+# Nothing is installed in a container that runs.
+RUN pip uninstall --yes --quiet --root-user-action=ignore pip \
+ && rm -rf /usr/local/lib/python3*/ensurepip /root/.cache
+ENV PATH=/app/.venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /app
+COPY --from=build /app/.venv .venv
+COPY docker-entrypoint.sh development.ini production.ini ./
+COPY sql sql
+COPY --from=build /app/hello_login hello_login
+# Any user will do (Heroku takes a random one): nothing is written.
+USER 10001:10001
+EXPOSE 5000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT', 5000)}/healthz\", timeout=2)"]
+ENTRYPOINT ["/app/docker-entrypoint.sh"]
+CMD ["pserve", "production.ini"]

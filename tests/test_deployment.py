@@ -1,0 +1,161 @@
+"""Dockerfile, compose files, heroku.yml and app.json agree with the project and each other."""
+
+import json
+import re
+import shlex
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hello_login import settings
+from tests.conftest import ROOT
+
+SCRIPTS = {entry.name for entry in distribution("hello_login").entry_points} | {"pserve"}
+VARIABLES = {*settings.ENVIRONMENT.values(), "PORT", "TRUSTED_PROXY", "MIGRATE", "DATABASE_WAIT"}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+DOCKERFILE = read("Dockerfile")
+HEROKU = yaml.safe_load(read("heroku.yml"))
+APP = json.loads(read("app.json"))
+COMPOSE_FILES = ("docker-compose.yml", "docker-compose.production.yml")
+COMPOSE = {name: yaml.safe_load(read(name)) for name in COMPOSE_FILES}
+
+
+def commands() -> dict[str, list[str]]:
+    """Every command that starts something of ours, by where it stands."""
+    found = {
+        "heroku.yml release": shlex.split(HEROKU["release"]["command"][0]),
+        "heroku.yml run": shlex.split(HEROKU["run"]["web"]),
+        "Dockerfile": json.loads(re.findall(r"^CMD (.*)", DOCKERFILE, re.MULTILINE)[-1]),
+    }
+    for name, compose in COMPOSE.items():
+        if "command" in compose["services"]["web"]:
+            found[name] = compose["services"]["web"]["command"]
+    return found
+
+
+@pytest.mark.parametrize(("where", "command"), commands().items())
+def test_every_command_is_a_console_script_with_an_ini_file_of_ours(
+    where: str, command: list[str]
+) -> None:
+    program, ini, *arguments = command
+    assert program in SCRIPTS, where
+    assert (ROOT / ini).exists(), where
+    defaults = dict(re.findall(r"^(http_\w+) =(.*)", read(ini), re.MULTILINE))
+    for argument in arguments:
+        if "=" in argument:
+            assert argument.split("=")[0] in defaults, where
+
+
+@pytest.mark.parametrize(
+    ("where", "variables"),
+    [
+        ("app.json", APP["env"]),
+        ("heroku.yml", HEROKU["setup"]["config"]),
+        *((name, each["services"]["web"]["environment"]) for name, each in COMPOSE.items()),
+    ],
+)
+def test_every_variable_is_one_that_is_read(where: str, variables: dict[str, Any]) -> None:
+    assert set(variables) <= VARIABLES, where
+
+
+def test_the_variables_of_the_entrypoint_are_those_that_it_tells_of() -> None:
+    script = read("docker-entrypoint.sh")
+    used = set(re.findall(r"\$\{([A-Z_]+)", script))
+    assert (
+        used
+        == set(re.findall(r"^# ([A-Z_]+)  ", script, re.MULTILINE))
+        == VARIABLES
+        - {
+            *settings.ENVIRONMENT.values(),
+            "PORT",
+            "TRUSTED_PROXY",
+        }
+    )
+
+
+def test_the_readme_tells_every_variable() -> None:
+    for variable in VARIABLES:
+        assert f"| `{variable}` |" in read("README.md")
+
+
+def test_heroku_and_app_json_ask_for_the_same() -> None:
+    assert [addon["plan"] for addon in APP["addons"]] == [
+        addon["plan"] for addon in HEROKU["setup"]["addons"]
+    ]
+    values = {name: each["value"] for name, each in APP["env"].items() if "value" in each}
+    assert values == HEROKU["setup"]["config"]
+    assert APP["env"]["SECRET_KEY"] == {
+        "description": "Signs the session cookie",
+        "generator": "secret",
+    }
+    assert APP["stack"] == "container"
+
+
+def test_heroku_builds_the_one_dockerfile_and_serves_on_its_port() -> None:
+    assert HEROKU["build"]["docker"] == {"web": "Dockerfile"}
+    assert HEROKU["release"]["image"] in HEROKU["build"]["docker"]
+    assert "http_port=$PORT" in HEROKU["run"]["web"]
+
+
+def test_the_port_is_the_same_everywhere() -> None:
+    port = str(settings.DEFAULT_PORT)
+    assert re.search(rf"^EXPOSE {port}$", DOCKERFILE, re.MULTILINE)
+    assert f"os.environ.get('PORT', {port})" in DOCKERFILE
+    assert COMPOSE["docker-compose.yml"]["services"]["web"]["ports"] == [
+        f"127.0.0.1:${{PORT:-{port}}}:{port}"
+    ]
+    assert f"server web:{port};" in read("proxy/nginx.conf")
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_compose_publishes_nothing_beyond_this_machine_and_no_database(name: str) -> None:
+    services = COMPOSE[name]["services"]
+    assert "ports" not in services["db"]
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_compose_keeps_the_data_in_a_named_volume(name: str) -> None:
+    assert COMPOSE[name]["services"]["db"]["volumes"] == ["postgres_data:/var/lib/postgresql/data"]
+    assert COMPOSE[name]["services"]["web"]["image"] == "hello_login"
+
+
+def test_all_that_is_copied_or_mounted_exists_and_is_let_into_the_build() -> None:
+    copied = {
+        Path(name)
+        for names in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
+        for name in names.split()
+    }
+    mounted = {
+        Path(volume.split(":")[0])
+        for volume in COMPOSE["docker-compose.yml"]["services"]["web"]["volumes"]
+    }
+    assert all((ROOT / path).exists() for path in copied | mounted)
+    ignored = read(".dockerignore").splitlines()
+    assert ignored[0] == "*"
+    let_in = {Path(line[1:]) for line in ignored if line.startswith("!")}
+    assert let_in == copied
+
+
+def test_what_the_image_installs_is_pinned_and_hashed() -> None:
+    requirements = re.split(r"\n(?=\S)", read("requirements.txt"))
+    pinned = [each for each in requirements if not each.startswith("#")]
+    assert all(re.match(r"[\w.-]+==\S+", each) for each in pinned)
+    assert all("--hash=sha256:" in each for each in pinned)
+    names = {re.split(r"==", each)[0].replace("-", "_").lower() for each in pinned}
+    wanted = {
+        re.split(r"[<>=; ]", each)[0].replace("-", "_").lower()
+        for each in distribution("hello_login").requires or []
+        if "extra ==" not in each
+    }
+    assert wanted <= names
