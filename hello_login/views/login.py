@@ -1,5 +1,6 @@
 """Log in and log out."""
 
+import logging
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
@@ -9,6 +10,8 @@ from pyramid.view import view_config
 from .. import accounts
 from ..forms import LoginForm
 from ..security import local_path
+
+log = logging.getLogger(__name__)
 
 REFUSED = "No account has this address and this password. Check both, and try again."
 
@@ -35,8 +38,11 @@ def log_in(request: Any) -> Any:
             password=form.password.data or "",
         )
         if user_id is not None:
+            log.info("Account %s logged in from %s", user_id, request.remote_addr)
             headers = remember(request, user_id, remembered=form.remember.data)
             return HTTPSeeOther(target, headers=headers)
+        # Not the address that was typed: it may be a password.
+        log.info("A login was refused from %s", request.remote_addr)
         form.form_errors = [REFUSED]
     request.response.status_int = 422
     return {"form": form}

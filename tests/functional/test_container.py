@@ -272,8 +272,8 @@ def test_any_other_command_is_run_as_it_is() -> None:
 
 
 @pytest.fixture
-def heroku(run: Run, tmp_path: Path) -> str:
-    """The URL of a router with TLS, behind which the image serves as it does at Heroku."""
+def heroku(run: Run, tmp_path: Path) -> tuple[str, str]:
+    """The URL of a router with TLS, and the container behind it, run as Heroku runs it."""
     start_database(run)
     user = str(20_000 + secrets.randbelow(40_000))
     port = str(10_000 + secrets.randbelow(40_000))
@@ -288,18 +288,19 @@ def heroku(run: Run, tmp_path: Path) -> str:
 
     router = tmp_path / "nginx.conf"
     router.write_text((ROOT / "proxy/nginx.conf").read_text().replace("web:5000", f"dyno:{port}"))
-    run(*options, *shell, HEROKU["run"]["web"], alias="dyno")
+    dyno = run(*options, *shell, HEROKU["run"]["web"], alias="dyno")
     volume = f"{router}:/etc/nginx/nginx.conf:ro"
     name = run(
         "--volume", volume, "--publish", "127.0.0.1::443", "hello_login_proxy", alias="router"
     )
     base = f"https://localhost:{published(name, 443)}"
     wait_for(Browser(base))
-    return base
+    return base, dyno
 
 
-def test_heroku_serves_over_tls_what_its_file_says(heroku: str) -> None:
-    browser = Browser(heroku)
+def test_heroku_serves_over_tls_what_its_file_says(heroku: tuple[str, str]) -> None:
+    base, _ = heroku
+    browser = Browser(base)
     email = browser.register()
     assert {cookie.name for cookie in browser.cookies} == {"__Host-session", "__Host-csrf_token"}
     assert all(cookie.secure for cookie in browser.cookies)
@@ -308,12 +309,29 @@ def test_heroku_serves_over_tls_what_its_file_says(heroku: str) -> None:
     assert not browser.is_known()
 
     status, headers, _ = browser.send("/login", email=email, password=PASSWORD)
-    assert (status, headers["Location"]) == (303, f"{heroku}/account")
+    assert (status, headers["Location"]) == (303, f"{base}/account")
     token = re.search('csrf_token" value="([^"]+)', browser.ask("/")[2])
     assert token is not None
-    for origin in ("https://evil.example", heroku.replace("https", "http")):
+    for origin in ("https://evil.example", base.replace("https", "http")):
         assert browser.ask("/logout", {"csrf_token": token[1]}, Origin=origin)[0] == 400
     assert browser.is_known()
+
+
+def test_heroku_sees_the_clients_address_and_believes_no_forged_one(
+    heroku: tuple[str, str],
+) -> None:
+    base, dyno = heroku
+    browser = Browser(base)
+    token = re.search('csrf_token" value="([^"]+)', browser.ask("/login")[2])
+    assert token is not None
+    form = {"csrf_token": token[1], "email": "ada@example.com", "password": "a wrong one"}
+    forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http"}
+    assert browser.ask("/login", form, **forged)[0] == 422
+    gateway = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}"
+    client = docker("inspect", "--format", gateway, dyno)
+    logs = docker("logs", dyno)
+    assert f"A login was refused from {client}\n" in f"{logs}\n"
+    assert "203.0.113.9" not in logs
 
 
 ASK_ITSELF = """

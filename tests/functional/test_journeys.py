@@ -68,12 +68,14 @@ def test_whoever_is_logged_in_is_sent_on_to_where_he_wanted_to_go(browser: webte
 
 
 def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(
-    browser: webtest.TestApp, client: MakeClient
+    browser: webtest.TestApp, client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "hello_login")
     register(client())
     wrong = log_in(browser, password="a wrong password", status=422)
     unknown = log_in(browser, email="ann@example.com", password="a wrong password", status=422)
     assert "No account has this address and this password" in wrong
+    assert caplog.messages == ["A login was refused from 192.0.2.1"] * 2
     assert wrong.text.replace(EMAIL, "ann@example.com") == unknown.text
 
 
