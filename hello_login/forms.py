@@ -18,6 +18,15 @@ def _normalize_name(text: str | None) -> str | None:
     return text and unicodedata.normalize("NFC", text.strip())
 
 
+def _email_field() -> EmailField:
+    return EmailField(
+        "E-mail address",
+        [DataRequired("Type your e-mail address.")],
+        filters=[_strip],
+        render_kw={"autocomplete": "username"},
+    )
+
+
 def normalize_email(address: str) -> str:
     """The address in the form that is stored and compared.
 
@@ -29,12 +38,7 @@ def normalize_email(address: str) -> str:
 class LoginForm(Form):
     """Log in.  An address that is none is as unknown as any other."""
 
-    email = EmailField(
-        "E-mail address",
-        [DataRequired("Type your e-mail address.")],
-        filters=[_strip],
-        render_kw={"autocomplete": "username"},
-    )
+    email = _email_field()
     password = PasswordField(
         "Password",
         [InputRequired("Type your password.")],
@@ -63,12 +67,7 @@ class RegisterForm(Form):
         filters=[_normalize_name],
         render_kw={"autocomplete": "name"},
     )
-    email = EmailField(
-        "E-mail address",
-        [DataRequired("Type your e-mail address.")],
-        filters=[_strip],
-        render_kw={"autocomplete": "username"},
-    )
+    email = _email_field()
     password = PasswordField(
         "Password",
         [InputRequired("Choose a password.")],

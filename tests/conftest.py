@@ -1,5 +1,6 @@
 """A real PostgreSQL with the real migrations; each test's transaction is rolled back."""
 
+import contextlib
 import secrets
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 import hello_login
-from hello_login import database, migrations, settings
+from hello_login import database, embedded, migrations, settings
 from hello_login.embedded import EmbeddedPostgres
 from hello_login.passwords import Passwords
 
@@ -52,6 +53,15 @@ def folder() -> Iterator[Path]:
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def development_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where a development database of the test's own may be started; it is stopped afterwards."""
+    started = contextlib.ExitStack()
+    monkeypatch.setattr(embedded, "at_exit", started)
+    yield folder / ".postgres"
+    started.close()
 
 
 NewDatabase = Callable[[], str]

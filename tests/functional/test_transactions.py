@@ -9,7 +9,7 @@ import pytest
 import webtest
 
 import hello_login
-from hello_login import accounts, database, embedded, migrations
+from hello_login import accounts, migrations
 from tests.conftest import ROOT, MakeIni, NewDatabase
 from tests.people import EMAIL, PASSWORD, error_of, log_in, register
 
@@ -129,23 +129,10 @@ def test_passwords_and_tokens_are_in_no_table_and_in_no_log(
 
 
 def test_development_starts_and_migrates_its_own_database_and_says_so(
-    folder: Path,
-    ini: MakeIni,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    development_database: Path, ini: MakeIni, caplog: pytest.LogCaptureFixture
 ) -> None:
-    servers = []
-
-    class Remembered(embedded.EmbeddedPostgres):
-        def start(self) -> str:
-            servers.append(self)
-            return super().start()
-
-    monkeypatch.setattr(database, "EmbeddedPostgres", Remembered)
     caplog.set_level("INFO", "hello_login")
-    site = hello_login.main({}, **ini(database_url="", embedded_postgres=str(folder / ".postgres")))
-    register(open_browser(site))
-    assert f"its data in {folder / '.postgres'}" in caplog.text
+    place = {"database_url": "", "embedded_postgres": str(development_database)}
+    register(open_browser(hello_login.main({}, **ini(**place))))
+    assert f"its data in {development_database}" in caplog.text
     assert "Migrated the development database: 2 migrations applied" in caplog.text
-    (server,) = servers
-    server.stop()

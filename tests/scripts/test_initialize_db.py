@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hello_login import accounts, database, embedded
+from hello_login import accounts, database
 from hello_login.passwords import Passwords
 from hello_login.scripts.initialize_db import main
 from tests.conftest import ROOT, NewDatabase
@@ -135,22 +135,10 @@ def test_what_is_no_ini_file_by_its_name_is_told() -> None:
 
 
 def test_development_starts_its_own_database(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, development_database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As main() does, which asks the same function."""
-    servers = []
-
-    class Remembered(embedded.EmbeddedPostgres):
-        def start(self) -> str:
-            servers.append(self)
-            return super().start()
-
-    monkeypatch.setattr(database, "EmbeddedPostgres", Remembered)
-    ini = folder / "development.ini"
-    ini.write_text((ROOT / "development.ini").read_text())
+    (folder / "development.ini").symlink_to(ROOT / "development.ini")
     (folder / "sql").symlink_to(ROOT / "sql")
-    main([str(ini)])
+    main([str(folder / "development.ini")])
     assert "Applied 0001.users" in capsys.readouterr().out
-    (server,) = servers
-    assert server.data == folder / ".postgres"
-    server.stop()
+    assert (development_database / "cluster").is_dir()
