@@ -30,14 +30,12 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     host: the address to listen on, unless http_host=ADDRESS is on the command line; the port is
         settings.port()'s.
     options: waitress's own, as its documentation lists them.
-    Raises SystemExit with a sentence when the port can't be had.
+    Raises SystemExit with a sentence when the port can't be had, or for each setting that is wrong:
+    those are told first, and all together, as the application would.
     """
-    try:
-        port = settings.port(global_config, os.environ)
-        proxy = settings.trusted_proxy(os.environ)
-    except ValueError:
-        # settings.load() comes next, and tells it together with all else that is wrong.
-        return lambda _: None
+    settings.read(global_config["__file__"], global_config)
+    port = settings.port(global_config, os.environ)
+    proxy = settings.trusted_proxy(os.environ)
     if proxy is not None:
         options |= _trusting(proxy)
     host = global_config.get("http_host") or host

@@ -4,6 +4,8 @@ An operator's mistake is a SystemExit whose text says what is wrong and what to 
 ends the program with that text on stderr and exit code 1, and no traceback.
 """
 
+import configparser
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
@@ -11,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import plaster
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
@@ -144,6 +147,18 @@ def load(
             return loaded
         problems = [f"{PREFIX}argon2_memory_kib is too low: set it to 8 for each lane, or more."]
     raise SystemExit("\n".join(problems))
+
+
+def read(config_uri: str, global_config: Mapping[str, str] | None = None) -> Settings:
+    """Settings from [app:main] of an .ini file and the environment of this process.
+
+    Raises SystemExit with a sentence for each thing that is wrong, the file included.
+    """
+    try:
+        ini = plaster.get_loader(config_uri, protocols=["wsgi"]).get_wsgi_app_settings()
+    except (OSError, LookupError, ImportError, configparser.Error, plaster.PlasterError) as error:
+        raise SystemExit(f"Can't use {config_uri}: {error}") from None
+    return load(global_config or {}, ini, os.environ)
 
 
 def port(global_config: Mapping[str, str], environ: Mapping[str, str]) -> int:

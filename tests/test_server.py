@@ -12,6 +12,15 @@ import hupper
 import pytest
 
 from hello_login import embedded, server
+from tests.conftest import ROOT, SECRET_KEY
+
+CONFIG = {"__file__": str(ROOT / "production.ini")}
+
+
+@pytest.fixture(autouse=True)
+def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql:///app")
+    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
 
 
 @pytest.fixture
@@ -36,7 +45,9 @@ class Site:
         """Serve, answer one request with these headers, and return when the signal has ended it."""
         asking = threading.Thread(target=self._ask, args=(end, headers))
         handler = signal.getsignal(signal.SIGTERM)
-        serve = server.bind({"http_port": str(self._port)}, host="127.0.0.1", threads="1", ident="")
+        serve = server.bind(
+            {**CONFIG, "http_port": str(self._port)}, host="127.0.0.1", threads="1", ident=""
+        )
         asking.start()
         try:
             serve(self.app)
@@ -108,13 +119,13 @@ def test_a_port_in_use_is_told_in_a_sentence(taken: int) -> None:
     with pytest.raises(
         SystemExit, match=rf"port {taken} \(Address already in use\): .*PORT="
     ) as end:
-        server.bind({"http_port": str(taken), "http_host": "127.0.0.1"}, host="192.0.2.1")
+        server.bind({**CONFIG, "http_port": str(taken), "http_host": "127.0.0.1"}, host="192.0.2.1")
     assert "\n" not in str(end.value)
 
 
 def test_an_address_of_another_machine_is_told_as_such() -> None:
     with pytest.raises(SystemExit, match=r"2001:db8::1, port 5000 \([A-Z]"):
-        server.bind({}, host="2001:db8::1")
+        server.bind(CONFIG, host="2001:db8::1")
 
 
 def test_a_port_in_use_ends_the_reloader_too(
@@ -131,12 +142,16 @@ def test_a_port_in_use_ends_the_reloader_too(
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as end:
-            server.bind({"http_port": str(taken)}, host="127.0.0.1")
+            server.bind({**CONFIG, "http_port": str(taken)}, host="127.0.0.1")
     finally:
         signal.signal(signal.SIGTERM, before)
     assert end.value.code == 1
     assert f"port {taken}" in capsys.readouterr().err
 
 
-def test_a_wrong_port_is_left_to_the_check_of_all_settings() -> None:
-    server.bind({"http_port": "http"}, host="127.0.0.1")("an application")
+def test_settings_that_are_wrong_are_told_before_a_port_in_use(
+    taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SECRET_KEY")
+    with pytest.raises(SystemExit, match=r"^SECRET_KEY is missing"):
+        server.bind({**CONFIG, "http_port": str(taken)}, host="127.0.0.1")

@@ -1,7 +1,6 @@
 """Brings the database's schema up to date, and shows that it is."""
 
 import argparse
-import configparser
 import os
 import secrets
 
@@ -25,7 +24,8 @@ def main(argv: list[str] | None = None) -> None:
     Raises SystemExit with a sentence, and so ends with exit code 1, when that can't be done.
     """
     arguments = _parse(argv)
-    checked = _load(arguments.config_uri)
+    checked = settings.read(arguments.config_uri)
+    plaster.setup_logging(arguments.config_uri)
     url = database.locate(checked)
     if arguments.sample_users and not arguments.force and not _is_local(url):
         raise SystemExit(
@@ -76,16 +76,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--force", action="store_true", help="add them even if the database is not on this machine"
     )
     return parser.parse_args(argv)
-
-
-def _load(config_uri: str) -> settings.Settings:
-    try:
-        loader = plaster.get_loader(config_uri, protocols=["wsgi"])
-        loader.setup_logging()
-        ini = loader.get_wsgi_app_settings()
-    except (OSError, LookupError, ImportError, configparser.Error, plaster.PlasterError) as error:
-        raise SystemExit(f"Can't use {config_uri}: {error}") from None
-    return settings.load({}, ini, os.environ)
 
 
 def _is_local(url: str) -> bool:
