@@ -1,4 +1,4 @@
-"""A login that works: register, log in, be greeted, log out."""
+"""A login that works: register, log in, be greeted, see your sessions, log out."""
 
 import os
 from typing import Any
@@ -20,7 +20,9 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
         config.registry.hello_login = checked
         config.include("pyramid_jinja2")
         config.include(".passwords")
+        config.include(".throttling")
         config.include(".database")
+        config.include(".tweens")
         config.include(".security")
         config.include(".routes")
         config.include(".views")

@@ -2,66 +2,245 @@
 
 import hashlib
 import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection
 
+from . import logs
+from .clients import Client
 from .passwords import Passwords
-from .repositories import sessions, users
+from .repositories import events, sessions, users
+from .repositories.events import Event
+from .repositories.sessions import ListedSession, Session
+from .repositories.throttles import Limit
+from .repositories.users import Credentials, User
+from .settings import Settings
+from .throttling import Throttle
+
+REPEATED = timedelta(minutes=1)
+"""A throttled attempt is noted once in so long: a guesser's thousands would hide all else."""
 
 
 class EmailTaken(Exception):
     """There is an account with this address."""
 
 
-def register(db: Connection, passwords: Passwords, *, name: str, email: str, password: str) -> int:
-    """Add an account and return its id; email is a normalized address.
+class Refused(Exception):
+    """The password is not the account's; or nobody looked, because there is a wait."""
 
-    Raises PasswordRefused, or EmailTaken if there is an account with the address, in whatever case.
+    def __init__(self, wait: timedelta = timedelta(0)) -> None:
+        super().__init__()
+        self.wait = wait
+
+
+class Ticket(NamedTuple):
+    """What a browser is given for its session."""
+
+    token: str
+    """256 random bits."""
+
+    remembered: bool
+    """The browser keeps it when it is closed."""
+
+    remaining: timedelta
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """The accounts, for one client in one transaction.
+
+    What happens to an account is noted as an Event, in the same transaction; and note is called
+    with it, which writes the security log's line once that is committed.
     """
-    password_hash = passwords.hash(password, name, email)
-    user_id = users.insert(db, email=email, name=name, password_hash=password_hash)
-    if user_id is None:
-        raise EmailTaken
-    return user_id
+
+    db: Connection
+    settings: Settings
+    passwords: Passwords
+    throttle: Throttle
+    client: Client
+    note: Callable[[Event], None]
+
+    def register(self, *, name: str, email: str, password: str) -> int:
+        """Add an account and return its id; email is a normalized address.
+
+        Raises PasswordRefused, or EmailTaken if there is an account with the address, in whatever
+        case.
+        """
+        password_hash = self.passwords.hash(password, name, email)
+        user_id = users.insert(self.db, email=email, name=name, password_hash=password_hash)
+        if user_id is None:
+            raise EmailTaken
+        self._record("registered", user_id)
+        return user_id
+
+    def admit_registration(self) -> None:
+        """Count a registration, whatever comes of it.  Raises Refused if there is a wait."""
+        wait = self.throttle.count(self.db, self.throttle.registration(self.client))
+        if wait:
+            self.note(self._event("registration_throttled"))
+            raise Refused(wait)
+
+    def authenticate(self, *, email: str, password: str) -> int:
+        """The id of the account with this address and password.
+
+        Takes as long for an unknown address as for a wrong password (ASVS 5.0, 6.3.8), but for a
+        hash of other costs than the settings', which takes its own until a login renews it.  A
+        deactivated account is as good as none.  Commits, as Throttle.count says.  Raises Refused.
+        """
+        credentials = users.find_credentials(self.db, email=email)
+        user_id = credentials and credentials.user_id
+        limits = self.throttle.login(self.client, user_id=user_id, email=email)
+        return self._verify("login", limits, credentials, password)
+
+    def check_password(self, user: User, password: str) -> None:
+        """Ask somebody who is logged in for the password.  Commits, as Throttle.count says.
+
+        Raises Refused.
+        """
+        credentials = users.find_credentials(self.db, user_id=user.id)
+        self._verify("check", self.throttle.check(self.client, user.id), credentials, password)
+
+    def begin_session(self, user_id: int, *, remembered: bool = False) -> Ticket:
+        """Log the account in."""
+        hours = self.settings
+        idle = hours.remembered_idle_hours if remembered else hours.session_idle_hours
+        limit = hours.remembered_limit_hours if remembered else hours.session_limit_hours
+        token = secrets.token_urlsafe(32)
+        sessions.delete_expired(self.db)
+        sessions.insert(
+            self.db,
+            session_id=_session_id(token),
+            user_id=user_id,
+            idle_limit=timedelta(hours=idle),
+            limit=timedelta(hours=limit),
+            remembered=remembered,
+            address=self.client.address,
+            device=self.client.device,
+        )
+        users.record_login(self.db, user_id)
+        self._record("logged_in", user_id, sessions.fingerprint(_session_id(token)))
+        return Ticket(token, remembered, timedelta(hours=limit))
+
+    def find_session(self, token: str) -> Session | None:
+        """The session with this token, and None if it has ended.  Notes that it is in use."""
+        session = sessions.find(self.db, _session_id(token))
+        if session is not None and not session.seen_recently:
+            sessions.touch(self.db, session.id, self.client.address)
+        return session
+
+    def renew_session(self, session: Session) -> Ticket:
+        """Give a session, whose owner has just typed the password, another token."""
+        token = secrets.token_urlsafe(32)
+        return Ticket(token, *sessions.renew(self.db, session.id, _session_id(token)))
+
+    def end_session(self, session: Session) -> None:
+        """Log out: the token is nobody's from now on."""
+        sessions.delete(self.db, session.id)
+        self._record("logged_out", session.user.id, session.fingerprint)
+
+    def end_sessions(
+        self, user: User, *, only: str | None = None, but: Session | None = None
+    ) -> None:
+        """End the account's sessions.
+
+        only: the fingerprint of the one to end.  but: the one to keep.
+        """
+        ended = sessions.delete_of_user(self.db, user.id, only=only, but=but and but.id)
+        for fingerprint in ended:
+            self._record("session_ended", user.id, fingerprint)
+
+    def sessions(self, user: User) -> list[ListedSession]:
+        """The account's sessions, the last used first."""
+        return sessions.list_of_user(self.db, user.id)
+
+    def events(self, user: User) -> list[Event]:
+        """The last ten things that happened to the account, the newest first."""
+        return events.list_of_user(self.db, user.id)
+
+    def change_password(self, user: User, password: str, *, but: Session | None = None) -> None:
+        """Replace the password, and end all sessions but one.  Raises PasswordRefused."""
+        password_hash = self.passwords.hash(password, user.name, user.email)
+        users.update_password_hash(self.db, user.id, password_hash)
+        self._record("password_changed", user.id, but and but.fingerprint)
+        self.end_sessions(user, but=but)
+        self.throttle.clear(self.db, self.throttle.account(str(user.id)))
+
+    def change_profile(self, session: Session, *, name: str, email: str) -> None:
+        """Replace name and address, which is a normalized one.
+
+        Raises EmailTaken if another account has the address, in whatever case.
+        """
+        user = session.user
+        if not users.update_profile(self.db, user.id, name=name, email=email):
+            raise EmailTaken
+        if name != user.name:
+            self._record("name_changed", user.id, session.fingerprint)
+        if email != user.email:
+            self._record("address_changed", user.id, session.fingerprint)
+
+    def set_active(self, user: User, active: bool) -> None:
+        """Deactivate the account and end its sessions, or reactivate it."""
+        users.set_active(self.db, user.id, active)
+        self._record("reactivated" if active else "deactivated", user.id)
+        if not active:
+            self.end_sessions(user)
+
+    def delete(self, user: User, session: Session | None = None) -> None:
+        """Delete the account and all that is of it; the event that stays does not say whose."""
+        users.delete(self.db, user.id)
+        event = self._event("deleted", user.id, session and session.fingerprint)
+        events.insert(self.db, event._replace(user_id=None))
+        self.note(event)
+
+    def _verify(
+        self, what: str, limits: list[Limit], credentials: Credentials | None, password: str
+    ) -> int:
+        user_id = credentials and credentials.user_id
+        wait = self.throttle.count(self.db, limits)
+        if wait:
+            self._record(f"{what}_throttled", user_id, once_in=REPEATED)
+            raise Refused(wait)
+        password_hash = credentials and credentials.password_hash
+        matches, new_hash = self.passwords.verify(password, password_hash)
+        # Who changes the password meanwhile ends all sessions; this one must not come after that.
+        if credentials is None or not matches or not users.hold_credentials(self.db, credentials):
+            self._record(f"{what}_failed", user_id)
+            raise Refused
+        self.throttle.clear(self.db, limits)
+        if new_hash is not None:
+            users.update_password_hash(self.db, credentials.user_id, new_hash)
+        return credentials.user_id
+
+    def _record(
+        self,
+        event: str,
+        user_id: int | None,
+        fingerprint: str | None = None,
+        *,
+        once_in: timedelta = timedelta(0),
+    ) -> None:
+        noted = self._event(event, user_id, fingerprint)
+        if user_id is not None:
+            events.delete_older(self.db, timedelta(days=self.settings.event_days))
+            events.insert(self.db, noted, once_in=once_in)
+        self.note(noted)
+
+    def _event(self, event: str, user_id: int | None = None, session: str | None = None) -> Event:
+        return Event(event, user_id, session, self.client.address, self.client.request_id)
 
 
-def authenticate(db: Connection, passwords: Passwords, *, email: str, password: str) -> int | None:
-    """The id of the account with this address and password, and None if there is none.
-
-    Takes as long for an address that is unknown as for a password that is wrong (ASVS 5.0, 6.3.8),
-    but for a hash of other costs than the settings', which takes its own until a login renews it.
-    """
-    credentials = users.find_credentials(db, email)
-    matches, new_hash = passwords.verify(password, credentials and credentials.password_hash)
-    if credentials is None or not matches:
-        return None
-    if new_hash is not None:
-        users.update_password_hash(db, credentials.user_id, new_hash)
-    return credentials.user_id
-
-
-def begin_session(db: Connection, user_id: int, *, idle_limit: timedelta, limit: timedelta) -> str:
-    """Log the account in: the new session's token, of 256 random bits."""
-    token = secrets.token_urlsafe(32)
-    sessions.insert(
-        db, session_id=_session_id(token), user_id=user_id, idle_limit=idle_limit, limit=limit
-    )
-    users.record_login(db, user_id)
-    return token
-
-
-def find_session(db: Connection, token: str) -> sessions.Session | None:
-    """The session with this token, and None if it has ended.  Notes that it is in use."""
-    session = sessions.find(db, _session_id(token))
-    if session is not None and not session.seen_recently:
-        sessions.touch(db, session.id)
-    return session
-
-
-def end_session(db: Connection, token: str) -> None:
-    """Log out: the token is nobody's from now on."""
-    sessions.delete(db, _session_id(token))
+@contextmanager
+def as_operator(db: Connection, settings: Settings) -> Iterator[Accounts]:
+    """The accounts, for a program that the operator runs; commits at the end."""
+    happened: list[Event] = []
+    yield Accounts(db, settings, Passwords(settings), Throttle(settings), Client(), happened.append)
+    db.commit()
+    for event in happened:
+        logs.write(event)
 
 
 def _session_id(token: str) -> bytes:

@@ -35,15 +35,15 @@ def normalize_email(address: str) -> str:
     return validate_email(address, check_deliverability=False).normalized
 
 
+def _password_field(label: str, message: str, autocomplete: str) -> PasswordField:
+    return PasswordField(label, [InputRequired(message)], render_kw={"autocomplete": autocomplete})
+
+
 class LoginForm(Form):
     """Log in.  An address that is none is as unknown as any other."""
 
     email = _email_field()
-    password = PasswordField(
-        "Password",
-        [InputRequired("Type your password.")],
-        render_kw={"autocomplete": "current-password"},
-    )
+    password = _password_field("Password", "Type your password.", "current-password")
     remember = BooleanField("Stay logged in on this device")
     next = HiddenField()
 
@@ -55,8 +55,14 @@ class LoginForm(Form):
             return self.email.data or ""
 
 
-class RegisterForm(Form):
-    """Register.  passwords: the rules that the new password must meet."""
+class ConfirmForm(Form):
+    """Ask somebody who is logged in for the password."""
+
+    current = _password_field("Your password", "Type your password.", "current-password")
+
+
+class PersonForm(Form):
+    """Who somebody is."""
 
     name = StringField(
         "Name",
@@ -68,23 +74,6 @@ class RegisterForm(Form):
         render_kw={"autocomplete": "name"},
     )
     email = _email_field()
-    password = PasswordField(
-        "Password",
-        [InputRequired("Choose a password.")],
-        render_kw={"autocomplete": "new-password"},
-    )
-    confirm = PasswordField(
-        "Password, once more",
-        [
-            InputRequired("Type the password once more."),
-            EqualTo("password", "The two passwords differ: type the same one in both."),
-        ],
-        render_kw={"autocomplete": "new-password"},
-    )
-
-    def __init__(self, formdata: Any, passwords: Passwords) -> None:
-        super().__init__(formdata)
-        self._passwords = passwords
 
     def validate_name(self, field: StringField) -> None:
         """Any characters but control characters."""
@@ -98,9 +87,53 @@ class RegisterForm(Form):
         except EmailNotValidError as error:
             raise ValidationError(str(error)) from error
 
+
+class NewPasswordForm(Form):
+    """A new password, typed twice.
+
+    passwords: the rules that it must meet.  personal: its owner's name and address.
+    """
+
+    password = _password_field("Password", "Choose a password.", "new-password")
+    confirm = PasswordField(
+        "Password, once more",
+        [
+            InputRequired("Type the password once more."),
+            EqualTo("password", "The two passwords differ: type the same one in both."),
+        ],
+        render_kw={"autocomplete": "new-password"},
+    )
+
+    def __init__(self, formdata: Any, passwords: Passwords, *personal: str) -> None:
+        super().__init__(formdata)
+        self._passwords = passwords
+        self._personal = personal
+
+    def personal(self) -> tuple[str, ...]:
+        """What the password must not be."""
+        return self._personal
+
     def validate_password(self, field: PasswordField) -> None:
         """The same check as when it is hashed, here to be told together with all else."""
         try:
-            self._passwords.check(field.data or "", self.name.data or "", self.email.data or "")
+            self._passwords.check(field.data or "", *self.personal())
         except PasswordRefused as error:
             raise ValidationError(str(error)) from error
+
+
+class RegisterForm(NewPasswordForm, PersonForm):
+    """Register."""
+
+    def personal(self) -> tuple[str, ...]:
+        """The name and the address that are typed with it."""
+        return self.name.data or "", self.email.data or ""
+
+
+class ProfileForm(PersonForm):
+    """Change name and address; the password is for another address alone."""
+
+    current = PasswordField("Your password", render_kw={"autocomplete": "current-password"})
+
+
+class PasswordForm(NewPasswordForm, ConfirmForm):
+    """Change the password."""

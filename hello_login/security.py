@@ -6,48 +6,40 @@ permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=(...).
 
 import re
 import secrets
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from pyramid.authentication import AuthTktCookieHelper
 from pyramid.csrf import CookieCSRFStoragePolicy, new_csrf_token
-from pyramid.httpexceptions import HTTPBadRequest, HTTPMethodNotAllowed
+from pyramid.httpexceptions import HTTPMethodNotAllowed
 from pyramid.request import RequestLocalCache
 from pyramid.security import Allowed, Denied
-from pyramid.tweens import EXCVIEW, INGRESS
 from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 from pyramid.viewderivers import csrf_view
 
-from . import accounts
+from . import logs
+from .accounts import Accounts, Ticket
+from .clients import Client, KnownDevice, describe_device, parse_address
+from .repositories.events import Event
 from .repositories.sessions import Session
 from .repositories.users import User
 from .settings import Settings
 
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    # Not no-referrer: with that, browsers send "Origin: null" with our own forms, which the CSRF
-    # check refuses over https.
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
-"""ASVS 5.0, 3.4."""
-
-HTTPS_HEADERS = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
-"""A year, as ASVS 5.0, 3.4.1 asks for."""
+DEVICE_MEMORY = timedelta(days=365)
+"""How long a device that has logged in is known for one that has."""
 
 
 def includeme(config: Any) -> None:
-    """Close every view, and add the policy, the guards and the headers."""
+    """Close every view, and add the policy and the guards."""
     settings: Settings = config.registry.hello_login
     prefix = "__Host-" if settings.secure_cookies else ""
-    config.set_security_policy(AuthTktSecurityPolicy(settings, f"{prefix}session"))
+    policy = AuthTktSecurityPolicy(settings, prefix)
+    config.set_security_policy(policy)
+    config.add_request_method(policy.session, "login_session", property=True)
+    config.add_request_method(lambda request: policy.renew(request), "renew_session")
+    config.add_request_method(lambda _: secrets.token_hex(8), "id", reify=True)
+    config.add_request_method(policy.client, "client", reify=True)
+    config.add_request_method(make_accounts, "accounts", reify=True)
     config.set_default_permission("authenticated")
 
     config.set_csrf_storage_policy(
@@ -58,35 +50,37 @@ def includeme(config: Any) -> None:
     config.add_view_deriver(csrf_view, "csrf_view", under=FIRST_DERIVER, over="secured_view")
     config.add_view_deriver(require_methods, under=FIRST_DERIVER, over="csrf_view")
 
-    config.add_tween(
-        "hello_login.security.add_headers", under=INGRESS, over="pyramid_tm.tm_tween_factory"
-    )
-    config.add_tween("hello_login.security.refuse_malformed", under=EXCVIEW)
-
 
 class AuthTktSecurityPolicy:
     """The cookie signs a session's token; the session's row says whose it is, and whether it lasts.
 
-    So the cookie has no limits of its own, and is never reissued.
+    So the cookie has no limits of its own, and is never reissued.  A second one, which a login
+    leaves behind, signs that this device has logged in to the account; it lets nobody in.
     """
 
-    def __init__(self, settings: Settings, cookie_name: str) -> None:
-        self._idle_limit = timedelta(hours=settings.session_idle_hours)
-        self._limit = timedelta(hours=settings.session_limit_hours)
-        self._remembered_idle_limit = timedelta(hours=settings.remembered_idle_hours)
-        self._remembered_limit = timedelta(hours=settings.remembered_limit_hours)
+    def __init__(self, settings: Settings, prefix: str) -> None:
+        shared = {"secure": settings.secure_cookies, "http_only": True, "wild_domain": False}
         self._cookie = AuthTktCookieHelper(
-            settings.secret_key,
-            cookie_name=cookie_name,
-            secure=settings.secure_cookies,
-            http_only=True,
-            wild_domain=False,
+            settings.secret_key, cookie_name=f"{prefix}session", **shared
+        )
+        # Another secret, so that neither can be taken for the other.
+        self._device_cookie = AuthTktCookieHelper(
+            f"device {settings.secret_key}",
+            cookie_name=f"{prefix}device",
+            timeout=int(DEVICE_MEMORY.total_seconds()),
+            max_age=int(DEVICE_MEMORY.total_seconds()),
+            **shared,
         )
         self._session: Any = RequestLocalCache(self._find_session)
 
-    def identity(self, request: Any) -> User | None:
-        """Who is logged in: asked for once a request, and not at all without a cookie."""
+    def session(self, request: Any) -> Session | None:
+        """The session: asked for once a request, and not at all without a cookie."""
         session: Session | None = self._session.get_or_create(request)
+        return session
+
+    def identity(self, request: Any) -> User | None:
+        """Who is logged in."""
+        session = self.session(request)
         return session and session.user
 
     def authenticated_userid(self, request: Any) -> int | None:
@@ -109,31 +103,68 @@ class AuthTktSecurityPolicy:
         The session and the CSRF token that came with the request end (ASVS 5.0, 7.2.4).
         """
         self._end_session(request)
-        idle_limit = self._remembered_idle_limit if remembered else self._idle_limit
-        limit = self._remembered_limit if remembered else self._limit
-        token = accounts.begin_session(request.db, userid, idle_limit=idle_limit, limit=limit)
-        max_age = int(limit.total_seconds()) if remembered else None
-        return list(self._cookie.remember(request, token, max_age=max_age))
+        ticket = request.accounts.begin_session(userid, remembered=remembered)
+        device = f"{userid}.{secrets.token_urlsafe(16)}"
+        return [*self._hand_out(request, ticket), *self._device_cookie.remember(request, device)]
+
+    def renew(self, request: Any) -> list[tuple[str, str]]:
+        """Hand the session to the browser anew, after its owner has typed the password.
+
+        The token and the CSRF token that came with the request are void (ASVS 5.0, 7.2.4).
+        """
+        ticket = request.accounts.renew_session(self.session(request))
+        self._session.clear(request)
+        new_csrf_token(request)
+        return self._hand_out(request, ticket)
 
     def forget(self, request: Any) -> list[tuple[str, str]]:
         """End the session, and return the headers that take it off the browser."""
         self._end_session(request)
         return list(self._cookie.forget(request))
 
-    def _token(self, request: Any) -> str | None:
-        ticket = self._cookie.identify(request)
-        return None if ticket is None else str(ticket["userid"])
+    def client(self, request: Any) -> Client:
+        """Who asks, as the connection and the headers say."""
+        ticket = self._device_cookie.identify(request)
+        user_id, _, device_id = ticket["userid"].partition(".") if ticket else ("", "", "")
+        return Client(
+            address=parse_address(request.remote_addr),
+            device=describe_device(request.user_agent),
+            known=KnownDevice(int(user_id), device_id) if ticket else None,
+            request_id=request.id,
+        )
+
+    def _hand_out(self, request: Any, ticket: Ticket) -> list[tuple[str, str]]:
+        max_age = int(ticket.remaining.total_seconds()) if ticket.remembered else None
+        return list(self._cookie.remember(request, ticket.token, max_age=max_age))
 
     def _find_session(self, request: Any) -> Session | None:
-        token = self._token(request)
-        return None if token is None else accounts.find_session(request.db, token)
+        ticket = self._cookie.identify(request)
+        if ticket is None:
+            return None
+        accounts: Accounts = request.accounts
+        return accounts.find_session(ticket["userid"])
 
     def _end_session(self, request: Any) -> None:
-        token = self._token(request)
-        if token is not None:
-            accounts.end_session(request.db, token)
+        session = self.session(request)
+        if session is not None:
+            request.accounts.end_session(session)
         self._session.clear(request)
         new_csrf_token(request)
+
+
+def make_accounts(request: Any) -> Accounts:
+    """The accounts, for whoever sends this request, and in its transaction."""
+
+    def write(committed: bool, event: Event) -> None:
+        if committed:
+            logs.write(event)
+
+    def note(event: Event) -> None:
+        request.tm.get().addAfterCommitHook(write, args=(event,))
+
+    registry = request.registry
+    parts = (registry.hello_login, registry.passwords, registry.throttle, request.client)
+    return Accounts(request.db, *parts, note)
 
 
 class CSRFCookie(CookieCSRFStoragePolicy):  # type: ignore[misc]
@@ -160,46 +191,6 @@ def require_methods(view: Any, info: Any) -> Any:
 
 
 require_methods.options = ("require_methods",)  # type: ignore[attr-defined]
-
-
-def add_headers(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
-    """A tween: the one place for the headers of every response that is not waitress's own."""
-
-    # Not by the request's scheme, which is http where nobody has set TRUSTED_PROXY; over http,
-    # browsers do not heed it.
-    headers = HEADERS | (HTTPS_HEADERS if registry.hello_login.secure_cookies else {})
-
-    def tween(request: Any) -> Any:
-        response = handler(request)
-        response.headers.update(headers)
-        # Static files say how long they may be kept; all else may know who asked, or hold a form.
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    return tween
-
-
-def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any], Any]:
-    """A tween: the one place for what can't be decoded, and for what no form of ours sends.
-
-    Raises HTTPBadRequest.
-    """
-
-    def tween(request: Any) -> Any:
-        try:
-            _ = request.path_info, dict(request.cookies)
-            values = [part for item in request.params.items() for part in item]
-            # Pyramid's CSRF check takes them apart, and would not expect that to fail.
-            for header in ("Origin", "Referer"):
-                urlsplit(request.headers.get(header, ""))
-        # WebOb raises all of these; a UnicodeDecodeError is a ValueError.
-        except (ValueError, LookupError, DeprecationWarning) as error:
-            raise HTTPBadRequest("What the browser sent can't be decoded.") from error
-        if not all(isinstance(value, str) and "\0" not in value for value in values):
-            raise HTTPBadRequest("What the browser sent has a file or a NUL where text belongs.")
-        return handler(request)
-
-    return tween
 
 
 def local_path(target: str | None) -> str | None:

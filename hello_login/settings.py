@@ -110,6 +110,25 @@ class Settings:
     """A session ends when idle for so long, and after the limit in any case: 30 days at the most
     (NIST SP 800-63B-4, 2.1.3).  The longer pair is for "Stay logged in"."""
 
+    fresh_login_minutes: int = _number(15, 1, 720)
+    """Whoever logged in longer ago is asked for the password again before a sensitive act."""
+
+    throttle_account_network: int = _number(5, 1, 100)
+    throttle_device: int = _number(5, 1, 100)
+    throttle_network: int = _number(50, 1, 10_000)
+    throttle_account: int = _number(100, 1, 100)
+    throttle_check: int = _number(20, 1, 10_000)
+    throttle_registration: int = _number(20, 1, 10_000)
+    """So many attempts before there are waits, as throttling.py says of each.  No more than 100
+    for an account: NIST SP 800-63B-4, 3.2.2."""
+
+    throttle_wait_seconds: int = _number(60, 1, 3600)
+    throttle_longest_wait_seconds: int = _number(3600, 1, 43_200)
+    """The first wait, which doubles with each further failure, and where that ends."""
+
+    event_days: int = _number(90, 1, 3650)
+    """How long it is kept what happened to an account."""
+
 
 def load(
     global_config: Mapping[str, str], ini: Mapping[str, str], environ: Mapping[str, str]

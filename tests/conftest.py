@@ -17,8 +17,12 @@ from psycopg2.extensions import connection as Connection
 
 import hello_login
 from hello_login import database, embedded, migrations, settings
+from hello_login.accounts import Accounts
+from hello_login.clients import Client
 from hello_login.embedded import EmbeddedPostgres
 from hello_login.passwords import Passwords
+from hello_login.repositories.events import Event
+from hello_login.throttling import Throttle
 
 ROOT = Path(__file__).parent.parent
 SECRET_KEY = "a secret key of the tests, quite long enough"
@@ -91,10 +95,17 @@ def database_url(new_database: NewDatabase) -> str:
     return url
 
 
+class Uncommitted(Connection):
+    """Commits nothing, so that each test finds the database empty."""
+
+    def commit(self) -> None:
+        """What is counted for ever elsewhere is forgotten here."""
+
+
 @pytest.fixture
 def db(database_url: str) -> Iterator[Connection]:
     """A connection whose transaction is rolled back."""
-    connection = database.connect(database_url)
+    connection = psycopg2.connect(database_url, connection_factory=Uncommitted)
     yield connection
     connection.close()
 
@@ -123,6 +134,33 @@ def ini(database_url: str) -> MakeIni:
 def passwords(ini: MakeIni) -> Passwords:
     """Passwords, hashed as cheaply as argon2 can."""
     return Passwords(settings.load({}, ini(), {}))
+
+
+@pytest.fixture
+def happened() -> list[Event]:
+    """The events that were noted."""
+    return []
+
+
+CLIENT = Client("192.0.2.1", "Firefox on Linux")
+OpenAccounts = Callable[..., Accounts]
+
+
+@pytest.fixture
+def open_accounts(db: Connection, ini: MakeIni, happened: list[Event]) -> OpenAccounts:
+    """Makes the accounts, for one client; settings given by name go first."""
+
+    def make(client: Client = CLIENT, db: Connection = db, **changes: str) -> Accounts:
+        loaded = settings.load({}, ini(**changes), {})
+        return Accounts(db, loaded, Passwords(loaded), Throttle(loaded), client, happened.append)
+
+    return make
+
+
+@pytest.fixture
+def accounts(open_accounts: OpenAccounts) -> Accounts:
+    """The accounts, for CLIENT."""
+    return open_accounts()
 
 
 @pytest.fixture(scope="session")

@@ -6,79 +6,92 @@ import pytest
 from passlib.context import CryptContext
 from psycopg2.extensions import connection as Connection
 
-from hello_login import accounts, settings
-from hello_login.passwords import PasswordRefused, Passwords
-from tests.conftest import MakeIni
+from hello_login.accounts import Accounts, EmailTaken, Refused
+from hello_login.passwords import PasswordRefused
+from hello_login.repositories import users
+from hello_login.repositories.events import Event
+from hello_login.repositories.sessions import Session
+from hello_login.repositories.users import User
+from tests.conftest import CLIENT, OpenAccounts
 from tests.people import EMAIL, PASSWORD
 
-LIMITS = {"idle_limit": timedelta(hours=1), "limit": timedelta(hours=2)}
+
+def register(accounts: Accounts, password: str = PASSWORD) -> int:
+    return accounts.register(name="Ada", email=EMAIL, password=password)
 
 
-def register(db: Connection, passwords: Passwords, password: str = PASSWORD) -> int:
-    return accounts.register(db, passwords, name="Ada", email=EMAIL, password=password)
+def user(db: Connection) -> User:
+    found = users.find(db, email=EMAIL)
+    assert found is not None
+    return found
 
 
-def test_who_registered_is_authenticated_by_the_password(
-    db: Connection, passwords: Passwords
-) -> None:
-    user_id = register(db, passwords)
-    assert accounts.authenticate(db, passwords, email=EMAIL, password=PASSWORD) == user_id
-    assert accounts.authenticate(db, passwords, email=EMAIL, password="another one") is None
+def begin_session(accounts: Accounts, user_id: int) -> Session:
+    session = accounts.find_session(accounts.begin_session(user_id).token)
+    assert session is not None
+    return session
 
 
-def test_nobody_is_authenticated_by_an_unknown_address(
-    db: Connection, passwords: Passwords
-) -> None:
-    assert accounts.authenticate(db, passwords, email=EMAIL, password=PASSWORD) is None
+def can_log_in(accounts: Accounts, password: str) -> bool:
+    try:
+        return accounts.authenticate(email=EMAIL, password=password) > 0
+    except Refused as refused:
+        return bool(refused.wait)  # and not for the password
 
 
-def test_an_address_registers_once(db: Connection, passwords: Passwords) -> None:
-    register(db, passwords)
-    with pytest.raises(accounts.EmailTaken):
-        register(db, passwords)
+def test_who_registered_is_authenticated_by_the_password(accounts: Accounts) -> None:
+    user_id = register(accounts)
+    assert accounts.authenticate(email=EMAIL, password=PASSWORD) == user_id
+    assert not can_log_in(accounts, "another one")
 
 
-def test_a_refused_password_registers_nobody(db: Connection, passwords: Passwords) -> None:
+def test_nobody_is_authenticated_by_an_unknown_address(accounts: Accounts) -> None:
+    assert not can_log_in(accounts, PASSWORD)
+
+
+def test_an_address_registers_once(accounts: Accounts) -> None:
+    register(accounts)
+    with pytest.raises(EmailTaken):
+        register(accounts)
+
+
+def test_a_refused_password_registers_nobody(accounts: Accounts, db: Connection) -> None:
     with pytest.raises(PasswordRefused):
-        register(db, passwords, password="short")
-    assert accounts.authenticate(db, passwords, email=EMAIL, password="short") is None
+        register(accounts, password="short")
+    assert users.find(db, email=EMAIL) is None
 
 
 def test_logging_in_renews_a_hash_of_older_costs(
-    db: Connection, passwords: Passwords, ini: MakeIni
+    accounts: Accounts, db: Connection, open_accounts: OpenAccounts
 ) -> None:
-    user_id = register(db, passwords)
-    dearer = Passwords(settings.load({}, ini(argon2_passes="2"), {}))
-    assert accounts.authenticate(db, dearer, email=EMAIL, password=PASSWORD) == user_id
-    with db.cursor() as cursor:
-        cursor.execute("SELECT password_hash FROM users")
-        row = cursor.fetchone()
-    assert row is not None
-    assert "t=2" in row[0]
+    user_id = register(accounts)
+    dearer = open_accounts(argon2_passes="2")
+    assert dearer.authenticate(email=EMAIL, password=PASSWORD) == user_id
+    credentials = users.find_credentials(db, email=EMAIL)
+    assert credentials is not None
+    assert "t=2" in credentials.password_hash
 
 
-def test_a_session_begins_with_a_login_and_ends_with_its_token(
-    db: Connection, passwords: Passwords
-) -> None:
-    user_id = register(db, passwords)
-    token = accounts.begin_session(db, user_id, **LIMITS)
-    session = accounts.find_session(db, token)
+def test_a_session_begins_with_a_login_and_ends_with_a_logout(accounts: Accounts) -> None:
+    user_id = register(accounts)
+    ticket = accounts.begin_session(user_id)
+    session = accounts.find_session(ticket.token)
     assert session is not None
     assert session.user.id == user_id
     assert session.user.last_login_at is not None
-    accounts.end_session(db, token)
-    assert accounts.find_session(db, token) is None
+    accounts.end_session(session)
+    assert accounts.find_session(ticket.token) is None
 
 
-def test_each_session_has_a_token_of_256_random_bits(db: Connection, passwords: Passwords) -> None:
-    user_id = register(db, passwords)
-    tokens = {accounts.begin_session(db, user_id, **LIMITS) for _ in range(3)}
+def test_each_session_has_a_token_of_256_random_bits(accounts: Accounts) -> None:
+    user_id = register(accounts)
+    tokens = {accounts.begin_session(user_id).token for _ in range(3)}
     assert len(tokens) == 3
     assert all(len(token) == 43 for token in tokens)  # of 6 bits each
 
 
-def test_the_database_does_not_hold_the_token(db: Connection, passwords: Passwords) -> None:
-    token = accounts.begin_session(db, register(db, passwords), **LIMITS)
+def test_the_database_does_not_hold_the_token(accounts: Accounts, db: Connection) -> None:
+    token = accounts.begin_session(register(accounts)).token
     with db.cursor() as cursor:
         cursor.execute("SELECT sessions::text FROM sessions")
         rows = str(cursor.fetchall())
@@ -86,8 +99,12 @@ def test_the_database_does_not_hold_the_token(db: Connection, passwords: Passwor
     assert token.encode().hex() not in rows
 
 
-def test_use_of_a_session_is_written_once_a_minute(db: Connection, passwords: Passwords) -> None:
-    token = accounts.begin_session(db, register(db, passwords), **LIMITS)
+def test_use_of_a_session_is_written_once_a_minute_with_the_address(
+    accounts: Accounts, db: Connection, open_accounts: OpenAccounts
+) -> None:
+    user_id = register(accounts)
+    token = accounts.begin_session(user_id).token
+    elsewhere = open_accounts(CLIENT._replace(address="192.0.2.2"))
 
     def seen(seconds_ago: int) -> bool:
         """Whether the session, when it is used after so many seconds, is noted as used now."""
@@ -95,19 +112,118 @@ def test_use_of_a_session_is_written_once_a_minute(db: Connection, passwords: Pa
             cursor.execute(
                 "UPDATE sessions SET last_seen_at = now() - %s", (timedelta(seconds=seconds_ago),)
             )
-            accounts.find_session(db, token)
-            cursor.execute("SELECT last_seen_at = now() FROM sessions")
-            return cursor.fetchone() == (True,)
+            elsewhere.find_session(token)
+            cursor.execute("SELECT last_seen_at = now(), host(address) FROM sessions")
+            return cursor.fetchone() == (True, "192.0.2.2")
 
     assert not seen(59)
     assert seen(61)
 
 
+def test_a_renewed_session_has_another_token_and_the_same_limits(
+    accounts: Accounts, db: Connection
+) -> None:
+    old = accounts.begin_session(register(accounts), remembered=True)
+    with db.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE sessions
+               SET authenticated_at = now() - interval '2 days',
+                   expires_at = expires_at - interval '2 days'
+            """
+        )
+    session = accounts.find_session(old.token)
+    assert session is not None
+    assert session.login_age == timedelta(days=2)
+    new = accounts.renew_session(session)
+    assert accounts.find_session(old.token) is None
+    session = accounts.find_session(new.token)
+    assert session is not None
+    assert session.login_age == timedelta(0)
+    assert (new.remembered, new.remaining) == (True, timedelta(days=28))
+
+
+def test_a_changed_password_ends_all_sessions_but_the_one_that_changed_it(
+    accounts: Accounts, db: Connection
+) -> None:
+    user_id = register(accounts)
+    mine, other = (begin_session(accounts, user_id) for _ in range(2))
+    accounts.change_password(user(db), "staple battery horse", but=mine)
+    assert [each.fingerprint for each in accounts.sessions(user(db))] == [mine.fingerprint]
+    assert mine.fingerprint != other.fingerprint
+    assert can_log_in(accounts, "staple battery horse")
+    assert not can_log_in(accounts, PASSWORD)
+
+
+def test_a_changed_password_must_meet_the_rules(accounts: Accounts, db: Connection) -> None:
+    register(accounts)
+    with pytest.raises(PasswordRefused):
+        accounts.change_password(user(db), EMAIL)
+    assert can_log_in(accounts, PASSWORD)
+
+
+def test_an_address_that_another_account_has_is_not_taken_over(
+    accounts: Accounts, db: Connection
+) -> None:
+    session = begin_session(accounts, register(accounts))
+    accounts.register(name="Grace", email="grace@example.com", password=PASSWORD)
+    with pytest.raises(EmailTaken):
+        accounts.change_profile(session, name="Ada", email="GRACE@example.com")
+    assert user(db).email == EMAIL
+
+
+def test_nobody_logs_in_to_a_deactivated_account_nor_stays_logged_in(
+    accounts: Accounts, db: Connection
+) -> None:
+    user_id = register(accounts)
+    token = accounts.begin_session(user_id).token
+    accounts.set_active(user(db), False)
+    assert accounts.find_session(token) is None
+    assert not can_log_in(accounts, PASSWORD)
+    accounts.set_active(user(db), True)
+    assert accounts.find_session(token) is None
+    assert can_log_in(accounts, PASSWORD)
+
+
+def test_of_a_deleted_account_nothing_stays_but_that_one_was_deleted(
+    accounts: Accounts, db: Connection, happened: list[Event]
+) -> None:
+    user_id = register(accounts)
+    session = begin_session(accounts, user_id)
+    accounts.delete(user(db), session)
+    with db.cursor() as cursor:
+        cursor.execute("SELECT event, user_id, host(address) FROM account_events")
+        assert cursor.fetchall() == [("deleted", None, "192.0.2.1")]
+        cursor.execute("SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM sessions)")
+        assert cursor.fetchone() == (0,)
+    assert happened[-1] == Event("deleted", user_id, session.fingerprint, "192.0.2.1", None)
+
+
+def test_a_guesser_who_is_made_to_wait_does_not_hide_what_else_happened(
+    accounts: Accounts, db: Connection, happened: list[Event]
+) -> None:
+    register(accounts)
+    for _ in range(30):
+        with pytest.raises(Refused):
+            accounts.authenticate(email=EMAIL, password="a wrong one")
+    noted = [event.event for event in accounts.events(user(db))]
+    assert noted == ["login_throttled"] + ["login_failed"] * 5 + ["registered"]
+    assert [event.event for event in happened].count("login_throttled") == 25
+
+
+def test_old_events_are_forgotten_when_another_is_noted(accounts: Accounts, db: Connection) -> None:
+    user_id = register(accounts)
+    with db.cursor() as cursor:
+        cursor.execute("UPDATE account_events SET happened_at = now() - interval '91 days'")
+    accounts.begin_session(user_id)
+    assert [event.event for event in accounts.events(user(db))] == ["logged_in"]
+
+
 @pytest.mark.parametrize("email", [EMAIL, "nobody@example.com"])
 def test_a_failed_login_costs_one_verification_whether_the_address_is_known_or_not(
-    db: Connection, passwords: Passwords, monkeypatch: pytest.MonkeyPatch, email: str
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch, email: str
 ) -> None:
-    register(db, passwords)
+    register(accounts)
     verified = []
 
     def verify(context: CryptContext, secret: str, password_hash: str) -> object:
@@ -116,6 +232,7 @@ def test_a_failed_login_costs_one_verification_whether_the_address_is_known_or_n
 
     real = CryptContext.verify_and_update
     monkeypatch.setattr(CryptContext, "verify_and_update", verify)
-    assert accounts.authenticate(db, passwords, email=email, password="another one") is None
+    with pytest.raises(Refused):
+        accounts.authenticate(email=email, password="another one")
     (password_hash,) = verified
     assert password_hash.startswith("$argon2id$v=19$m=8,t=1,p=1$")

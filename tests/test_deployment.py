@@ -159,3 +159,9 @@ def test_what_the_image_installs_is_pinned_and_hashed() -> None:
         if "extra ==" not in each
     }
     assert wanted <= names
+
+
+@pytest.mark.parametrize("name", ["development.ini", "production.ini"])
+def test_logs_go_to_stderr_and_nowhere_else(name: str) -> None:
+    handlers = re.findall(r"^class = (\w+Handler)\nargs = (.*)$", read(name), re.MULTILINE)
+    assert handlers == [("StreamHandler", "(sys.stderr,)")]

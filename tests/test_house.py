@@ -19,13 +19,25 @@ def test_sql_stands_in_repositories_and_where_the_server_itself_is_asked() -> No
         if re.search("SELECT|INSERT|UPDATE|DELETE", path.read_text())
     }
     repositories = {name for name in with_sql if name.startswith("repositories/")}
-    assert repositories == {"repositories/users.py", "repositories/sessions.py"}
+    tables = {"users", "sessions", "throttles", "events"}
+    assert repositories == {f"repositories/{table}.py" for table in tables}
     assert with_sql - repositories == {"database.py", "migrations.py"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_is_read_without_scrolling_for_ever(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 250
+
+
+def test_nobody_is_connected_to_but_postgresql_and_nothing_is_unpickled() -> None:
+    for path in MODULES:
+        imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
+        assert not {"urllib.request", "http.client", "smtplib", "pickle", "shelve"} & {*imported}
+
+
+def test_static_files_are_of_the_kinds_that_are_meant_to_be_served() -> None:
+    kinds = {path.suffix for path in (ROOT / "hello_login/static").iterdir()}
+    assert kinds == {".css", ".svg"}
 
 
 def test_the_readme_tells_every_setting_with_its_default() -> None:

@@ -31,6 +31,12 @@ def test_the_default_costs_are_owasps() -> None:
     )
 
 
+def test_a_salt_has_128_random_bits(passwords: Passwords) -> None:
+    hashes = [passwords.hash("correct horse battery") for _ in range(3)]
+    salts = {password_hash.split("$")[4] for password_hash in hashes}
+    assert [len(salt) * 6 // 8 for salt in salts] == [16] * 3
+
+
 def test_the_same_password_never_has_the_same_hash(passwords: Passwords) -> None:
     assert passwords.hash("correct horse battery") != passwords.hash("correct horse battery")
 

@@ -3,11 +3,12 @@
 A row's id is the SHA-256 of the token in the cookie, so who reads the table can't log in with it.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection
 
+from . import execute, fetch
 from .users import User
 
 
@@ -18,68 +19,138 @@ class Session(NamedTuple):
     seen_recently: bool
     """last_seen_at is less than a minute old."""
 
+    login_age: timedelta
+    """How long ago the password was asked for."""
+
     user: User
+
+    @property
+    def fingerprint(self) -> str:
+        """What the session is known by in logs and on pages."""
+        return fingerprint(self.id)
+
+
+class ListedSession(NamedTuple):
+    """A session that has not ended, as its owner may see it."""
+
+    fingerprint: str
+    device: str
+    address: str | None
+    created_at: datetime
+    last_seen_at: datetime
+
+
+def fingerprint(session_id: bytes) -> str:
+    """The first 12 hexadecimal digits of the id."""
+    return session_id.hex()[:12]
 
 
 def insert(
-    db: Connection, *, session_id: bytes, user_id: int, idle_limit: timedelta, limit: timedelta
+    db: Connection,
+    *,
+    session_id: bytes,
+    user_id: int,
+    idle_limit: timedelta,
+    limit: timedelta,
+    remembered: bool,
+    address: str | None,
+    device: str,
 ) -> None:
     """Begin a session that ends when idle for idle_limit, and after limit in any case."""
-    with db.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO sessions (id, user_id, idle_limit, expires_at)
-            VALUES (%(session_id)s, %(user_id)s, %(idle_limit)s, now() + %(limit)s)
-            """,
-            {
-                "session_id": session_id,
-                "user_id": user_id,
-                "idle_limit": idle_limit,
-                "limit": limit,
-            },
-        )
+    statement = """
+        INSERT INTO sessions (id, user_id, idle_limit, expires_at, remembered, address, device)
+        VALUES (%s, %s, %s, now() + %s, %s, %s, %s)
+    """
+    row = [session_id, user_id, idle_limit, limit, remembered, address, device]
+    execute(db, statement, row)
 
 
 def find(db: Connection, session_id: bytes) -> Session | None:
-    """The session with this id, if neither of its limits has passed."""
-    with db.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT sessions.id,
-                   sessions.last_seen_at > now() - interval '1 minute',
-                   users.id, users.email, users.name, users.created_at, users.last_login_at
-              FROM sessions
-              JOIN users ON users.id = sessions.user_id
-             WHERE sessions.id = %(session_id)s
-               AND sessions.expires_at > now()
-               AND sessions.last_seen_at > now() - sessions.idle_limit
-            """,
-            {"session_id": session_id},
-        )
-        row = cursor.fetchone()
-    return None if row is None else Session(bytes(row[0]), row[1], User(*row[2:]))
+    """The session with this id, if neither of its limits has passed and the account is active."""
+    statement = """
+        SELECT sessions.id,
+               sessions.last_seen_at > now() - interval '1 minute',
+               now() - sessions.authenticated_at,
+               users.id, users.email, users.name, users.created_at, users.last_login_at,
+               users.deactivated_at
+          FROM sessions
+          JOIN users ON users.id = sessions.user_id
+         WHERE sessions.id = %s
+           AND sessions.expires_at > now()
+           AND sessions.last_seen_at > now() - sessions.idle_limit
+           AND users.deactivated_at IS NULL
+    """
+    for key, seen_recently, login_age, *user in fetch(db, statement, [session_id]):
+        return Session(bytes(key), seen_recently, login_age, User(*user))
+    return None
 
 
-def touch(db: Connection, session_id: bytes) -> None:
-    """Note that the session is in use now."""
-    with db.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE sessions
-               SET last_seen_at = now()
-             WHERE id = %(session_id)s
-            """,
-            {"session_id": session_id},
-        )
+def list_of_user(db: Connection, user_id: int) -> list[ListedSession]:
+    """The account's sessions, the last used first."""
+    statement = """
+        SELECT id, device, host(address), created_at, last_seen_at
+          FROM sessions
+         WHERE user_id = %s
+           AND expires_at > now()
+           AND last_seen_at > now() - idle_limit
+         ORDER BY last_seen_at DESC, created_at DESC
+    """
+    rows = fetch(db, statement, [user_id])
+    return [ListedSession(fingerprint(bytes(row[0])), *row[1:]) for row in rows]
+
+
+def touch(db: Connection, session_id: bytes, address: str | None) -> None:
+    """Note that the session is in use now, and from where."""
+    statement = "UPDATE sessions SET last_seen_at = now(), address = %s WHERE id = %s"
+    execute(db, statement, [address, session_id])
+
+
+def renew(db: Connection, session_id: bytes, new_id: bytes) -> tuple[bool, timedelta]:
+    """Note that the password was asked for now, and give the session another id.
+
+    Its limits stay as they are.  Returns whether it is remembered, and how long it may last.
+    """
+    statement = """
+        UPDATE sessions
+           SET id = %s, authenticated_at = now(), last_seen_at = now()
+         WHERE id = %s
+     RETURNING remembered, expires_at - now()
+    """
+    ((remembered, remaining),) = fetch(db, statement, [new_id, session_id])
+    return remembered, remaining
 
 
 def delete(db: Connection, session_id: bytes) -> None:
     """End the session."""
-    with db.cursor() as cursor:
-        cursor.execute(
-            """
-            DELETE FROM sessions
-             WHERE id = %(session_id)s
-            """,
-            {"session_id": session_id},
-        )
+    execute(db, "DELETE FROM sessions WHERE id = %s", [session_id])
+
+
+def delete_of_user(
+    db: Connection, user_id: int, *, only: str | None = None, but: bytes | None = None
+) -> list[str]:
+    """End the account's sessions, and return their fingerprints.
+
+    only: the fingerprint of the one to end.  but: the id of the one to keep.
+    """
+    statement = """
+        DELETE FROM sessions
+         WHERE user_id = %(user_id)s
+           AND (%(only)s::text IS NULL OR left(encode(id, 'hex'), 12) = %(only)s)
+           AND id IS DISTINCT FROM %(but)s
+     RETURNING id
+    """
+    rows = fetch(db, statement, {"user_id": user_id, "only": only, "but": but})
+    return [fingerprint(bytes(row[0])) for row in rows]
+
+
+def delete_expired(db: Connection) -> None:
+    """Delete some of those whose limit has passed; others may be doing the same."""
+    statement = """
+        DELETE FROM sessions
+         WHERE id IN (SELECT id
+                        FROM sessions
+                       WHERE expires_at < now()
+                       LIMIT 10
+                         FOR UPDATE SKIP LOCKED)
+    """
+    execute(db, statement)

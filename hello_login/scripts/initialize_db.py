@@ -9,7 +9,6 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
 from .. import accounts, database, migrations, settings
-from ..passwords import Passwords
 
 SAMPLE_USERS = [
     ("Ada Lovelace", "ada@example.com"),
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     connection = database.connect(url)
     try:
         if arguments.sample_users:
-            _add_sample_users(connection, Passwords(checked))
+            _add_sample_users(connection, checked)
         print("\nTable                 Rows")
         for table, rows in migrations.count_rows(connection):
             print(f"{table:<16}{rows:>10}")
@@ -94,14 +93,14 @@ def _migrate(url: str, checked: settings.Settings) -> None:
         print("The schema is up to date")
 
 
-def _add_sample_users(db: Connection, passwords: Passwords) -> None:
+def _add_sample_users(db: Connection, checked: settings.Settings) -> None:
     print()
-    for name, email in SAMPLE_USERS:
-        password = secrets.token_urlsafe(12)
-        try:
-            accounts.register(db, passwords, name=name, email=email, password=password)
-        except accounts.EmailTaken:
-            print(f"{email:<24}is there already")
-        else:
-            print(f"{email:<24}password: {password}")
-    db.commit()
+    with accounts.as_operator(db, checked) as operator:
+        for name, email in SAMPLE_USERS:
+            password = secrets.token_urlsafe(12)
+            try:
+                operator.register(name=name, email=email, password=password)
+            except accounts.EmailTaken:
+                print(f"{email:<24}is there already")
+            else:
+                print(f"{email:<24}password: {password}")

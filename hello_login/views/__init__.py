@@ -1,8 +1,14 @@
 """Thin views: read the form, call accounts, answer."""
 
+import math
+from datetime import timedelta
 from typing import Any
 
+from wtforms import Form
+
 JSON, HTML = "application/json", "text/html"
+FORM = ("GET", "HEAD", "POST")
+"""require_methods of a view that shows a form and takes it."""
 
 
 def includeme(config: Any) -> None:
@@ -21,3 +27,24 @@ def preferred(request: Any, *offers: str) -> str:
     """
     acceptable = request.accept.acceptable_offers(list(offers))
     return str(acceptable[0][0]) if acceptable else offers[0]
+
+
+def show(request: Any, form: Form, **more: Any) -> dict[str, Any]:
+    """What the template needs to show the form; one that was posted, and so refused, with a 422."""
+    if request.method == "POST" and request.response.status_int == 200:
+        request.response.status_int = 422
+    return {"form": form, **more}
+
+
+def ask_to_wait(request: Any, form: Form, wait: timedelta) -> None:
+    """Let the form be shown with a 429 (RFC 6585) and how long to wait."""
+    request.response.status_int = 429
+    request.response.retry_after = math.ceil(wait.total_seconds())
+    form.form_errors = [f"Too many attempts. Wait {in_words(wait)}, then try again."]
+
+
+def in_words(time: timedelta) -> str:
+    """A time in minutes, or in seconds where it is short, rounded up."""
+    seconds = math.ceil(time.total_seconds())
+    number, unit = (seconds, "second") if seconds < 60 else (math.ceil(seconds / 60), "minute")
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

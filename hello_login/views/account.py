@@ -1,12 +1,122 @@
 """The person's own account."""
 
-from datetime import timezone
+from datetime import timedelta, timezone
 from typing import Any
 
+from pyramid.httpexceptions import HTTPSeeOther
+from pyramid.security import forget
 from pyramid.view import view_config
+
+from .. import forms
+from ..accounts import EmailTaken, Refused
+from . import FORM, ask_to_wait, show
+
+EVENTS = {
+    "registered": "You registered",
+    "logged_in": "You logged in",
+    "login_failed": "Somebody tried to log in with a wrong password",
+    "login_throttled": "A login was refused after too many attempts",
+    "check_failed": "A wrong password was typed on this page",
+    "check_throttled": "A password was refused on this page after too many attempts",
+    "logged_out": "You logged out",
+    "session_ended": "A session was ended",
+    "password_changed": "The password was changed",
+    "name_changed": "The name was changed",
+    "address_changed": "The e-mail address was changed",
+    "deactivated": "The account was deactivated",
+    "reactivated": "The account was reactivated",
+}
+"""What happened to an account, in its owner's words."""
+
+CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
+"""ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
 
 
 @view_config(route_name="account", renderer="account.jinja2")
-def show(request: Any) -> Any:
-    """Who you are."""
-    return {"user": request.identity, "utc": timezone.utc}
+def show_account(request: Any) -> Any:
+    """Who you are, where you are logged in, and what happened."""
+    session = request.login_session
+    return {
+        "user": session.user,
+        "current": session.fingerprint,
+        "sessions": request.accounts.sessions(session.user),
+        "events": request.accounts.events(session.user),
+        "words": EVENTS,
+        "utc": timezone.utc,
+    }
+
+
+@view_config(route_name="change_profile", renderer="profile.jinja2", require_methods=FORM)
+def change_profile(request: Any) -> Any:
+    """Another name, or another address, for which the password is asked."""
+    session = request.login_session
+    form = forms.ProfileForm(request.POST, obj=session.user)
+    if request.method == "POST" and form.validate():
+        name, email = form.name.data or "", form.email.data or ""
+        if email == session.user.email or _is_owner(request, form):
+            try:
+                request.accounts.change_profile(session, name=name, email=email)
+            except EmailTaken:
+                form.email.errors = ["Another account has this address: use another one."]
+            else:
+                return HTTPSeeOther(request.route_path("account"))
+    return show(request, form)
+
+
+@view_config(route_name="change_password", renderer="password.jinja2", require_methods=FORM)
+def change_password(request: Any) -> Any:
+    """Another password; all other sessions end."""
+    session, passwords = request.login_session, request.registry.passwords
+    form = forms.PasswordForm(request.POST, passwords, session.user.name, session.user.email)
+    if request.method == "POST" and form.validate() and _is_owner(request, form):
+        request.accounts.change_password(session.user, form.password.data, but=session)
+        return HTTPSeeOther(request.route_path("account"), headers=request.renew_session())
+    return show(request, form, advice=passwords.advice)
+
+
+@view_config(route_name="end_sessions", renderer="end_sessions.jinja2", require_methods=FORM)
+def end_sessions(request: Any) -> Any:
+    """End the session of this fingerprint, or all others.
+
+    Whoever logged in a while ago is asked for the password (ASVS 5.0, 7.5.2).
+    """
+    session, which = request.login_session, request.params.get("session", "")
+    only = None if which == "others" else which
+    fresh = timedelta(minutes=request.registry.hello_login.fresh_login_minutes)
+    asked = session.login_age >= fresh
+    form = forms.ConfirmForm(request.POST)
+    if request.method == "POST":
+        if not asked:
+            request.accounts.end_sessions(session.user, only=only, but=session)
+            return HTTPSeeOther(request.route_path("account"))
+        if "current" not in request.POST:
+            query = {"session": which}
+            return HTTPSeeOther(request.route_path("end_sessions", _query=query))
+        if form.validate() and _is_owner(request, form):
+            request.accounts.end_sessions(session.user, only=only, but=session)
+            return HTTPSeeOther(request.route_path("account"), headers=request.renew_session())
+    return show(request, form, which=which, asked=asked)
+
+
+@view_config(route_name="delete_account", renderer="delete.jinja2", require_methods=FORM)
+def delete_account(request: Any) -> Any:
+    """Delete the account, and everything of it."""
+    session, form = request.login_session, forms.ConfirmForm(request.POST)
+    if request.method == "POST" and form.validate() and _is_owner(request, form):
+        headers = [*forget(request), CLEAR_SITE_DATA]
+        request.accounts.delete(session.user, session)
+        return HTTPSeeOther(request.route_path("greeting"), headers=headers)
+    return show(request, form)
+
+
+def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool:
+    """Whether the form's current password is the account's; otherwise the form will say why not."""
+    try:
+        request.accounts.check_password(request.identity, form.current.data or "")
+    except Refused as refused:
+        if refused.wait:
+            ask_to_wait(request, form, refused.wait)
+        else:
+            form.current.errors = ["This is not your password: type the one you log in with."]
+        return False
+    return True

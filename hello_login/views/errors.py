@@ -9,6 +9,8 @@ from pyramid.httpexceptions import HTTPError, HTTPSeeOther
 from pyramid.renderers import render_to_response
 from pyramid.view import exception_view_config, forbidden_view_config, notfound_view_config
 
+from .. import logs
+from ..repositories.events import Event
 from . import HTML, JSON, preferred
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ EXPIRED = ("This form has expired", "Go back, load the page anew, and send the f
 @forbidden_view_config()
 def show_forbidden(_error: Any, request: Any) -> Any:
     """Whoever is not logged in may log in and come back; who asks for JSON gets a 403."""
+    logs.write(Event("access_refused", address=request.client.address, request_id=request.id))
     if request.identity is not None or preferred(request, HTML, JSON) == JSON:
         return _respond(request, 403)
     query = {"next": request.path_qs} if request.method in ("GET", "HEAD") else {}
@@ -38,6 +41,7 @@ def show_forbidden(_error: Any, request: Any) -> Any:
 @exception_view_config(BadCSRFOrigin)
 def show_expired(_error: Any, request: Any) -> Any:
     """A form from another site, or from before the last login or logout."""
+    logs.write(Event("csrf_refused", address=request.client.address, request_id=request.id))
     return _respond(request, 400, EXPIRED)
 
 

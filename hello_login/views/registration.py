@@ -6,15 +6,16 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED, remember
 from pyramid.view import view_config
 
-from .. import accounts
+from ..accounts import EmailTaken, Refused
 from ..forms import RegisterForm
+from . import FORM, ask_to_wait, show
 
 
 @view_config(
     route_name="register",
     renderer="register.jinja2",
     permission=NO_PERMISSION_REQUIRED,
-    require_methods=("GET", "HEAD", "POST"),
+    require_methods=FORM,
 )
 def register(request: Any) -> Any:
     """The form; posted, a new account, logged in."""
@@ -23,20 +24,18 @@ def register(request: Any) -> Any:
         return HTTPSeeOther(account)
     passwords = request.registry.passwords
     form = RegisterForm(request.POST, passwords)
-    if request.method != "POST":
-        return {"form": form, "advice": passwords.advice}
-    if form.validate():
+    if request.method == "POST" and form.validate():
         try:
-            user_id = accounts.register(
-                request.db,
-                passwords,
+            request.accounts.admit_registration()
+            user_id = request.accounts.register(
                 name=form.name.data or "",
                 email=form.email.data or "",
                 password=form.password.data or "",
             )
-        except accounts.EmailTaken:
+        except Refused as refused:
+            ask_to_wait(request, form, refused.wait)
+        except EmailTaken:
             form.email.errors = ["This address has an account already: log in, or use another."]
         else:
             return HTTPSeeOther(account, headers=remember(request, user_id))
-    request.response.status_int = 422
-    return {"form": form, "advice": passwords.advice}
+    return show(request, form, advice=passwords.advice)

@@ -90,7 +90,9 @@ def test_a_person_registers_is_greeted_logs_out_and_logs_in_again(page: Any) -> 
     email = f"{secrets.token_hex(4)}.{EMAIL}"
     expect = playwright.expect
     page.goto("/")
-    expect(page.get_by_role("heading")).to_have_text("Hello World, Little Dude, How Are You?")
+    expect(page.get_by_role("heading", level=1)).to_have_text(
+        "Hello World, Little Dude, How Are You?"
+    )
     page.get_by_role("navigation").get_by_role("link", name="Register").click()
     page.get_by_label("Name").fill("Ada Lovelace")
     page.get_by_label("E-mail address").fill(email)
@@ -102,14 +104,14 @@ def test_a_person_registers_is_greeted_logs_out_and_logs_in_again(page: Any) -> 
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_label("Password, once more").fill(PASSWORD)
     page.get_by_role("button", name="Register").click()
-    expect(page.get_by_role("heading")).to_have_text("Your account")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your account")
     page.get_by_role("link", name="Hello Login").click()
     expect(page.get_by_text("Good to see you, Ada Lovelace")).to_be_visible()
 
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_text("Ada Lovelace")).to_have_count(0)
     page.goto("/account")
-    expect(page.get_by_role("heading")).to_have_text("Log in")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
     page.get_by_label("E-mail address").fill(email)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_label("Stay logged in").check()

@@ -1,6 +1,7 @@
 """The image, really built and run: by itself, by compose, and as Heroku runs it."""
 
 import http.cookiejar
+import json
 import os
 import re
 import secrets
@@ -302,7 +303,8 @@ def test_heroku_serves_over_tls_what_its_file_says(heroku: tuple[str, str]) -> N
     base, _ = heroku
     browser = Browser(base)
     email = browser.register()
-    assert {cookie.name for cookie in browser.cookies} == {"__Host-session", "__Host-csrf_token"}
+    names = {cookie.name for cookie in browser.cookies}
+    assert names == {"__Host-session", "__Host-csrf_token", "__Host-device"}
     assert all(cookie.secure for cookie in browser.cookies)
     assert "max-age=31536000" in browser.ask("/")[1]["Strict-Transport-Security"]
     assert browser.send("/logout", page="/")[0] == 303
@@ -317,7 +319,7 @@ def test_heroku_serves_over_tls_what_its_file_says(heroku: tuple[str, str]) -> N
     assert browser.is_known()
 
 
-def test_heroku_sees_the_clients_address_and_believes_no_forged_one(
+def test_heroku_throttles_by_the_clients_address_and_believes_no_forged_one(
     heroku: tuple[str, str],
 ) -> None:
     base, dyno = heroku
@@ -327,11 +329,18 @@ def test_heroku_sees_the_clients_address_and_believes_no_forged_one(
     form = {"csrf_token": token[1], "email": "ada@example.com", "password": "a wrong one"}
     forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http"}
     assert browser.ask("/login", form, **forged)[0] == 422
+    for _ in range(4):
+        assert browser.ask("/login", form, **forged)[0] == 422
+    forged["X-Forwarded-For"] = "198.51.100.7"
+    status, headers, text = browser.ask("/login", form, **forged)
+    assert (status, headers["Retry-After"], "Wait 1 minute" in text) == (429, "60", True)
     gateway = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}"
     client = docker("inspect", "--format", gateway, dyno)
-    logs = docker("logs", dyno)
-    assert f"A login was refused from {client}\n" in f"{logs}\n"
-    assert "203.0.113.9" not in logs
+    lines = [
+        json.loads(line) for line in docker("logs", dyno).splitlines() if "security_log" in line
+    ]
+    assert [line["message"] for line in lines] == ["login_failed"] * 5 + ["login_throttled"]
+    assert {line["address"] for line in lines} == {client}
 
 
 ASK_ITSELF = """

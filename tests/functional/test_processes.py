@@ -111,6 +111,8 @@ def test_pserve_serves_until_ctrl_c_ends_it_and_its_database(
     assert get(port) == GREETING
     assert get(port, "/readyz")["schema"] == "up to date"
     assert database_runs(checkout)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as response:
+        assert "Server" not in response.headers
     printed = interrupt(server)
     assert f"Serving http://localhost:{port}" in printed
     assert f"its data in {checkout}/.postgres" in printed

@@ -9,7 +9,8 @@ from pyramid.request import apply_request_extensions
 from pyramid.security import remember
 
 import hello_login
-from hello_login import accounts, database
+from hello_login import database
+from hello_login.accounts import Accounts
 from tests.conftest import SECRET_KEY, MakeClient, MakeIni
 from tests.people import EMAIL, PASSWORD, log_in, log_out, register
 
@@ -43,14 +44,16 @@ def test_a_session_taken_before_logout_is_nobodys_after_it(
     assert thief.get("/account", status=303).location.startswith("http://localhost/login")
 
 
-def test_a_login_ends_the_session_that_came_with_it(db: Connection, app: Any) -> None:
+def test_a_login_ends_the_session_that_came_with_it(
+    db: Connection, app: Any, accounts: Accounts, client: MakeClient
+) -> None:
     """Whoever logs in over another session leaves none behind that could be used."""
-    request = app.request_factory.blank("/", {database.ENVIRON_KEY: db})
+    user_id = accounts.register(name="Ada", email=EMAIL, password=PASSWORD)
+    environ = {database.ENVIRON_KEY: db, "tm.manager": client().extra_environ["tm.manager"]}
+    request = app.request_factory.blank("/", {**environ, "tm.active": True})
     request.registry = app.registry
     apply_request_extensions(request)
-    passwords = app.registry.passwords
-    user_id = accounts.register(db, passwords, name="Ada", email=EMAIL, password=PASSWORD)
-    ((_, cookie),) = remember(request, user_id)
+    (_, cookie), _ = remember(request, user_id)
     request.cookies["session"] = cookie.partition("=")[2].partition(";")[0]
     assert request.identity.id == request.authenticated_userid == user_id
     remember(request, user_id)
@@ -113,7 +116,12 @@ def test_the_limits_of_a_session_are_the_settings(
 
 
 def test_cookies_in_production_are_for_https_and_this_host_alone(https: webtest.TestApp) -> None:
-    cookies = cookies_set(register(https))
+    response = register(https)
+    assert all(len(header) < 4096 for header in response.headers.getall("Set-Cookie"))
+    cookies = cookies_set(response)
+    device = cookies.pop("__Host-device")
+    assert device.startswith("Max-Age=31536000; Path=/; expires=")
+    assert device.endswith("; secure; HttpOnly; SameSite=Lax")
     assert cookies == {
         "__Host-session": "Path=/; secure; HttpOnly; SameSite=Lax",
         "__Host-csrf_token": "Path=/; secure; HttpOnly; SameSite=Lax",
@@ -126,6 +134,7 @@ def test_cookies_in_production_are_for_https_and_this_host_alone(https: webtest.
 
 def test_cookies_in_development_work_without_https(browser: webtest.TestApp) -> None:
     cookies = cookies_set(register(browser))
+    assert "secure" not in cookies.pop("device")
     assert cookies == {
         "session": "Path=/; HttpOnly; SameSite=Lax",
         "csrf_token": "Path=/; HttpOnly; SameSite=Lax",
@@ -205,6 +214,9 @@ def test_every_answer_has_the_headers_that_guard_it(
     assert {"frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"} <= set(policy)
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert not [name for name in headers if name.startswith("Access-Control-")]
     assert "Strict-Transport-Security" not in headers
     assert ("no-store" in headers["Cache-Control"]) is (path != "/static/style.css")
 
@@ -219,11 +231,31 @@ def test_https_is_asked_for_in_production_even_where_the_proxy_is_not_known(
             assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
 
 
-def test_pages_have_no_script_and_no_style_of_their_own(browser: webtest.TestApp) -> None:
+def test_pages_have_no_script_and_no_style_of_their_own_and_nothing_from_elsewhere(
+    browser: webtest.TestApp,
+) -> None:
     for path in ("/", "/login", "/register", "/nowhere"):
         html = browser.get(path, status="*").html
+        loaded = [each.get("src") or each["href"] for each in html(["img", "link", "iframe"])]
+        assert all(each.startswith("/static/") for each in loaded)
         assert not html.find_all(["script", "style"])
         assert not html.find_all(style=True)
+
+
+def test_no_page_and_no_address_holds_what_a_cookie_holds(browser: webtest.TestApp) -> None:
+    pages = [register(browser), browser.get("/account"), browser.get("/account/password")]
+    for page in pages:
+        for name in ("session", "device"):
+            assert browser.cookies[name][:128] not in page.text + page.headers.get("Location", "")
+
+
+@pytest.mark.parametrize("path", ["profile", "password", "sessions/end", "delete"])
+def test_nothing_of_an_account_changes_without_the_browsers_own_token(
+    browser: webtest.TestApp, path: str
+) -> None:
+    register(browser)
+    browser.post(f"/account/{path}", {"csrf_token": "0" * 43}, status=400)
+    browser.put(f"/account/{path}", status=405)
 
 
 def test_a_greeting_in_json_asks_the_database_nothing(

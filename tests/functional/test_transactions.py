@@ -1,6 +1,7 @@
 """What is committed, and what is not: on databases of the tests' own, with nothing rolled back."""
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,13 @@ import pytest
 import webtest
 
 import hello_login
-from hello_login import accounts, migrations
+from hello_login import database, migrations, settings
+from hello_login.accounts import Accounts
+from hello_login.clients import Client
+from hello_login.passwords import Passwords
+from hello_login.throttling import Throttle
 from tests.conftest import ROOT, MakeIni, NewDatabase
+from tests.functional.test_account import change_password
 from tests.people import EMAIL, PASSWORD, error_of, log_in, register
 
 
@@ -80,7 +86,7 @@ def test_a_registration_that_fails_midway_leaves_no_half_made_account(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(accounts, "begin_session", fail)
+    monkeypatch.setattr(Accounts, "begin_session", fail)
     register(open_browser(site), status=500)
     assert (count(url, "users"), count(url, "sessions")) == (0, 0)
 
@@ -135,4 +141,88 @@ def test_development_starts_and_migrates_its_own_database_and_says_so(
     place = {"database_url": "", "embedded_postgres": str(development_database)}
     register(open_browser(hello_login.main({}, **ini(**place))))
     assert f"its data in {development_database}" in caplog.text
-    assert "Migrated the development database: 2 migrations applied" in caplog.text
+    assert "Migrated the development database: 6 migrations applied" in caplog.text
+
+
+def test_fifty_failures_at_once_count_as_fifty(url: str, ini: MakeIni) -> None:
+    """And nothing is counted twice when they are the first ever, nor a deadlock met."""
+    throttle = Throttle(settings.load({}, ini(), {}))
+    start = threading.Barrier(50)
+    waits = []
+
+    def fail(number: int) -> None:
+        connection = psycopg2.connect(url)
+        limits = throttle.login(Client(f"192.0.2.{number}"), user_id=1, email=EMAIL)
+        start.wait()
+        waits.append(throttle.count(connection, limits))
+        connection.close()
+
+    def fail_at_once() -> None:
+        threads = [threading.Thread(target=fail, args=(number,)) for number in range(50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    fail_at_once()
+    assert waits == [timedelta(0)] * 50
+    connection = psycopg2.connect(url)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT failures, count(*) FROM throttles GROUP BY failures ORDER BY 1")
+        assert cursor.fetchall() == [(1, 100), (50, 1)]  # 50 networks
+    fail_at_once()
+    assert waits == [timedelta(0)] * 100
+    assert throttle.count(connection, throttle.account("1")) > timedelta(seconds=50)
+    connection.close()
+
+
+def test_what_failed_counts_even_where_the_request_fails_in_the_end(
+    site: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(open_browser(site))
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Accounts, "begin_session", fail)
+        for _ in range(5):
+            log_in(open_browser(site), status=500)
+    log_in(open_browser(site), status=429)
+    assert count(url, "sessions") == 1
+
+
+def test_a_password_changed_during_a_login_leaves_no_session_of_the_old_one(
+    site: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = open_browser(site)
+    register(owner)
+    verify = Passwords.verify
+
+    def change_meanwhile(self: Passwords, *arguments: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(Passwords, "verify", verify)
+            change_password(owner)
+        return verify(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Passwords, "verify", change_meanwhile)
+        log_in(open_browser(site), status=422)
+    assert count(url, "sessions") == 1
+
+
+def test_what_was_not_committed_leaves_no_line_in_the_security_log(
+    site: Any, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "hello_login.security_log")
+
+    def fail(*_: object) -> None:
+        raise psycopg2.OperationalError("the connection was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database.ConnectionDataManager, "tpc_vote", fail)
+        register(open_browser(site), status=None)
+    assert count(url, "users") == 0
+    assert "registered" not in caplog.messages
+    register(open_browser(site))
+    assert caplog.messages[-2:] == ["registered", "logged_in"]

@@ -16,8 +16,21 @@ def session_id(db: Connection) -> bytes:
     """The id of Ada's session, which has just begun."""
     user_id = users.insert(db, email="ada@example.com", name="Ada", password_hash="a hash")
     assert user_id is not None
-    sessions.insert(db, session_id=SESSION_ID, user_id=user_id, idle_limit=IDLE_LIMIT, limit=LIMIT)
+    insert(db, user_id, SESSION_ID)
     return SESSION_ID
+
+
+def insert(db: Connection, user_id: int, session_id: bytes) -> None:
+    sessions.insert(
+        db,
+        session_id=session_id,
+        user_id=user_id,
+        idle_limit=IDLE_LIMIT,
+        limit=LIMIT,
+        remembered=False,
+        address="2001:db8::1",
+        device="Firefox on Linux",
+    )
 
 
 def pass_time(db: Connection, time: timedelta, *, unseen_for: timedelta) -> None:
@@ -72,7 +85,7 @@ def test_a_session_was_seen_recently_for_a_minute(db: Connection, session_id: by
 
 def test_a_touched_session_was_seen_recently(db: Connection, session_id: bytes) -> None:
     pass_time(db, timedelta(0), unseen_for=timedelta(hours=1))
-    sessions.touch(db, session_id)
+    sessions.touch(db, session_id, "192.0.2.1")
     session = sessions.find(db, session_id)
     assert session is not None
     assert session.seen_recently
@@ -86,4 +99,62 @@ def test_a_deleted_session_is_nobodys(db: Connection, session_id: bytes) -> None
 def test_a_users_sessions_go_with_the_user(db: Connection, session_id: bytes) -> None:
     with db.cursor() as cursor:
         cursor.execute("DELETE FROM users")
+    assert sessions.find(db, session_id) is None
+
+
+def test_a_session_is_listed_with_its_device_and_its_address(
+    db: Connection, session_id: bytes
+) -> None:
+    session = sessions.find(db, session_id)
+    assert session is not None
+    (listed,) = sessions.list_of_user(db, session.user.id)
+    assert listed.fingerprint == session.fingerprint == "000102030405"
+    assert (listed.device, listed.address) == ("Firefox on Linux", "2001:db8::1")
+    assert sessions.list_of_user(db, session.user.id + 1) == []
+
+
+@pytest.mark.parametrize(("hours", "idle"), [(24, 0), (2, 2)])
+def test_a_session_that_has_ended_is_not_listed(
+    db: Connection, session_id: bytes, hours: int, idle: int
+) -> None:
+    session = sessions.find(db, session_id)
+    assert session is not None
+    pass_time(db, timedelta(hours=hours), unseen_for=timedelta(hours=idle))
+    assert sessions.list_of_user(db, session.user.id) == []
+
+
+def test_of_the_users_sessions_one_or_all_others_are_ended_and_nobody_elses(
+    db: Connection, session_id: bytes
+) -> None:
+    session = sessions.find(db, session_id)
+    assert session is not None
+    ada = session.user.id
+    grace = users.insert(db, email="grace@example.com", name="Grace", password_hash="a hash")
+    assert grace is not None
+    others = [bytes([number]) * 32 for number in (1, 2, 3)]
+    insert(db, grace, b"g" * 32)
+    for other in others:
+        insert(db, ada, other)
+    assert sessions.delete_of_user(db, ada, only=b"g".hex() * 6) == []
+    assert sessions.delete_of_user(db, ada, only="01" * 6) == ["01" * 6]
+    assert sorted(sessions.delete_of_user(db, ada, but=session_id)) == ["02" * 6, "03" * 6]
+    assert [each.fingerprint for each in sessions.list_of_user(db, ada)] == [session.fingerprint]
+    assert sessions.delete_of_user(db, ada) == [session.fingerprint]
+    assert len(sessions.list_of_user(db, grace)) == 1
+
+
+def test_expired_sessions_are_deleted_and_no_others(db: Connection, session_id: bytes) -> None:
+    sessions.delete_expired(db)
+    assert sessions.find(db, session_id)
+    pass_time(db, timedelta(hours=25), unseen_for=timedelta(0))
+    sessions.delete_expired(db)
+    with db.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM sessions")
+        assert cursor.fetchone() == (0,)
+
+
+def test_a_deactivated_users_session_is_nobodys(db: Connection, session_id: bytes) -> None:
+    session = sessions.find(db, session_id)
+    assert session is not None
+    users.set_active(db, session.user.id, False)
     assert sessions.find(db, session_id) is None

@@ -11,18 +11,18 @@ def add(db: Connection, email: str = "ada@example.com") -> int | None:
 
 def test_a_user_that_was_added_is_found_by_his_address(db: Connection) -> None:
     user_id = add(db)
-    assert users.find_credentials(db, "ada@example.com") == (user_id, "a hash")
+    assert users.find_credentials(db, email="ada@example.com") == (user_id, "a hash")
 
 
 def test_an_address_is_found_whatever_its_case(db: Connection) -> None:
     user_id = add(db, "Ada@example.com")
-    credentials = users.find_credentials(db, "aDA@EXAMPLE.com")
+    credentials = users.find_credentials(db, email="aDA@EXAMPLE.com")
     assert credentials is not None
     assert credentials.user_id == user_id
 
 
 def test_an_unknown_address_is_nobodys(db: Connection) -> None:
-    assert users.find_credentials(db, "ada@example.com") is None
+    assert users.find_credentials(db, email="ada@example.com") is None
 
 
 def test_a_taken_address_adds_nobody_whatever_its_case(db: Connection) -> None:
@@ -32,12 +32,51 @@ def test_a_taken_address_adds_nobody_whatever_its_case(db: Connection) -> None:
 
 def test_an_address_is_text_and_never_sql(db: Connection) -> None:
     add(db)
-    assert users.find_credentials(db, "' OR true --") is None
+    assert users.find_credentials(db, email="' OR true --") is None
 
 
 def test_a_password_hash_is_replaced_for_one_user_alone(db: Connection) -> None:
     ada, grace = add(db), add(db, "grace@example.com")
     assert ada is not None
     users.update_password_hash(db, ada, "another hash")
-    assert users.find_credentials(db, "ada@example.com") == (ada, "another hash")
-    assert users.find_credentials(db, "grace@example.com") == (grace, "a hash")
+    assert users.find_credentials(db, email="ada@example.com") == (ada, "another hash")
+    assert users.find_credentials(db, email="grace@example.com") == (grace, "a hash")
+
+
+def test_a_user_is_found_by_his_id_and_by_his_address(db: Connection) -> None:
+    ada = add(db)
+    by_id, by_email = users.find(db, user_id=ada), users.find(db, email="ADA@example.com")
+    assert by_id is not None
+    assert by_id == by_email
+    assert (by_id.id, by_id.name, by_id.deactivated_at) == (ada, "Ada", None)
+    assert users.find(db, user_id=0) is None
+
+
+def test_users_are_listed_from_the_newest_on(db: Connection) -> None:
+    ada, grace, katherine = (add(db, f"{name}@example.com") for name in ("a", "g", "k"))
+    assert katherine is not None
+    listed = users.list_newest(db, before=katherine, number=2)
+    assert [user.id for user in listed] == [grace, ada]
+    assert len(users.list_newest(db, before=2**63 - 1, number=1)) == 1
+
+
+def test_a_deactivated_user_has_no_credentials_until_reactivated(db: Connection) -> None:
+    ada = add(db)
+    assert ada is not None
+    users.set_active(db, ada, False)
+    assert users.find_credentials(db, user_id=ada) is None
+    found = users.find(db, user_id=ada)
+    assert found is not None
+    assert found.deactivated_at is not None
+    users.set_active(db, ada, True)
+    assert users.find_credentials(db, user_id=ada) is not None
+
+
+def test_a_taken_address_changes_nothing_and_leaves_the_transaction_usable(db: Connection) -> None:
+    ada, _ = add(db), add(db, "grace@example.com")
+    assert ada is not None
+    assert not users.update_profile(db, ada, name="Grace", email="Grace@example.com")
+    found = users.find(db, user_id=ada)
+    assert found is not None
+    assert (found.name, found.email) == ("Ada", "ada@example.com")
+    assert users.update_profile(db, ada, name="Augusta", email="ADA@example.com")

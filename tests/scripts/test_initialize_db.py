@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hello_login import accounts, database
-from hello_login.passwords import Passwords
+from hello_login import database
 from hello_login.scripts.initialize_db import main
-from tests.conftest import ROOT, NewDatabase
+from tests.conftest import ROOT, NewDatabase, OpenAccounts
 
 PRODUCTION = str(ROOT / "production.ini")
 
@@ -52,7 +51,7 @@ def test_it_can_leave_the_schema_alone(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
-    url: str, capsys: pytest.CaptureFixture[str], passwords: Passwords
+    url: str, capsys: pytest.CaptureFixture[str], open_accounts: OpenAccounts
 ) -> None:
     main([PRODUCTION, "--sample-users"])
     printed = capsys.readouterr().out
@@ -60,7 +59,7 @@ def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
     assert len(users) == 3
     connection = database.connect(url)
     for email, password in users:
-        assert accounts.authenticate(connection, passwords, email=email, password=password)
+        assert open_accounts(db=connection).authenticate(email=email, password=password)
     connection.close()
 
     main([PRODUCTION, "--sample-users"])

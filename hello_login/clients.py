@@ -1,0 +1,75 @@
+"""What is known of who asks, before any login: the network, the device."""
+
+import re
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import NamedTuple
+
+# The first that fits: most browsers say that they are others, too.
+BROWSERS = [
+    ("Edge", "Edg"),
+    ("Opera", "OPR/"),
+    ("Samsung Internet", "SamsungBrowser/"),
+    ("Firefox", "Firefox/|FxiOS/"),
+    ("Chrome", "Chrome/|CriOS/"),
+    ("Safari", "Safari/"),
+    ("curl", "curl/"),
+]
+SYSTEMS = [
+    ("an iPhone", "iPhone"),
+    ("an iPad", "iPad"),
+    ("Android", "Android"),
+    ("ChromeOS", "CrOS"),
+    ("Windows", "Windows"),
+    ("macOS", "Mac OS X"),
+    ("Linux", "Linux"),
+]
+
+
+class KnownDevice(NamedTuple):
+    """A device that has logged in to this account before."""
+
+    user_id: int
+    id: str
+
+
+class Client(NamedTuple):
+    """Who asks."""
+
+    address: str | None = None
+    """The IP address, if there is one."""
+
+    device: str = "Unknown device"
+    """In words."""
+
+    known: KnownDevice | None = None
+    request_id: str | None = None
+
+    @property
+    def network(self) -> str:
+        """What one customer of a provider has at least: an IPv4 address, or an IPv6 /64."""
+        if self.address and ":" in self.address:
+            return str(ip_network((self.address, 64), strict=False))
+        return str(self.address)
+
+
+def parse_address(text: str | None) -> str | None:
+    """An IP address in its usual form; None for what is none, as a proxy may send."""
+    try:
+        address = ip_address((text or "").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def describe_device(user_agent: str | None) -> str:
+    """The device in words, such as "Firefox on Windows", by its User-Agent header."""
+
+    def first(choices: list[tuple[str, str]]) -> str:
+        found = (name for name, sign in choices if re.search(sign, user_agent or ""))
+        return next(found, "")
+
+    browser, system = first(BROWSERS), first(SYSTEMS)
+    if browser and system:
+        return f"{browser} on {system}"
+    return browser or (f"A browser on {system}" if system else Client().device)

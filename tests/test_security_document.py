@@ -1,0 +1,55 @@
+"""docs/security.md says what is true."""
+
+import ast
+import re
+
+import pytest
+
+from hello_login.views.account import EVENTS
+from tests.conftest import ROOT
+
+DOCUMENT = (ROOT / "docs/security.md").read_text()
+ROWS = re.findall(r"^\| ([\d.]+) \| [123] \| (.*) \| (.*)\|$", DOCUMENT, re.MULTILINE)
+
+APPLY = re.findall(
+    r"[\d.]+",
+    """
+    3.2.1 3.2.2 3.3.1 3.3.2 3.3.3 3.3.4 3.3.5 3.4.1 3.4.2 3.4.3 3.4.4 3.4.5 3.4.6 3.4.7 3.4.8
+    3.5.1 3.5.3 3.5.4 3.5.6 3.5.7 3.5.8 3.6.1 3.7.2
+    6.1.1 6.1.2 6.1.3 6.2.1 6.2.2 6.2.3 6.2.4 6.2.5 6.2.6 6.2.7 6.2.8 6.2.9 6.2.10 6.2.11 6.2.12
+    6.3.1 6.3.2 6.3.3 6.3.4 6.3.5 6.3.7 6.3.8 6.4.1 6.4.2 6.4.3
+    7.1.1 7.1.2 7.2.1 7.2.2 7.2.3 7.2.4 7.3.1 7.3.2 7.4.1 7.4.2 7.4.3 7.4.4 7.4.5 7.5.1 7.5.2
+    7.5.3 7.6.2
+    11.2.1 11.2.2 11.2.3 11.2.4 11.4.1 11.4.2 11.5.1
+    13.1.1 13.1.2 13.1.3 13.1.4 13.2.2 13.2.3 13.2.6 13.3.1 13.3.4 13.4.1 13.4.2 13.4.3 13.4.4
+    13.4.5 13.4.6 13.4.7
+    16.1.1 16.2.1 16.2.2 16.2.3 16.2.4 16.2.5 16.3.1 16.3.2 16.3.3 16.3.4 16.4.1 16.4.2 16.4.3
+    16.5.1 16.5.2 16.5.3 16.5.4
+    """,
+)
+"""What of ASVS 5.0's V3, V6, V7, V11, V13 and V16 applies to a login by password."""
+
+
+def test_it_tells_of_every_requirement_that_applies_once_and_in_order() -> None:
+    assert [row[0] for row in ROWS] == APPLY
+
+
+@pytest.mark.parametrize(("requirement", "how", "shown_by"), ROWS, ids=[row[0] for row in ROWS])
+def test_each_line_names_a_test_or_says_why_it_is_not_met(
+    requirement: str, how: str, shown_by: str
+) -> None:
+    assert bool(shown_by.strip()) is not how.startswith("not met, because "), requirement
+
+
+def test_each_test_that_it_names_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", DOCUMENT)
+    assert len(named) > len(APPLY)
+    for file, test in set(named):
+        tree = ast.parse((ROOT / "tests" / file).read_text())
+        assert test in {each.name for each in tree.body if isinstance(each, ast.FunctionDef)}, test
+
+
+def test_it_tells_of_every_event_that_is_logged() -> None:
+    told = set(re.findall(r"`(\w+)`", DOCUMENT.partition("| event |")[2].partition("\n\n")[0]))
+    unlisted = {"deleted", "registration_throttled", "csrf_refused", "access_refused"}
+    assert told == {*EVENTS, *unlisted}
