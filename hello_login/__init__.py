@@ -1,5 +1,6 @@
 """A login that works: register, log in, be greeted, see your sessions, log out."""
 
+import logging
 import os
 from typing import Any
 
@@ -16,6 +17,7 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
     Raises SystemExit with a sentence for each setting that is wrong.
     """
     checked = settings.load(global_config, ini, os.environ)
+    logging.getLogger(__name__).setLevel(checked.log_level)
     with Configurator(settings=ini) as config:
         config.registry.hello_login = checked
         config.include("pyramid_jinja2")

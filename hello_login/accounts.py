@@ -2,15 +2,13 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from psycopg2.extensions import connection as Connection
 
-from . import logs
 from .clients import Client
 from .passwords import Passwords
 from .repositories import events, sessions, users
@@ -48,6 +46,9 @@ class Ticket(NamedTuple):
 
     remaining: timedelta
 
+    stamp: str
+    """Of the password, for the cookie that makes the device known."""
+
 
 @dataclass(frozen=True)
 class Accounts:
@@ -63,12 +64,15 @@ class Accounts:
     throttle: Throttle
     client: Client
     note: Callable[[Event], None]
+    counted: set[str] = field(default_factory=set)
+    waived: frozenset[str] = frozenset()
+    """What was counted for the throttle, and what need not be, since an earlier run of the same
+    request has counted it."""
 
     def register(self, *, name: str, email: str, password: str) -> int:
         """Add an account and return its id; email is a normalized address.
 
-        Raises PasswordRefused, or EmailTaken if there is an account with the address, in whatever
-        case.
+        Raises PasswordRefused, or EmailTaken if an account has the address, in whatever case.
         """
         password_hash = self.passwords.hash(password, name, email)
         user_id = users.insert(self.db, email=email, name=name, password_hash=password_hash)
@@ -79,7 +83,7 @@ class Accounts:
 
     def admit_registration(self) -> None:
         """Count a registration, whatever comes of it.  Raises Refused if there is a wait."""
-        wait = self.throttle.count(self.db, self.throttle.registration(self.client))
+        wait = self._count("registration", self.throttle.registration(self.client))
         if wait:
             self.note(self._event("registration_throttled"))
             raise Refused(wait)
@@ -92,50 +96,54 @@ class Accounts:
         deactivated account is as good as none.  Commits, as Throttle.count says.  Raises Refused.
         """
         credentials = users.find_credentials(self.db, email=email)
-        user_id = credentials and credentials.user_id
-        limits = self.throttle.login(self.client, user_id=user_id, email=email)
+        limits = self.throttle.login(self.client, email, credentials)
         return self._verify("login", limits, credentials, password)
 
     def check_password(self, user: User, password: str) -> None:
-        """Ask somebody who is logged in for the password.  Commits, as Throttle.count says.
-
-        Raises Refused.
-        """
+        """Ask who is logged in for the password.  Commits, as authenticate.  Raises Refused."""
         credentials = users.find_credentials(self.db, user_id=user.id)
-        self._verify("check", self.throttle.check(self.client, user.id), credentials, password)
+        if credentials is None:  # deleted or deactivated in this moment
+            raise Refused
+        self._verify("check", self.throttle.check(self.client, credentials), credentials, password)
 
     def begin_session(self, user_id: int, *, remembered: bool = False) -> Ticket:
         """Log the account in."""
-        hours = self.settings
-        idle = hours.remembered_idle_hours if remembered else hours.session_idle_hours
-        limit = hours.remembered_limit_hours if remembered else hours.session_limit_hours
         token = secrets.token_urlsafe(32)
+        idle_limit, limit = self.settings.session_limits(remembered)
         sessions.delete_expired(self.db)
         sessions.insert(
             self.db,
             session_id=_session_id(token),
             user_id=user_id,
-            idle_limit=timedelta(hours=idle),
-            limit=timedelta(hours=limit),
+            idle_limit=idle_limit,
+            limit=limit,
             remembered=remembered,
             address=self.client.address,
             device=self.client.device,
         )
-        users.record_login(self.db, user_id)
+        credentials = users.record_login(self.db, user_id)
         self._record("logged_in", user_id, sessions.fingerprint(_session_id(token)))
-        return Ticket(token, remembered, timedelta(hours=limit))
+        return Ticket(token, remembered, limit, credentials.stamp)
 
     def find_session(self, token: str) -> Session | None:
         """The session with this token, and None if it has ended.  Notes that it is in use."""
         session = sessions.find(self.db, _session_id(token))
         if session is not None and not session.seen_recently:
             sessions.touch(self.db, session.id, self.client.address)
+            self.db.commit()  # what holds the row keeps others of its owner's requests waiting
         return session
 
+    def hold_session(self, session: Session) -> bool:
+        """Whether it was neither ended nor renewed meanwhile, which then waits until the commit."""
+        users.hold(self.db, session.user.id)
+        return sessions.exists(self.db, session.id)
+
     def renew_session(self, session: Session) -> Ticket:
-        """Give a session, whose owner has just typed the password, another token."""
+        """Give a held session, whose owner has just typed the password, another token."""
         token = secrets.token_urlsafe(32)
-        return Ticket(token, *sessions.renew(self.db, session.id, _session_id(token)))
+        remembered, remaining = sessions.renew(self.db, session.id, _session_id(token))
+        credentials = users.find_credentials(self.db, user_id=session.user.id)
+        return Ticket(token, remembered, remaining, cast(Credentials, credentials).stamp)
 
     def end_session(self, session: Session) -> None:
         """Log out: the token is nobody's from now on."""
@@ -144,22 +152,20 @@ class Accounts:
 
     def end_sessions(
         self, user: User, *, only: str | None = None, but: Session | None = None
-    ) -> None:
-        """End the account's sessions.
-
-        only: the fingerprint of the one to end.  but: the one to keep.
-        """
+    ) -> int:
+        """End the account's sessions, or only that of this fingerprint, and return how many."""
         ended = sessions.delete_of_user(self.db, user.id, only=only, but=but and but.id)
         for fingerprint in ended:
             self._record("session_ended", user.id, fingerprint)
+        return len(ended)
 
     def sessions(self, user: User) -> list[ListedSession]:
         """The account's sessions, the last used first."""
         return sessions.list_of_user(self.db, user.id)
 
-    def events(self, user: User) -> list[Event]:
-        """The last ten things that happened to the account, the newest first."""
-        return events.list_of_user(self.db, user.id)
+    def events(self, user: User, number: int = 10) -> list[Event]:
+        """The last things that happened to the account, the newest first."""
+        return events.list_of_user(self.db, user.id, number)
 
     def change_password(self, user: User, password: str, *, but: Session | None = None) -> None:
         """Replace the password, and end all sessions but one.  Raises PasswordRefused."""
@@ -167,20 +173,20 @@ class Accounts:
         users.update_password_hash(self.db, user.id, password_hash)
         self._record("password_changed", user.id, but and but.fingerprint)
         self.end_sessions(user, but=but)
-        self.throttle.clear(self.db, self.throttle.account(str(user.id)))
 
     def change_profile(self, session: Session, *, name: str, email: str) -> None:
-        """Replace name and address, which is a normalized one.
+        """Replace what is another name, or another address, which is a normalized one.
 
         Raises EmailTaken if another account has the address, in whatever case.
         """
         user = session.user
-        if not users.update_profile(self.db, user.id, name=name, email=email):
+        new_name = name if name != user.name else None
+        new_email = email if email != user.email else None
+        if not users.update_profile(self.db, user.id, name=new_name, email=new_email):
             raise EmailTaken
-        if name != user.name:
-            self._record("name_changed", user.id, session.fingerprint)
-        if email != user.email:
-            self._record("address_changed", user.id, session.fingerprint)
+        for new, event in ((new_name, "name_changed"), (new_email, "address_changed")):
+            if new is not None:
+                self._record(event, user.id, session.fingerprint)
 
     def set_active(self, user: User, active: bool) -> None:
         """Deactivate the account and end its sessions, or reactivate it."""
@@ -200,7 +206,7 @@ class Accounts:
         self, what: str, limits: list[Limit], credentials: Credentials | None, password: str
     ) -> int:
         user_id = credentials and credentials.user_id
-        wait = self.throttle.count(self.db, limits)
+        wait = self._count(what, limits)
         if wait:
             self._record(f"{what}_throttled", user_id, once_in=REPEATED)
             raise Refused(wait)
@@ -214,6 +220,12 @@ class Accounts:
         if new_hash is not None:
             users.update_password_hash(self.db, credentials.user_id, new_hash)
         return credentials.user_id
+
+    def _count(self, what: str, limits: list[Limit]) -> timedelta:
+        wait = timedelta(0) if what in self.waived else self.throttle.count(self.db, limits)
+        if not wait:
+            self.counted.add(what)
+        return wait
 
     def _record(
         self,
@@ -231,16 +243,6 @@ class Accounts:
 
     def _event(self, event: str, user_id: int | None = None, session: str | None = None) -> Event:
         return Event(event, user_id, session, self.client.address, self.client.request_id)
-
-
-@contextmanager
-def as_operator(db: Connection, settings: Settings) -> Iterator[Accounts]:
-    """The accounts, for a program that the operator runs; commits at the end."""
-    happened: list[Event] = []
-    yield Accounts(db, settings, Passwords(settings), Throttle(settings), Client(), happened.append)
-    db.commit()
-    for event in happened:
-        logs.write(event)
 
 
 def _session_id(token: str) -> bytes:

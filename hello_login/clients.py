@@ -26,9 +26,11 @@ SYSTEMS = [
 
 
 class KnownDevice(NamedTuple):
-    """A device that has logged in to this account before."""
+    """A device that has logged in to an account before."""
 
-    user_id: int
+    stamp: str
+    """Of the account's password, then."""
+
     id: str
 
 

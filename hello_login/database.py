@@ -2,20 +2,21 @@
 
 pyramid_tm begins a transaction for each request, commits it when the view returns, and aborts it
 when the view raises.  request.db takes a connection from the pool at its first use and joins it.
+What failed before the commit, for a reason that may be gone, pyramid_retry runs once more.
 """
 
 import logging
-import select
-import time
-from collections import deque
 from pathlib import Path
 from typing import Any, cast
 
 import psycopg2
 import transaction
+from psycopg2.extensions import TransactionRollbackError
 from psycopg2.extensions import connection as Connection
+from pyramid_retry import mark_error_retryable
 
 from . import migrations
+from .connections import ConnectionPool, is_broken
 from .embedded import EmbeddedPostgres
 from .settings import Settings
 
@@ -24,14 +25,19 @@ log = logging.getLogger(__name__)
 ENVIRON_KEY = "hello_login.db"
 """A WSGI server never sets it: tests do, so that all requests of a test share its transaction."""
 
-CONNECT_TIMEOUT = 2
-"""Seconds; as little as libpq allows."""
+
+class CommitUnknown(Exception):
+    """The connection broke during the commit: it was done, or it was not."""
 
 
 def includeme(config: Any) -> None:
     """Add request.tm and request.db, and start the development database where it is asked for."""
     settings: Settings = config.registry.hello_login
-    pool = ConnectionPool(locate(settings))
+    pool = ConnectionPool(
+        locate(settings),
+        f"-c statement_timeout={settings.statement_timeout_seconds}s"
+        f" -c lock_timeout={settings.lock_timeout_seconds}s",
+    )
     if settings.database_url is None:
         applied = migrations.migrate(pool.url, settings.migrations)
         log.info("Migrated the development database: %s migrations applied", len(list(applied)))
@@ -39,7 +45,8 @@ def includeme(config: Any) -> None:
     def db(request: Any) -> Connection:
         if ENVIRON_KEY in request.environ:
             return cast(Connection, request.environ[ENVIRON_KEY])
-        manager = ConnectionDataManager(request.tm, pool)
+        safe = request.method in ("GET", "HEAD")
+        manager = ConnectionDataManager(request.tm, pool, repeatable=safe)
         request.tm.get().join(manager)
         return manager.connection
 
@@ -48,9 +55,11 @@ def includeme(config: Any) -> None:
             "tm.manager_hook": "pyramid_tm.explicit_manager",
             "tm.annotate_user": False,
             "tm.activate_hook": "hello_login.database.uses_database",
+            "retry.attempts": 3,
         }
     )
     config.include("pyramid_tm")
+    config.include("pyramid_retry")
     config.add_request_method(db, reify=True)
 
 
@@ -70,83 +79,18 @@ def uses_database(request: Any) -> bool:
     return not request.environ["PATH_INFO"].startswith(("/static/", "/healthz"))
 
 
-def connect(url: str) -> Connection:
-    """Open a connection; raises psycopg2.OperationalError when PostgreSQL does not answer."""
-    return psycopg2.connect(
-        url, connect_timeout=CONNECT_TIMEOUT, fallback_application_name="hello_login"
-    )
-
-
-def wait(url: str, seconds: float) -> None:
-    """Return when PostgreSQL answers a query.
-
-    Raises SystemExit with a sentence when it has not within so many seconds.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            connection = connect(url)
-        except psycopg2.OperationalError as error:
-            if time.monotonic() >= deadline:
-                reason = str(error).strip().splitlines()[0]
-                raise SystemExit(
-                    f"PostgreSQL does not answer: {reason}: start it, or correct DATABASE_URL."
-                ) from None
-            time.sleep(0.2)
-        else:
-            try:
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT 1")
-            finally:
-                connection.close()
-            return
-
-
-class ConnectionPool:
-    """Connections kept open between requests: as many as were ever in use at once, which is never
-    more than the server has threads."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._idle: deque[Connection] = deque()
-
-    def acquire(self) -> Connection:
-        """A connection in no transaction; raises psycopg2.OperationalError when there is none."""
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:  # another thread was faster
-                break
-            if _is_alive(connection):
-                return connection
-            connection.close()
-        return connect(self.url)
-
-    def release(self, connection: Connection) -> None:
-        """Take back a connection in no transaction."""
-        if not connection.closed:
-            self._idle.append(connection)
-
-
-def _is_alive(connection: Connection) -> bool:
-    """Whether the server still holds its end.
-
-    PostgreSQL speaks first only to end a connection: so there is something to read, or an end of
-    file, only when it has gone.
-    """
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return not poll.poll(0)
-
-
 class ConnectionDataManager:
     """Makes a pooled connection part of a transaction (transaction.interfaces.IDataManager).
 
     It commits in tpc_vote, where a failure still aborts everything; tpc_finish must not fail.
+    repeatable: to do it twice is to do it once.
     """
 
-    def __init__(self, manager: transaction.TransactionManager, pool: ConnectionPool) -> None:
+    def __init__(
+        self, manager: transaction.TransactionManager, pool: ConnectionPool, *, repeatable: bool
+    ) -> None:
         self.transaction_manager = manager
+        self._repeatable = repeatable
         self.connection = pool.acquire()
         self._pool = pool
         self._released = False
@@ -158,8 +102,26 @@ class ConnectionDataManager:
         """Nothing to do before the vote."""
 
     def tpc_vote(self, _: object) -> None:
-        """Commit; raises psycopg2.Error when PostgreSQL does not."""
-        self.connection.commit()
+        """Commit; raises psycopg2.Error when PostgreSQL does not, or CommitUnknown."""
+        try:
+            self.connection.commit()
+        except psycopg2.Error as error:
+            if isinstance(error, TransactionRollbackError):
+                mark_error_retryable(error)
+            elif is_broken(self.connection):
+                unknown = CommitUnknown()
+                if self._repeatable:
+                    mark_error_retryable(unknown)
+                raise unknown from error
+            raise
+
+    def should_retry(self, error: Exception) -> bool:
+        """Whether what failed before the commit may succeed if all of it is done once more.
+
+        That is after a deadlock or a serialization failure, and when the connection broke.
+        """
+        broken = is_broken(self.connection) and isinstance(error, psycopg2.Error)
+        return broken or isinstance(error, TransactionRollbackError)
 
     def tpc_finish(self, _: object) -> None:
         """Give the connection back."""

@@ -137,3 +137,15 @@ class ProfileForm(PersonForm):
 
 class PasswordForm(NewPasswordForm, ConfirmForm):
     """Change the password."""
+
+    def __init__(self, formdata: Any, passwords: Passwords, *personal: str) -> None:
+        super().__init__(formdata, passwords, *personal)
+        self.current.label.text = "Current password"
+        self.password.label.text = "New password"
+        self.confirm.label.text = "New password, once more"
+
+    def validate_password(self, field: PasswordField) -> None:
+        """Another one than before."""
+        if field.data == self.current.data:
+            raise ValidationError("This is the password that you have: choose another one.")
+        super().validate_password(field)

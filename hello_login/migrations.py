@@ -6,6 +6,7 @@ the statement that runs has ended, so the next process never meets half of it.  
 note that it was applied are one transaction (yoyo itself makes them two).
 """
 
+import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,17 +42,61 @@ def migrate(url: str, folder: Path) -> Iterator[Applied]:
         # Of us, whoever left yoyo's own lock was killed, for the advisory lock is ours.
         backend.break_lock()
         with backend.lock():
-            for migration in backend.to_apply(yoyo.read_migrations(str(folder))):
+            found = yoyo.read_migrations(str(folder))
+            missing = backend.to_apply(found)
+            _check_unedited(backend, [each for each in found if each not in missing])
+            for migration in missing:
                 started = time.monotonic()
                 try:
                     with backend.transaction():
                         migration.process_steps(backend, "apply")
                         backend.mark_one(migration, log=False)
+                        _note_checksum(backend, migration)
                 except psycopg2.Error as error:
+                    statement = ((error.cursor and error.cursor.query) or b"").decode()
                     raise SystemExit(
                         f"Migration {migration.id} failed, and changed nothing: {error}"
+                        f"The statement was:\n{statement}"
                     ) from error
                 yield Applied(migration.id, time.monotonic() - started)
+
+
+def _check_unedited(backend: Any, applied: list[Any]) -> None:
+    """Refuse files that are not what was applied, which yoyo itself would not notice.
+
+    What was applied before there were checksums is taken as it is now.
+    """
+    with backend.transaction():
+        backend.execute("""
+            CREATE TABLE IF NOT EXISTS _yoyo_checksum (
+                migration_id text PRIMARY KEY,
+                sha256       text NOT NULL
+            )
+        """)
+        noted = dict(backend.execute("SELECT migration_id, sha256 FROM _yoyo_checksum").fetchall())
+        for migration in applied:
+            if noted.get(migration.id) not in (None, _checksum(migration)):
+                raise SystemExit(
+                    f"Migration {migration.id} was edited after it was applied: restore the file, "
+                    "and put the change into a new one."
+                )
+            _note_checksum(backend, migration)
+
+
+def _note_checksum(backend: Any, migration: Any) -> None:
+    backend.execute(
+        """
+        INSERT INTO _yoyo_checksum (migration_id, sha256)
+        VALUES (:migration_id, :sha256)
+            ON CONFLICT (migration_id) DO UPDATE
+           SET sha256 = excluded.sha256
+        """,
+        {"migration_id": migration.id, "sha256": _checksum(migration)},
+    )
+
+
+def _checksum(migration: Any) -> str:
+    return hashlib.sha256(Path(migration.path).read_bytes()).hexdigest()
 
 
 def names(folder: Path) -> list[str]:

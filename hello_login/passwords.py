@@ -1,6 +1,8 @@
 """Hashing passwords, and the rules that a new one must meet."""
 
+import os
 import secrets
+import threading
 import unicodedata
 from functools import cache
 from importlib import resources
@@ -39,6 +41,9 @@ class Passwords:
         self.advice = f"{self._min_length} characters or more. {ADVICE}"
         """What a form says before anybody chooses a password."""
 
+        # More at once than there are processors would only take longer, all of them.
+        self._turn = threading.Semaphore(settings.verifications or os.cpu_count() or 1)
+
         # Made at start, for the first verification would otherwise take twice as long.
         self._nobodys_hash = self._context.hash(secrets.token_hex())
 
@@ -55,17 +60,25 @@ class Passwords:
             raise PasswordRefused(f"This is too long: use {self._max_length} characters or fewer.")
         if password.casefold() in _common_passwords():
             raise PasswordRefused(f"Many people use this password, so it is tried first. {ADVICE}")
-        local_parts = [text.partition("@")[0] for text in personal]
-        expected = {_letters(text) for text in [PRODUCT, *personal, *local_parts]} - {""}
-        if _letters(password) in expected:
+        if self._is_expected(password, personal):
             raise PasswordRefused(
                 f"Use something other than your name, your address or ours. {ADVICE}"
             )
 
+    def _is_expected(self, password: str, personal: tuple[str, ...]) -> bool:
+        """Whether too little is left of it without the words that anybody would expect."""
+        local_parts = [text.partition("@")[0] for text in personal]
+        expected = {_letters(text) for text in [PRODUCT, *personal, *local_parts]} - {""}
+        rest = _letters(password)
+        for word in sorted(expected, key=len, reverse=True):
+            rest = rest.replace(word, "")
+        return rest != _letters(password) and len(rest) < self._min_length // 2
+
     def hash(self, password: str, *personal: str) -> str:
         """Hash a new password, with a salt of its own; raises PasswordRefused, as check does."""
         self.check(password, *personal)
-        return str(self._context.hash(unicodedata.normalize("NFC", password)))
+        with self._turn:
+            return str(self._context.hash(unicodedata.normalize("NFC", password)))
 
     def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Whether the password is the hash's, and a new hash if the costs have changed since.
@@ -75,9 +88,10 @@ class Passwords:
         """
         if len(password) > self._max_length:
             return False, None
-        matches, new_hash = self._context.verify_and_update(
-            unicodedata.normalize("NFC", password), password_hash or self._nobodys_hash
-        )
+        with self._turn:
+            matches, new_hash = self._context.verify_and_update(
+                unicodedata.normalize("NFC", password), password_hash or self._nobodys_hash
+            )
         if not matches or password_hash is None:
             return False, None
         return True, new_hash

@@ -11,6 +11,7 @@ from typing import Any
 
 from pyramid.authentication import AuthTktCookieHelper
 from pyramid.csrf import CookieCSRFStoragePolicy, new_csrf_token
+from pyramid.events import NewRequest
 from pyramid.httpexceptions import HTTPMethodNotAllowed
 from pyramid.request import RequestLocalCache
 from pyramid.security import Allowed, Denied
@@ -37,14 +38,16 @@ def includeme(config: Any) -> None:
     config.set_security_policy(policy)
     config.add_request_method(policy.session, "login_session", property=True)
     config.add_request_method(lambda request: policy.renew(request), "renew_session")
-    config.add_request_method(lambda _: secrets.token_hex(8), "id", reify=True)
+    config.add_request_method(request_id, "id", reify=True)
     config.add_request_method(policy.client, "client", reify=True)
+    config.add_request_method(policy.known_userid, "known_userid", property=True)
     config.add_request_method(make_accounts, "accounts", reify=True)
     config.set_default_permission("authenticated")
 
     config.set_csrf_storage_policy(
         CSRFCookie(f"{prefix}csrf_token", secure=settings.secure_cookies, httponly=True)
     )
+    config.add_subscriber(take_cookies_as_sent, NewRequest)
     config.set_default_csrf_options(require_csrf=True)
     # Pyramid checks the permission first, and would send a forged form to the login page.
     config.add_view_deriver(csrf_view, "csrf_view", under=FIRST_DERIVER, over="secured_view")
@@ -88,6 +91,11 @@ class AuthTktSecurityPolicy:
         user = self.identity(request)
         return user and user.id
 
+    def known_userid(self, request: Any) -> int | None:
+        """The same, if anybody has asked; the database is not."""
+        session = self._session.get(request)
+        return session.user.id if isinstance(session, Session) else None
+
     def permits(self, request: Any, _context: object, permission: str) -> Allowed | Denied:
         """The one permission there is: to be logged in."""
         if self.identity(request) is None:
@@ -104,8 +112,7 @@ class AuthTktSecurityPolicy:
         """
         self._end_session(request)
         ticket = request.accounts.begin_session(userid, remembered=remembered)
-        device = f"{userid}.{secrets.token_urlsafe(16)}"
-        return [*self._hand_out(request, ticket), *self._device_cookie.remember(request, device)]
+        return self._hand_out(request, ticket)
 
     def renew(self, request: Any) -> list[tuple[str, str]]:
         """Hand the session to the browser anew, after its owner has typed the password.
@@ -125,17 +132,23 @@ class AuthTktSecurityPolicy:
     def client(self, request: Any) -> Client:
         """Who asks, as the connection and the headers say."""
         ticket = self._device_cookie.identify(request)
-        user_id, _, device_id = ticket["userid"].partition(".") if ticket else ("", "", "")
         return Client(
             address=parse_address(request.remote_addr),
             device=describe_device(request.user_agent),
-            known=KnownDevice(int(user_id), device_id) if ticket else None,
+            known=KnownDevice(*ticket["userid"].split(".", 1)) if ticket else None,
             request_id=request.id,
         )
 
     def _hand_out(self, request: Any, ticket: Ticket) -> list[tuple[str, str]]:
         max_age = int(ticket.remaining.total_seconds()) if ticket.remembered else None
-        return list(self._cookie.remember(request, ticket.token, max_age=max_age))
+        # One that is known already stays the same one, with the failures that it had.
+        known = request.client.known
+        same = known is not None and known.stamp == ticket.stamp
+        device_id = known.id if same else secrets.token_urlsafe(16)
+        return [
+            *self._cookie.remember(request, ticket.token, max_age=max_age),
+            *self._device_cookie.remember(request, f"{ticket.stamp}.{device_id}"),
+        ]
 
     def _find_session(self, request: Any) -> Session | None:
         ticket = self._cookie.identify(request)
@@ -152,6 +165,11 @@ class AuthTktSecurityPolicy:
         new_csrf_token(request)
 
 
+def request_id(request: Any) -> str:
+    """What this request is known by in the log; the same one when it is run once more."""
+    return str(request.environ.setdefault("hello_login.request_id", secrets.token_hex(8)))
+
+
 def make_accounts(request: Any) -> Accounts:
     """The accounts, for whoever sends this request, and in its transaction."""
 
@@ -164,7 +182,16 @@ def make_accounts(request: Any) -> Accounts:
 
     registry = request.registry
     parts = (registry.hello_login, registry.passwords, registry.throttle, request.client)
-    return Accounts(request.db, *parts, note)
+    counted = request.environ.setdefault("hello_login.counted", set())
+    return Accounts(request.db, *parts, note, counted, waived=frozenset(counted))
+
+
+def take_cookies_as_sent(event: Any) -> None:
+    """A new CSRF token is put among the request's cookies; not so for a run that comes after."""
+    environ = event.request.environ
+    environ["HTTP_COOKIE"] = environ.setdefault(
+        "hello_login.cookies", environ.get("HTTP_COOKIE", "")
+    )
 
 
 class CSRFCookie(CookieCSRFStoragePolicy):  # type: ignore[misc]

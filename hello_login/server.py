@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import hupper
-from waitress.server import create_server
 
 from . import embedded, settings
+from .serving import Server
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     Raises SystemExit with a sentence when the port can't be had, or for each setting that is wrong:
     those are told first, and all together, as the application would.
     """
-    settings.read(global_config["__file__"], global_config)
+    checked = settings.read(global_config["__file__"], global_config)
     port = settings.port(global_config, os.environ)
     proxy = settings.trusted_proxy(os.environ)
     if proxy is not None:
@@ -55,16 +55,11 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
 
     def serve(app: Any) -> None:
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
-        server = create_server(app, sockets=[listener], **options)
+        server = Server(app, listener, queue_seconds=checked.queue_seconds, **options)
         log.info("Serving http://%s:%s", shown, port)
-        if not hupper.is_active():
-            # Without a handler the first process of a container ignores SIGTERM, and any other
-            # ends at once.  waitress takes SystemExit for its sign to finish what runs and return.
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
-            server.run()
+            server.run_until_stopped(checked.drain_seconds)
         finally:
-            server.close()
             # pserve --reload kills this process a second after Ctrl-C, maybe before it exits.
             embedded.at_exit.close()
 

@@ -8,6 +8,7 @@ import configparser
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from datetime import timedelta
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,8 +19,12 @@ import psycopg2
 from psycopg2.extensions import parse_dsn
 
 PREFIX = "hello_login."
-ENVIRONMENT = {"database_url": "DATABASE_URL", "secret_key": "SECRET_KEY"}
-"""The settings that are secrets, by the variables that hold them."""
+ENVIRONMENT = {
+    "database_url": "DATABASE_URL",
+    "secret_key": "SECRET_KEY",
+    "log_level": "LOG_LEVEL",
+}
+"""The settings that variables hold, too, which go before them."""
 
 DEFAULT_PORT = 5000
 
@@ -34,6 +39,12 @@ def _parse_truth(value: str) -> bool:
     if value not in ("true", "false"):
         raise ValueError(f"is {value!r}: set it to true or false")
     return value == "true"
+
+
+def _parse_level(value: str) -> str:
+    if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError(f"is {value!r}: set it to debug, info, warning or error")
+    return value.upper()
 
 
 def _parse_secret_key(value: str) -> str:
@@ -126,8 +137,32 @@ class Settings:
     throttle_longest_wait_seconds: int = _number(3600, 1, 43_200)
     """The first wait, which doubles with each further failure, and where that ends."""
 
+    verifications: int = _number(0, 0, 1000)
+    """How many passwords are hashed at once; 0 for as many as there are processors."""
+
+    queue_seconds: int = _number(2, 1, 30)
+    """A form that had to wait for a thread longer than this is told that the server is busy."""
+
+    statement_timeout_seconds: int = _number(5, 1, 300)
+    lock_timeout_seconds: int = _number(2, 1, 300)
+    """How long a statement may take, and may wait for others, until it is given up."""
+
+    log_level: str = _setting(_parse_level, "INFO")
+    """What is less than this is not logged."""
+
+    drain_seconds: int = _number(25, 0, 3600)
+    """How long a server that stops may finish what it has begun; Heroku kills it after 30."""
+
     event_days: int = _number(90, 1, 3650)
     """How long it is kept what happened to an account."""
+
+    def session_limits(self, remembered: bool) -> tuple[timedelta, timedelta]:
+        """How long a session may be idle, and how long it may last."""
+        if remembered:
+            hours = (self.remembered_idle_hours, self.remembered_limit_hours)
+        else:
+            hours = (self.session_idle_hours, self.session_limit_hours)
+        return timedelta(hours=hours[0]), timedelta(hours=hours[1])
 
 
 def load(

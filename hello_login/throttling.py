@@ -14,6 +14,7 @@ from psycopg2.extensions import connection as Connection
 from .clients import Client
 from .repositories import throttles
 from .repositories.throttles import Limit
+from .repositories.users import Credentials
 from .settings import Settings
 
 MEMORY = timedelta(days=1)
@@ -29,40 +30,38 @@ class Throttle:
         self._settings = settings
         self._key = settings.secret_key.encode()
 
-    def login(self, client: Client, *, user_id: int | None, email: str) -> list[Limit]:
-        """The limits of a login.
+    def login(self, client: Client, email: str, credentials: Credentials | None) -> list[Limit]:
+        """The limits of a login to the account with this address, which may not exist.
 
         A device that the owner has logged in with before has a limit of its own, and no other: who
         guesses elsewhere does not lock it out (OWASP, "Slow Down Online Guessing Attacks with
-        Device Cookies").
+        Device Cookies").  A new password makes a device unknown, and ends the account's waits.
         """
-        if client.known is not None and client.known.user_id == user_id:
-            return [self._limit(self._settings.throttle_device, "device", client.known.id)]
-        # What was typed may be a password: it is not stored but as an HMAC.
-        account = email.casefold() if user_id is None else str(user_id)
-        pair, network = self._settings.throttle_account_network, self._settings.throttle_network
+        if credentials is None:
+            # What was typed may be a password: it is not stored but as an HMAC.
+            account = ("address", email.casefold())
+        else:
+            account = ("account", credentials.stamp)
+            if client.known is not None and client.known.stamp == credentials.stamp:
+                return [self._limit(self._settings.throttle_device, "device", client.known.id)]
+        everywhere = self._limit(self._settings.throttle_account, "from anywhere", *account)
+        here = (*account, client.network)
         return [
-            self._limit(pair, "account and network", account, client.network),
-            self._limit(network, "network", client.network)._replace(cleared_by_success=False),
-            *self.account(account),
+            self._limit(self._settings.throttle_account_network, "from a network", *here),
+            everywhere._replace(memory=ACCOUNT_MEMORY),
+            self._network(self._settings.throttle_network, "any account", client),
         ]
 
-    def account(self, account: str) -> list[Limit]:
-        """The limit of an account, wherever it is tried from."""
-        limit = self._limit(self._settings.throttle_account, "account", account)
-        return [limit._replace(memory=ACCOUNT_MEMORY)]
-
-    def check(self, client: Client, user_id: int) -> list[Limit]:
+    def check(self, client: Client, credentials: Credentials) -> list[Limit]:
         """The limits of asking somebody who is logged in for the password."""
-        network = self._limit(self._settings.throttle_check, "check, network", client.network)
         return [
-            self._limit(self._settings.throttle_device, "check, account", str(user_id)),
-            network._replace(cleared_by_success=False),
+            self._limit(self._settings.throttle_device, "check", credentials.stamp),
+            self._network(self._settings.throttle_check, "check", client),
         ]
 
     def registration(self, client: Client) -> list[Limit]:
         """The limit of registrations, failed or not."""
-        return [self._limit(self._settings.throttle_registration, "registration", client.network)]
+        return [self._network(self._settings.throttle_registration, "registration", client)]
 
     def count(self, db: Connection, limits: list[Limit]) -> timedelta:
         """Count an attempt, and commit that; with it, whatever else stands in the transaction.
@@ -80,12 +79,17 @@ class Throttle:
             if wait is not None:
                 return wait
             throttles.delete_forgotten(db)
+            db.commit()  # before an insertion of the same row waits for it
             throttles.insert(db, limits)
             db.commit()
 
     def clear(self, db: Connection, limits: list[Limit]) -> None:
         """Take a counted attempt back: it succeeded."""
         throttles.clear(db, limits)
+
+    def _network(self, failures: int, what: str, client: Client) -> Limit:
+        limit = self._limit(failures, "network", what, client.network)
+        return limit._replace(cleared_by_success=False)
 
     def _limit(self, failures: int, *parts: str) -> Limit:
         key = hmac.digest(self._key, "\0".join(parts).encode("utf-8", "replace"), "sha256")

@@ -1,11 +1,21 @@
 """What stands around every request: the headers of its answer, and a guard against nonsense."""
 
+import logging
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from pyramid.httpexceptions import HTTPBadRequest
 from pyramid.tweens import EXCVIEW, INGRESS
+from pyramid_retry import is_error_retryable
+
+from .clients import parse_address
+
+log = logging.getLogger(__name__)
+
+REFUSED = "hello_login.refused"
+"""An HTTPError, by which the server asks for nothing but an answer that says so."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -28,9 +38,36 @@ HTTPS_HEADERS = {"Strict-Transport-Security": "max-age=31536000; includeSubDomai
 def includeme(config: Any) -> None:
     """Add them."""
     config.add_tween(
+        "hello_login.tweens.log_requests", under=INGRESS, over="hello_login.tweens.add_headers"
+    )
+    config.add_tween(
         "hello_login.tweens.add_headers", under=INGRESS, over="pyramid_tm.tm_tween_factory"
     )
     config.add_tween("hello_login.tweens.refuse_malformed", under=EXCVIEW)
+
+
+def log_requests(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any], Any]:
+    """A tween: a line for each request, and its id in the answer, so that a person can quote it."""
+
+    def tween(request: Any) -> Any:
+        started = time.perf_counter()
+        response = handler(request)
+        response.headers["X-Request-ID"] = request.id
+        if not is_error_retryable(request, request.exception):
+            route = request.matched_route
+            fields = {
+                "method": request.method,
+                "route": route and route.name,
+                "status": response.status_int,
+                "ms": round((time.perf_counter() - started) * 1000, 1),
+                "request_id": request.id,
+                "address": parse_address(request.remote_addr),
+                "user_id": request.known_userid,
+            }
+            log.info("answered", extra={"fields": fields})
+        return response
+
+    return tween
 
 
 def add_headers(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
@@ -57,6 +94,8 @@ def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[
     """
 
     def tween(request: Any) -> Any:
+        if REFUSED in request.environ:
+            raise request.environ[REFUSED]
         try:
             _ = request.path_info, dict(request.cookies)
             values = [part for item in request.params.items() for part in item]

@@ -185,6 +185,15 @@ def test_nobody_logs_in_to_a_deactivated_account_nor_stays_logged_in(
     assert can_log_in(accounts, PASSWORD)
 
 
+def test_nobodys_password_is_that_of_an_account_that_was_deactivated_meanwhile(
+    accounts: Accounts, db: Connection
+) -> None:
+    session = begin_session(accounts, register(accounts))
+    accounts.set_active(user(db), False)
+    with pytest.raises(Refused):
+        accounts.check_password(session.user, PASSWORD)
+
+
 def test_of_a_deleted_account_nothing_stays_but_that_one_was_deleted(
     accounts: Accounts, db: Connection, happened: list[Event]
 ) -> None:
@@ -236,3 +245,11 @@ def test_a_failed_login_costs_one_verification_whether_the_address_is_known_or_n
         accounts.authenticate(email=email, password="another one")
     (password_hash,) = verified
     assert password_hash.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+
+
+def test_a_throttled_registration_is_noted(accounts: Accounts, happened: list[Event]) -> None:
+    for _ in range(20):
+        accounts.admit_registration()
+    with pytest.raises(Refused):
+        accounts.admit_registration()
+    assert happened == [Event("registration_throttled", address="192.0.2.1")]

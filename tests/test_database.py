@@ -1,7 +1,5 @@
 """request.db: connections, and the request's transaction."""
 
-import socket
-import time
 from typing import Any
 
 import psycopg2
@@ -10,14 +8,14 @@ import transaction
 from psycopg2.extensions import STATUS_READY
 from psycopg2.extensions import connection as Connection
 
-from hello_login import database
+from hello_login import connections, database
 from tests.conftest import NewDatabase
 
 
 @pytest.fixture
-def pool(new_database: NewDatabase) -> database.ConnectionPool:
+def pool(new_database: NewDatabase) -> connections.ConnectionPool:
     """The pool of a database of the test's own, with one empty table: notes."""
-    pool = database.ConnectionPool(new_database())
+    pool = connections.ConnectionPool(new_database())
     connection = pool.acquire()
     execute(connection, "CREATE TABLE notes (text text)")
     connection.commit()
@@ -33,8 +31,8 @@ def manager() -> transaction.TransactionManager:
     return manager
 
 
-def join(manager: transaction.TransactionManager, pool: database.ConnectionPool) -> Connection:
-    joined = database.ConnectionDataManager(manager, pool)
+def join(manager: transaction.TransactionManager, pool: connections.ConnectionPool) -> Connection:
+    joined = database.ConnectionDataManager(manager, pool, repeatable=False)
     manager.get().join(joined)
     return joined.connection
 
@@ -45,7 +43,7 @@ def execute(connection: Connection, statement: str) -> list[Any]:
         return cursor.fetchall() if cursor.description else []
 
 
-def notes(pool: database.ConnectionPool) -> list[Any]:
+def notes(pool: connections.ConnectionPool) -> list[Any]:
     connection = psycopg2.connect(pool.url)
     try:
         return execute(connection, "SELECT text FROM notes")
@@ -63,7 +61,7 @@ def end_of(connection: Connection) -> None:
 
 
 def test_what_a_request_writes_is_there_when_its_transaction_is_committed(
-    pool: database.ConnectionPool, manager: transaction.TransactionManager
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
 ) -> None:
     execute(join(manager, pool), "INSERT INTO notes VALUES ('hello')")
     assert notes(pool) == []
@@ -72,7 +70,7 @@ def test_what_a_request_writes_is_there_when_its_transaction_is_committed(
 
 
 def test_what_a_request_writes_is_gone_when_its_transaction_is_aborted(
-    pool: database.ConnectionPool, manager: transaction.TransactionManager
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
 ) -> None:
     execute(join(manager, pool), "INSERT INTO notes VALUES ('hello')")
     manager.abort()
@@ -80,7 +78,7 @@ def test_what_a_request_writes_is_gone_when_its_transaction_is_aborted(
 
 
 def test_a_commit_that_postgresql_refuses_is_an_error_and_writes_nothing(
-    pool: database.ConnectionPool, manager: transaction.TransactionManager
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
 ) -> None:
     connection = join(manager, pool)
     execute(
@@ -97,7 +95,7 @@ def test_a_commit_that_postgresql_refuses_is_an_error_and_writes_nothing(
 
 @pytest.mark.parametrize("finish", ["commit", "abort"])
 def test_a_connection_is_used_again_by_the_next_request(
-    pool: database.ConnectionPool, manager: transaction.TransactionManager, finish: str
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager, finish: str
 ) -> None:
     first = join(manager, pool)
     getattr(manager, finish)()
@@ -108,13 +106,13 @@ def test_a_connection_is_used_again_by_the_next_request(
 
 
 def test_requests_at_the_same_time_have_connections_of_their_own(
-    pool: database.ConnectionPool,
+    pool: connections.ConnectionPool,
 ) -> None:
     assert pool.acquire() is not pool.acquire()
 
 
 def test_a_connection_that_the_server_ended_while_idle_is_replaced(
-    pool: database.ConnectionPool,
+    pool: connections.ConnectionPool,
 ) -> None:
     connection = pool.acquire()
     pool.release(connection)
@@ -126,7 +124,7 @@ def test_a_connection_that_the_server_ended_while_idle_is_replaced(
 
 
 def test_a_connection_that_the_server_ended_in_use_is_not_kept(
-    pool: database.ConnectionPool, manager: transaction.TransactionManager
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
 ) -> None:
     connection = join(manager, pool)
     end_of(connection)
@@ -137,34 +135,10 @@ def test_a_connection_that_the_server_ended_in_use_is_not_kept(
 
 
 def test_a_connection_that_broke_unnoticed_does_not_break_the_abort(
-    pool: database.ConnectionPool, manager: transaction.TransactionManager
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
 ) -> None:
     connection = join(manager, pool)
     execute(connection, "SELECT 1")
     end_of(connection)
     manager.abort()
     assert connection.closed
-
-
-def test_another_thread_may_take_the_last_connection_first(pool: database.ConnectionPool) -> None:
-    class Emptied(list[Connection]):
-        """An idle list that looks full and is empty, as it is to the slower of two threads."""
-
-        def __bool__(self) -> bool:
-            return True
-
-    pool._idle = Emptied()  # type: ignore[assignment]
-    assert execute(pool.acquire(), "SELECT 1") == [(1,)]
-
-
-def test_waiting_ends_when_postgresql_answers(database_url: str) -> None:
-    database.wait(database_url, 0)
-
-
-def test_waiting_in_vain_ends_in_a_sentence_after_the_time_given() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    started = time.monotonic()
-    with pytest.raises(SystemExit, match=r"^PostgreSQL does not answer: .*: start it, or correct"):
-        database.wait(f"postgresql://ada:pa55@127.0.0.1:{port}/app", 0.5)
-    assert time.monotonic() - started >= 0.5

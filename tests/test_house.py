@@ -21,7 +21,7 @@ def test_sql_stands_in_repositories_and_where_the_server_itself_is_asked() -> No
     repositories = {name for name in with_sql if name.startswith("repositories/")}
     tables = {"users", "sessions", "throttles", "events"}
     assert repositories == {f"repositories/{table}.py" for table in tables}
-    assert with_sql - repositories == {"database.py", "migrations.py"}
+    assert with_sql - repositories == {"connections.py", "migrations.py"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,5 +1,6 @@
 """Bringing the schema up to date."""
 
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -78,10 +79,11 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(
     schema = query(url, SCHEMA)
     broken = folder / "9999.broken.sql"
     broken.write_text("CREATE TABLE half (id int); ALTER TABLE nothing ADD COLUMN id int;")
-    with pytest.raises(
-        SystemExit, match=r'9999\.broken failed, .*: relation "nothing" does not exist'
-    ):
+    with pytest.raises(SystemExit) as end:
         list(migrations.migrate(url, folder))
+    told = str(end.value)
+    assert '9999.broken failed, and changed nothing: relation "nothing" does not exist' in told
+    assert told.strip().endswith("The statement was:\nALTER TABLE nothing ADD COLUMN id int;")
     assert query(url, SCHEMA) == schema
     broken.write_text("CREATE TABLE whole (id int);")
     assert [each.name for each in migrations.migrate(url, folder)] == ["9999.broken"]
@@ -115,6 +117,46 @@ def test_every_migration_goes_down_and_up_again(new_database: NewDatabase) -> No
     assert query(url, SCHEMA) == empty
     list(migrations.migrate(url, SQL))
     assert query(url, SCHEMA) == schema
+
+
+def test_a_file_that_was_edited_after_it_was_applied_is_noticed(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    url = new_database()
+    folder = Path(shutil.copytree(SQL, tmp_path / "sql"))
+    list(migrations.migrate(url, folder))
+    edited = folder / "0001.users.sql"
+    text = edited.read_text()
+    edited.write_text(text + "ALTER TABLE users ADD COLUMN age integer;\n")
+    (folder / "9999.new.sql").write_text("CREATE TABLE new (id int);")
+    with pytest.raises(SystemExit, match=r"^Migration 0001\.users was edited after it was applied"):
+        list(migrations.migrate(url, folder))
+    assert ("new",) not in query(url, "SELECT tablename::text FROM pg_tables")
+    edited.write_text(text)
+    assert [each.name for each in migrations.migrate(url, folder)] == ["9999.new"]
+
+
+def test_what_was_applied_before_there_were_checksums_is_taken_as_it_is(
+    new_database: NewDatabase,
+) -> None:
+    url = new_database()
+    list(migrations.migrate(url, SQL))
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE _yoyo_checksum")
+    connection.close()
+    assert list(migrations.migrate(url, SQL)) == []
+    noted = query(url, "SELECT migration_id FROM _yoyo_checksum ORDER BY 1")
+    assert [name for (name,) in noted] == migrations.names(SQL)
+
+
+@pytest.mark.parametrize("name", migrations.names(SQL))
+def test_a_migration_takes_nothing_away_from_the_version_that_still_serves(name: str) -> None:
+    """Before the first release of a version, the one before it works on the new schema."""
+    statements = (SQL / f"{name}.sql").read_text().upper()
+    assert not re.search(r"\bDROP\b|\bRENAME\b|\bTYPE\b|TRUNCATE|DELETE FROM", statements)
+    for column in re.findall(r"ADD COLUMN (.*)", statements):
+        assert "NOT NULL" not in column or "DEFAULT" in column
 
 
 def test_every_migration_has_its_rollback() -> None:

@@ -82,7 +82,7 @@ def test_every_character_counts_up_to_the_last(passwords: Passwords) -> None:
         "twelve chars",
         "\N{PILE OF POO}" * 12,
         "\N{GREEK SMALL LETTER IOTA WITH DIALYTIKA AND TONOS}" * 1024,
-        "ada lovelace and me",
+        "ada lovelace and her engine",
         "------------",
     ],
 )
@@ -104,6 +104,10 @@ def test_any_characters_will_do(passwords: Passwords, password: str) -> None:
         ("ada.lovelace@example.com", "other than your name"),
         ("AdaLovelace", "too short"),
         ("hello  login", "other than your name"),
+        ("hello-login-hello-login", "other than your name"),
+        ("hellologin123", "other than your name"),
+        ("ada.lovelace@example.com1", "other than your name"),
+        ("Ada Lovelace 1815", "other than your name"),
     ],
 )
 def test_a_password_that_is_easily_guessed_is_refused_with_the_reason(
@@ -113,6 +117,11 @@ def test_a_password_that_is_easily_guessed_is_refused_with_the_reason(
         passwords.check(password, NAME, EMAIL)
     with pytest.raises(PasswordRefused, match=reason):
         passwords.hash(password, NAME, EMAIL)
+
+
+def test_a_name_may_be_part_of_a_password_that_has_enough_besides(passwords: Passwords) -> None:
+    passwords.check("Ada Lovelace wrote engines", NAME, EMAIL)
+    passwords.check("correct horse battery", "Horse")
 
 
 def test_a_name_without_letters_refuses_nothing(passwords: Passwords) -> None:

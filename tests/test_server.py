@@ -14,6 +14,7 @@ import pytest
 from hello_login import embedded, server
 from tests.conftest import ROOT, SECRET_KEY
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CONFIG = {"__file__": str(ROOT / "production.ini")}
 
 
@@ -44,7 +45,7 @@ class Site:
     def run(self, end: signal.Signals, headers: str = "") -> None:
         """Serve, answer one request with these headers, and return when the signal has ended it."""
         asking = threading.Thread(target=self._ask, args=(end, headers))
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {each: signal.getsignal(each) for each in SIGNALS}
         serve = server.bind(
             {**CONFIG, "http_port": str(self._port)}, host="127.0.0.1", threads="1", ident=""
         )
@@ -52,7 +53,8 @@ class Site:
         try:
             serve(self.app)
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             asking.join()
 
     def _ask(self, end: signal.Signals, headers: str) -> None:
@@ -72,7 +74,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(port)
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", SIGNALS)
 def test_it_serves_the_application_until_a_signal_ends_it(
     site: Site, end: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -134,3 +134,10 @@ def test_secrets_are_not_in_what_settings_print() -> None:
     text = repr(settings.load({}, INI, ENVIRON))
     assert "pa55" not in text
     assert ENVIRON["SECRET_KEY"] not in text
+
+
+def test_the_log_level_is_one_that_there_is() -> None:
+    assert settings.load({}, INI, ENVIRON).log_level == "INFO"
+    assert settings.load({}, INI, {**ENVIRON, "LOG_LEVEL": "debug"}).log_level == "DEBUG"
+    (told,) = problems(environ={"LOG_LEVEL": "loud"})
+    assert told == "LOG_LEVEL is 'loud': set it to debug, info, warning or error."

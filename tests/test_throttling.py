@@ -10,6 +10,7 @@ from psycopg2.extensions import connection as Connection
 from hello_login import settings
 from hello_login.accounts import Accounts, Refused
 from hello_login.clients import Client, KnownDevice
+from hello_login.repositories import users
 from hello_login.throttling import Throttle
 from tests.conftest import MakeIni, OpenAccounts
 from tests.people import EMAIL, PASSWORD
@@ -156,27 +157,71 @@ def test_an_account_is_throttled_after_a_hundred_failures_from_anywhere(
     assert guess("198.51.100.2") == 2 * MINUTE
 
 
-def test_the_owners_own_device_is_not_locked_out_by_strangers(guess: Guess, ada: int) -> None:
+def stamp(db: Connection) -> str:
+    credentials = users.find_credentials(db, email=EMAIL)
+    assert credentials is not None
+    return credentials.stamp
+
+
+def test_the_owners_own_device_is_not_locked_out_by_strangers(guess: Guess, db: Connection) -> None:
     for number in range(101):
         guess(f"192.0.2.{number}")
     for _ in range(5):
         guess("198.51.100.1")
-    device = KnownDevice(ada, "her own")
+    device = KnownDevice(stamp(db), "her own")
     assert guess("198.51.100.1", PASSWORD) == MINUTE
     assert guess("198.51.100.1", PASSWORD, known=device) == NOTHING
 
 
-def test_a_known_device_has_five_failures_of_its_own(guess: Guess, ada: int) -> None:
-    waits = [guess(known=KnownDevice(ada, "stolen")) for _ in range(6)]
+def test_a_known_device_has_five_failures_of_its_own(guess: Guess, db: Connection) -> None:
+    waits = [guess(known=KnownDevice(stamp(db), "stolen")) for _ in range(6)]
     assert waits == [NOTHING] * 5 + [MINUTE]
-    assert guess(known=KnownDevice(ada, "her own")) == NOTHING
+    assert guess(known=KnownDevice(stamp(db), "her own")) == NOTHING
     assert guess() == NOTHING
 
 
-def test_a_device_is_known_to_one_account_alone(guess: Guess, ada: int) -> None:
+def test_a_device_is_known_to_one_account_alone(
+    guess: Guess, db: Connection, accounts: Accounts
+) -> None:
+    accounts.register(name="Grace", email="grace@example.com", password=PASSWORD)
+    for _ in range(5):
+        guess(email="grace@example.com")
+    device = KnownDevice(stamp(db), "Ada's")
+    assert guess(email="grace@example.com", known=device) == MINUTE
+
+
+def test_a_new_password_makes_devices_unknown_and_ends_the_accounts_waits(
+    guess: Guess, db: Connection, accounts: Accounts
+) -> None:
+    old = KnownDevice(stamp(db), "known to the old password")
+    for number in range(101):
+        guess(f"192.0.2.{number}")
     for _ in range(5):
         guess()
-    assert guess(known=KnownDevice(ada + 1, "another's")) == MINUTE
+    user = users.find(db, email=EMAIL)
+    assert user is not None
+    accounts.change_password(user, "staple battery horse")
+    assert guess(password="staple battery horse") == NOTHING
+    waits = [guess(known=old._replace(id=f"{number}")) for number in range(6)]
+    assert waits == [NOTHING] * 5 + [MINUTE]
+
+
+def test_an_id_typed_as_an_address_is_nobodys_account(guess: Guess, ada: int) -> None:
+    for _ in range(6):
+        guess(email=str(ada))
+    assert guess(password=PASSWORD) == NOTHING
+
+
+def test_an_unknown_address_is_the_same_in_any_case(guess: Guess) -> None:
+    for email in (
+        "n@example.com",
+        "N@example.com",
+        "n@EXAMPLE.com",
+        "N@EXAMPLE.COM",
+        "n@Example.com",
+    ):
+        guess(email=email)
+    assert guess(email="N@EXAMPLE.com") == MINUTE
 
 
 def test_registrations_are_throttled_by_network(open_accounts: OpenAccounts) -> None:
@@ -215,6 +260,25 @@ def test_asking_for_the_password_is_throttled_by_network(
             open_accounts().check_password(session.user, "wrong")
         waits.append(rounded(caught.value.wait))
     assert waits == [NOTHING] * 20 + [MINUTE]
+
+
+def test_the_right_password_clears_what_failed_for_the_account_but_not_for_the_network(
+    accounts: Accounts, open_accounts: OpenAccounts, ada: int
+) -> None:
+    session = accounts.find_session(accounts.begin_session(ada).token)
+    assert session is not None
+    for _ in range(4):
+        for _ in range(4):
+            with pytest.raises(Refused):
+                open_accounts().check_password(session.user, "wrong")
+        open_accounts().check_password(session.user, PASSWORD)
+    for _ in range(4):
+        with pytest.raises(Refused) as caught:
+            open_accounts().check_password(session.user, "wrong")
+        assert caught.value.wait == NOTHING
+    with pytest.raises(Refused) as caught:
+        open_accounts().check_password(session.user, PASSWORD)
+    assert rounded(caught.value.wait) == MINUTE
 
 
 def test_the_figures_are_settings(db: Connection, ini: MakeIni) -> None:

@@ -22,7 +22,10 @@ class Event(NamedTuple):
 
 
 def insert(db: Connection, event: Event, *, once_in: timedelta = timedelta(0)) -> None:
-    """Note what happens now, unless it did so recently, from the same address."""
+    """Note what happens now, unless it did so recently, from the same address.
+
+    What happens to an account that somebody has just deleted is not noted.
+    """
     statement = """
         INSERT INTO account_events (event, user_id, fingerprint, address, request_id)
         SELECT %(event)s, %(user_id)s, %(fingerprint)s, %(address)s, %(request_id)s
@@ -31,21 +34,25 @@ def insert(db: Connection, event: Event, *, once_in: timedelta = timedelta(0)) -
                             WHERE user_id = %(user_id)s
                               AND happened_at > now() - %(once_in)s
                               AND event = %(event)s
-                              AND address = %(address)s)
+                              AND address IS NOT DISTINCT FROM %(address)s::inet)
+           AND (%(user_id)s IS NULL OR EXISTS (SELECT
+                                                 FROM users
+                                                WHERE id = %(user_id)s
+                                                  FOR KEY SHARE))
     """
     execute(db, statement, {**event._asdict(), "once_in": once_in})
 
 
-def list_of_user(db: Connection, user_id: int) -> list[Event]:
-    """The last ten things that happened to the account, the newest first."""
+def list_of_user(db: Connection, user_id: int, number: int) -> list[Event]:
+    """So many of the last things that happened to the account, the newest first."""
     statement = """
         SELECT event, user_id, fingerprint, host(address), request_id, happened_at
           FROM account_events
          WHERE user_id = %s
          ORDER BY happened_at DESC, id DESC
-         LIMIT 10
+         LIMIT %s
     """
-    return [Event(*row) for row in fetch(db, statement, [user_id])]
+    return [Event(*row) for row in fetch(db, statement, [user_id, number])]
 
 
 def delete_older(db: Connection, age: timedelta) -> None:

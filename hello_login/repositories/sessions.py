@@ -35,6 +35,7 @@ class ListedSession(NamedTuple):
 
     fingerprint: str
     device: str
+    remembered: bool
     address: str | None
     created_at: datetime
     last_seen_at: datetime
@@ -88,7 +89,7 @@ def find(db: Connection, session_id: bytes) -> Session | None:
 def list_of_user(db: Connection, user_id: int) -> list[ListedSession]:
     """The account's sessions, the last used first."""
     statement = """
-        SELECT id, device, host(address), created_at, last_seen_at
+        SELECT id, device, remembered, host(address), created_at, last_seen_at
           FROM sessions
          WHERE user_id = %s
            AND expires_at > now()
@@ -103,6 +104,11 @@ def touch(db: Connection, session_id: bytes, address: str | None) -> None:
     """Note that the session is in use now, and from where."""
     statement = "UPDATE sessions SET last_seen_at = now(), address = %s WHERE id = %s"
     execute(db, statement, [address, session_id])
+
+
+def exists(db: Connection, session_id: bytes) -> bool:
+    """Whether there is a session with this id."""
+    return bool(fetch(db, "SELECT FROM sessions WHERE id = %s", [session_id]))
 
 
 def renew(db: Connection, session_id: bytes, new_id: bytes) -> tuple[bool, timedelta]:

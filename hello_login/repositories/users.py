@@ -1,5 +1,6 @@
 """The table users: one row for each account."""
 
+import hashlib
 from datetime import datetime
 from typing import NamedTuple
 
@@ -25,6 +26,11 @@ class Credentials(NamedTuple):
 
     user_id: int
     password_hash: str
+
+    @property
+    def stamp(self) -> str:
+        """What the account, with this password, is known by where neither may be told."""
+        return hashlib.sha256(f"{self.user_id} {self.password_hash}".encode()).hexdigest()[:32]
 
 
 def insert(db: Connection, *, email: str, name: str, password_hash: str) -> int | None:
@@ -80,6 +86,11 @@ def find_credentials(
     return Credentials(*rows[0]) if rows else None
 
 
+def hold(db: Connection, user_id: int) -> None:
+    """Let others who would change the account wait until the transaction ends."""
+    execute(db, "SELECT FROM users WHERE id = %s FOR NO KEY UPDATE", [user_id])
+
+
 def hold_credentials(db: Connection, credentials: Credentials) -> bool:
     """Whether these still are the account's, which they then stay until the transaction ends."""
     statement = """
@@ -88,7 +99,7 @@ def hold_credentials(db: Connection, credentials: Credentials) -> bool:
          WHERE id = %s
            AND password_hash = %s
            AND deactivated_at IS NULL
-           FOR UPDATE
+           FOR NO KEY UPDATE
     """
     return bool(fetch(db, statement, credentials))
 
@@ -98,20 +109,39 @@ def update_password_hash(db: Connection, user_id: int, password_hash: str) -> No
     execute(db, "UPDATE users SET password_hash = %s WHERE id = %s", [password_hash, user_id])
 
 
-def update_profile(db: Connection, user_id: int, *, name: str, email: str) -> bool:
-    """Replace name and address; False, with nothing changed, if another account has the address."""
+def update_profile(
+    db: Connection, user_id: int, *, name: str | None = None, email: str | None = None
+) -> bool:
+    """Replace what is given; False, with nothing changed, if another account has the address."""
+    statement = """
+        UPDATE users
+           SET name = coalesce(%(name)s, name),
+               email = coalesce(%(email)s, email)
+         WHERE id = %(user_id)s
+           AND NOT EXISTS (SELECT
+                             FROM users
+                            WHERE lower(email) = lower(%(email)s)
+                              AND id <> %(user_id)s)
+     RETURNING id
+    """
     execute(db, "SAVEPOINT profile")
     try:
-        execute(db, "UPDATE users SET name = %s, email = %s WHERE id = %s", [name, email, user_id])
-    except psycopg2.errors.UniqueViolation:
+        changed = fetch(db, statement, {"user_id": user_id, "name": name, "email": email})
+    except psycopg2.errors.UniqueViolation:  # somebody was faster
         execute(db, "ROLLBACK TO SAVEPOINT profile")
         return False
-    return True
+    return bool(changed)
 
 
-def record_login(db: Connection, user_id: int) -> None:
-    """Note that the account was logged in to now."""
-    execute(db, "UPDATE users SET last_login_at = now() WHERE id = %s", [user_id])
+def record_login(db: Connection, user_id: int) -> Credentials:
+    """Note that the account was logged in to now, and return its credentials."""
+    statement = """
+        UPDATE users
+           SET last_login_at = now()
+         WHERE id = %s
+     RETURNING id, password_hash
+    """
+    return Credentials(*fetch(db, statement, [user_id])[0])
 
 
 def set_active(db: Connection, user_id: int, active: bool) -> None:

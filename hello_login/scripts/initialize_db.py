@@ -8,7 +8,9 @@ import plaster
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from .. import accounts, database, migrations, settings
+from .. import connections, database, migrations, settings
+from ..accounts import EmailTaken
+from . import as_operator
 
 SAMPLE_USERS = [
     ("Ada Lovelace", "ada@example.com"),
@@ -31,10 +33,10 @@ def main(argv: list[str] | None = None) -> None:
             "Sample users are for a database on this machine, and DATABASE_URL is another's: "
             "add --force if you want them there all the same."
         )
-    database.wait(url, arguments.wait)
+    connections.wait(url, arguments.wait)
     if arguments.migrate:
         _migrate(url, checked)
-    connection = database.connect(url)
+    connection = connections.connect(url)
     try:
         if arguments.sample_users:
             _add_sample_users(connection, checked)
@@ -95,12 +97,12 @@ def _migrate(url: str, checked: settings.Settings) -> None:
 
 def _add_sample_users(db: Connection, checked: settings.Settings) -> None:
     print()
-    with accounts.as_operator(db, checked) as operator:
+    with as_operator(db, checked) as operator:
         for name, email in SAMPLE_USERS:
             password = secrets.token_urlsafe(12)
             try:
                 operator.register(name=name, email=email, password=password)
-            except accounts.EmailTaken:
+            except EmailTaken:
                 print(f"{email:<24}is there already")
             else:
                 print(f"{email:<24}password: {password}")

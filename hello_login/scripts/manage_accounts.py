@@ -2,26 +2,31 @@
 
 import argparse
 import getpass
+import os
 import sys
 from datetime import datetime
 
 import plaster
 import psycopg2
+import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
-from .. import accounts, database, settings
+from .. import connections, database, settings
+from ..accounts import Accounts
 from ..passwords import PasswordRefused
 from ..repositories import users
+from . import as_operator
 
 COMMANDS = {
-    "list": "list accounts, the newest first (--before ID goes on from there)",
-    "show": "show an account, its sessions and its last ten events",
-    "set-password": "replace the password, and end all sessions",
+    "list": "list accounts, the newest first; go on from there with --before ID",
+    "show": "show an account, its sessions and its last events",
+    "set-password": "replace the password, and end all sessions and waits",
     "deactivate": "let nobody log in any more, and end all sessions",
     "reactivate": "let the owner log in again",
     "end-sessions": "end all sessions: every device has to log in again",
-    "delete": "delete the account and all that is of it (--yes does not ask)",
+    "delete": "delete the account and all that is of it, after asking or with --yes",
 }
+LARGEST = 2**63 - 1
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,25 +38,36 @@ def main(argv: list[str] | None = None) -> None:
     checked = settings.read(arguments.config_uri)
     plaster.setup_logging(arguments.config_uri)
     url = database.locate(checked)
-    database.wait(url, 0)
-    connection = database.connect(url)
+    connections.wait(url, 0)
+    connection = connections.connect(url)
     try:
-        with accounts.as_operator(connection, checked) as operator:
-            _run(arguments, connection, operator)
-    except psycopg2.errors.UndefinedTable:
+        with as_operator(connection, checked) as operator:
+            done = _run(arguments, connection, operator)
+        print(done, flush=True)
+    except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn):
         raise SystemExit(
-            f"There is no such table yet: initialize_db {arguments.config_uri}"
+            f"The schema is out of date: initialize_db {arguments.config_uri}"
         ) from None
+    except psycopg2.OperationalError as error:
+        raise SystemExit(f"Nothing was changed: {error}") from None
+    except (EOFError, KeyboardInterrupt):
+        raise SystemExit("Nothing was changed: nothing was typed.") from None
+    except BrokenPipeError:  # whoever reads this has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         connection.close()
 
 
+def _number(text: str) -> int:
+    if not text.isdecimal() or len(text) > 19 or not 0 < int(text) <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number that an account can have")
+    return int(text)
+
+
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    width = max(map(len, COMMANDS))
     parser = argparse.ArgumentParser(
         prog="manage_accounts",
-        description="Look after accounts.\n\n"
-        + "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()),
+        description="Look after accounts.",
         epilog="Examples:\n"
         "  manage_accounts production.ini list\n"
         "  manage_accounts production.ini show ada@example.com\n"
@@ -60,67 +76,86 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config_uri", metavar="INI", help="development.ini or production.ini")
-    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help="one of the above")
-    parser.add_argument("account", metavar="ACCOUNT", nargs="?", help="its id or its address")
-    parser.add_argument("--before", metavar="ID", type=int, default=2**63 - 1)
-    parser.add_argument("--number", metavar="N", type=int, default=50, help="how many to list")
-    parser.add_argument("--yes", action="store_true", help="delete without asking")
-    arguments = parser.parse_intermixed_args(argv)
-    if (arguments.account is None) is not (arguments.command == "list"):
-        parser.error("list takes no ACCOUNT, and every other command takes one")
-    return arguments
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, what in COMMANDS.items():
+        command = commands.add_parser(name, help=what, description=f"{what.capitalize()}.")
+        if name != "list":
+            command.add_argument("account", metavar="ACCOUNT", help="its id or its address")
+    listing = commands.choices["list"]
+    listing.add_argument("--before", metavar="ID", type=_number, default=LARGEST)
+    listing.add_argument("--number", metavar="N", type=_number, default=50, help="(default: 50)")
+    showing = commands.choices["show"]
+    showing.add_argument("--events", metavar="N", type=_number, default=10, help="(default: 10)")
+    commands.choices["delete"].add_argument("--yes", action="store_true", help="do not ask")
+    return parser.parse_args(argv)
 
 
-def _run(arguments: argparse.Namespace, db: Connection, operator: accounts.Accounts) -> None:
+def _run(arguments: argparse.Namespace, db: Connection, operator: Accounts) -> str:
+    """Do what is asked for, and return what to print once that is committed."""
     if arguments.command == "list":
-        for each in users.list_newest(db, before=arguments.before, number=arguments.number):
-            print(f"{each.id:>8}  {_moment(each.created_at)}  {each.email}  {_state(each)}")
-        return
+        listed = users.list_newest(db, before=arguments.before, number=arguments.number)
+        rows = [
+            f"{each.id:>8}  {_moment(each.created_at)}  {each.email}{_state(each)}"
+            for each in listed
+        ]
+        return "\n".join([f"{'id':>8}  {'registered':<20}  address", *rows])
     named = arguments.account
-    user = users.find(db, user_id=int(named)) if named.isdecimal() else users.find(db, email=named)
+    if named.isdecimal() and len(named) < 19:
+        user = users.find(db, user_id=int(named))
+    else:
+        user = users.find(db, email=named.encode("utf-8", "replace").decode().replace("\0", "?"))
     if user is None:
-        raise SystemExit(f"There is no account {named}: look for it with list.")
+        raise SystemExit(f"There is no account {named!r}: look for it with list.")
     if arguments.command == "show":
-        _show(user, operator)
-    elif arguments.command == "set-password":
+        return _describe(user, operator, arguments.events)
+    done = f"{arguments.command}: done for account {user.id}, {user.email}"
+    if arguments.command == "set-password":
         _set_password(user, operator)
     elif arguments.command == "end-sessions":
-        operator.end_sessions(user)
+        done += f", {operator.end_sessions(user)} sessions"
     elif arguments.command == "delete":
         if not arguments.yes and input(f"Delete {user.email} for ever? Type yes: ") != "yes":
             raise SystemExit("Nothing was deleted.")
         operator.delete(user)
+    elif (user.deactivated_at is None) is (arguments.command == "reactivate"):
+        return f"Account {user.id}, {user.email}, is {arguments.command}d already"
     else:
         operator.set_active(user, arguments.command == "reactivate")
-    if arguments.command != "show":
-        print(f"{arguments.command}: done for account {user.id}, {user.email}")
+    return done
 
 
-def _show(user: users.User, operator: accounts.Accounts) -> None:
-    print(f"Account     {user.id}, {_state(user)}")
-    print(f"Name        {user.name}")
-    print(f"Address     {user.email}")
-    print(f"Registered  {_moment(user.created_at)}")
-    print(f"Last login  {_moment(user.last_login_at)}")
-    print("\nSessions (fingerprint, last seen, address, device)")
+def _describe(user: users.User, operator: Accounts, number: int) -> str:
+    lines = [
+        f"Account     {user.id}{_state(user)}",
+        f"Name        {user.name}",
+        f"Address     {user.email}",
+        f"Registered  {_moment(user.created_at)}",
+        f"Last login  {_moment(user.last_login_at)}",
+        "\nSessions (fingerprint, last seen, address, device)",
+    ]
     for session in operator.sessions(user):
         seen = _moment(session.last_seen_at)
-        print(f"  {session.fingerprint}  {seen}  {session.address or '-'}  {session.device}")
-    print("\nLast events (when, what, session, address)")
-    for event in operator.events(user):
+        lines.append(f"  {session.fingerprint}  {seen}  {session.address or '-'}  {session.device}")
+    lines.append("\nLast events (when, what, session, address)")
+    for event in operator.events(user, number):
         where = f"{event.fingerprint or '-'}  {event.address or '-'}"
-        print(f"  {_moment(event.happened_at)}  {event.event}  {where}")
+        lines.append(f"  {_moment(event.happened_at)}  {event.event}  {where}")
+    return "\n".join(lines)
 
 
-def _set_password(user: users.User, operator: accounts.Accounts) -> None:
-    if sys.stdin.isatty():
-        password = getpass.getpass("New password: ")
-    else:
-        password = sys.stdin.readline().rstrip("\r\n")
+def _set_password(user: users.User, operator: Accounts) -> None:
     try:
+        if sys.stdin.isatty():
+            password = getpass.getpass("New password: ")
+            if getpass.getpass("Once more: ") != password:
+                raise SystemExit("Nothing was changed: the two passwords differ.")
+        else:
+            password = sys.stdin.readline().rstrip("\r\n")
         operator.change_password(user, password)
     except PasswordRefused as error:
         raise SystemExit(f"Nothing was changed. {error}") from None
+    except UnicodeError:
+        raise SystemExit("Nothing was changed: the password is not UTF-8.") from None
 
 
 def _moment(time: datetime | None) -> str:
@@ -128,4 +163,4 @@ def _moment(time: datetime | None) -> str:
 
 
 def _state(user: users.User) -> str:
-    return f"deactivated {_moment(user.deactivated_at)}" if user.deactivated_at else "active"
+    return f", deactivated {_moment(user.deactivated_at)}" if user.deactivated_at else ""

@@ -1,6 +1,7 @@
 """The person's own account."""
 
 from datetime import timedelta, timezone
+from itertools import groupby, islice
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
@@ -16,8 +17,8 @@ EVENTS = {
     "logged_in": "You logged in",
     "login_failed": "Somebody tried to log in with a wrong password",
     "login_throttled": "A login was refused after too many attempts",
-    "check_failed": "A wrong password was typed on this page",
-    "check_throttled": "A password was refused on this page after too many attempts",
+    "check_failed": "A wrong password was typed to change the account",
+    "check_throttled": "A change of the account was refused after too many wrong passwords",
     "logged_out": "You logged out",
     "session_ended": "A session was ended",
     "password_changed": "The password was changed",
@@ -36,11 +37,15 @@ CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 def show_account(request: Any) -> Any:
     """Who you are, where you are logged in, and what happened."""
     session = request.login_session
+    sessions = request.accounts.sessions(session.user)
+    events = request.accounts.events(session.user, 100)
+    alike = groupby(events, key=lambda event: (event.event, event.address))
     return {
         "user": session.user,
         "current": session.fingerprint,
-        "sessions": request.accounts.sessions(session.user),
-        "events": request.accounts.events(session.user),
+        "sessions": sorted(sessions, key=lambda each: each.fingerprint != session.fingerprint),
+        # What happened many times in a row is told once: it would hide all else.
+        "events": [list(group) for _, group in islice(alike, 10)],
         "words": EVENTS,
         "utc": timezone.utc,
     }
@@ -53,13 +58,13 @@ def change_profile(request: Any) -> Any:
     form = forms.ProfileForm(request.POST, obj=session.user)
     if request.method == "POST" and form.validate():
         name, email = form.name.data or "", form.email.data or ""
-        if email == session.user.email or _is_owner(request, form):
-            try:
+        try:
+            if email == session.user.email or _may_have_another_address(request, form):
+                _hold_session(request)
                 request.accounts.change_profile(session, name=name, email=email)
-            except EmailTaken:
-                form.email.errors = ["Another account has this address: use another one."]
-            else:
                 return HTTPSeeOther(request.route_path("account"))
+        except EmailTaken:
+            form.email.errors = ["Another account has this address: use another one."]
     return show(request, form)
 
 
@@ -82,11 +87,15 @@ def end_sessions(request: Any) -> Any:
     """
     session, which = request.login_session, request.params.get("session", "")
     only = None if which == "others" else which
+    devices = {each.fingerprint: each.device for each in request.accounts.sessions(session.user)}
+    if only is not None and (only not in devices or only == session.fingerprint):
+        return HTTPSeeOther(request.route_path("account"))
     fresh = timedelta(minutes=request.registry.hello_login.fresh_login_minutes)
     asked = session.login_age >= fresh
     form = forms.ConfirmForm(request.POST)
     if request.method == "POST":
         if not asked:
+            _hold_session(request)
             request.accounts.end_sessions(session.user, only=only, but=session)
             return HTTPSeeOther(request.route_path("account"))
         if "current" not in request.POST:
@@ -95,7 +104,7 @@ def end_sessions(request: Any) -> Any:
         if form.validate() and _is_owner(request, form):
             request.accounts.end_sessions(session.user, only=only, but=session)
             return HTTPSeeOther(request.route_path("account"), headers=request.renew_session())
-    return show(request, form, which=which, asked=asked)
+    return show(request, form, which=which, device=devices.get(which), asked=asked)
 
 
 @view_config(route_name="delete_account", renderer="delete.jinja2", require_methods=FORM)
@@ -111,12 +120,38 @@ def delete_account(request: Any) -> Any:
 
 def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool:
     """Whether the form's current password is the account's; otherwise the form will say why not."""
+    refused = None
     try:
         request.accounts.check_password(request.identity, form.current.data or "")
-    except Refused as refused:
-        if refused.wait:
-            ask_to_wait(request, form, refused.wait)
-        else:
-            form.current.errors = ["This is not your password: type the one you log in with."]
+    except Refused as error:
+        refused = error
+    _hold_session(request)
+    if refused is None:
+        return True
+    if refused.wait:
+        ask_to_wait(request, form, refused.wait)
+    else:
+        form.current.errors = ["This is not your password: type the one you log in with."]
+    return False
+
+
+def _hold_session(request: Any) -> None:
+    """Go on only if this session has not been ended or renewed since the request began.
+
+    After a double click, the first request may have done already what the second one asks for.
+    """
+    if not request.accounts.hold_session(request.login_session):
+        raise HTTPSeeOther(request.route_path("account"))
+
+
+def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:
+    """Whoever is asked for the password, and not too often: the answer tells who has an account."""
+    if not form.current.data:
+        form.current.errors = ["Type your password: you log in with this address."]
         return False
-    return True
+    try:
+        request.accounts.admit_registration()
+    except Refused as refused:
+        ask_to_wait(request, form, refused.wait)
+        return False
+    return _is_owner(request, form)

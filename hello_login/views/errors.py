@@ -10,6 +10,7 @@ from pyramid.renderers import render_to_response
 from pyramid.view import exception_view_config, forbidden_view_config, notfound_view_config
 
 from .. import logs
+from ..database import CommitUnknown
 from ..repositories.events import Event
 from . import HTML, JSON, preferred
 
@@ -21,9 +22,16 @@ WORDS = {
     403: ("This is not yours to see", "Log in with an account that may see it."),
     404: ("There is no such page", "Check the address, or begin at the home page."),
     405: ("This can't be done here", "Begin at the home page."),
+    413: ("This is too much at once", "Go back, and send less."),
+    431: ("This is too much at once", "Clear this site's cookies, and try once more."),
     500: ("Something went wrong here", "It has been noted. Try again in a little while."),
-    503: ("We can't reach our database", "Nothing is lost. Try again in a little while."),
+    503: ("Too many people want this just now", "Nothing is lost. Try again in a few seconds."),
 }
+UNAVAILABLE = ("We can't reach our database", "Nothing is lost. Try again in a little while.")
+UNKNOWN = (
+    "We can't tell whether that was done",
+    "The connection to our database was lost. Look whether it was, before you do it again.",
+)
 EXPIRED = ("This form has expired", "Go back, load the page anew, and send the form once more.")
 
 
@@ -50,32 +58,50 @@ def show_expired(_error: Any, request: Any) -> Any:
 def show_http_error(error: Any, request: Any) -> Any:
     """4xx and 5xx that were raised on purpose."""
     response = _respond(request, error.status_int)
-    if "Allow" in error.headers:
-        response.headers["Allow"] = error.headers["Allow"]
+    for name in ("Allow", "Retry-After"):
+        if name in error.headers:
+            response.headers[name] = error.headers[name]
     return response
 
 
-@exception_view_config(psycopg2.OperationalError)
-def show_unavailable(error: Exception, request: Any) -> Any:
-    """PostgreSQL does not answer, or ended what it was asked."""
-    log.error("Database unavailable: %s", str(error).strip())
-    response = _respond(request, 503)
+@exception_view_config(psycopg2.Error)
+def show_database_error(error: Exception, request: Any) -> Any:
+    """PostgreSQL does not answer, or ended what it was asked; otherwise the mistake is ours."""
+    unavailable = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
+    # psycopg2 raises DatabaseError itself only where the server has not told what went wrong.
+    if not unavailable and type(error) is not psycopg2.DatabaseError:
+        return show_failure(error, request)
+    log.error("Database unavailable: %s", str(error).strip(), extra=_of(request))
+    response = _respond(request, 503, UNAVAILABLE)
     response.retry_after = 5
     return response
+
+
+@exception_view_config(CommitUnknown)
+def show_unknown(_error: Any, request: Any) -> Any:
+    """Nobody knows whether it was done, so it is not done once more."""
+    log.error("The connection broke during a commit", extra=_of(request))
+    return _respond(request, 503, UNKNOWN)
 
 
 @exception_view_config(Exception)
 def show_failure(error: Exception, request: Any) -> Any:
     """What nobody foresaw: the log has the traceback, the person does not."""
-    log.error("Unexpected error", exc_info=error)
+    log.error("Unexpected error", exc_info=error, extra=_of(request))
     return _respond(request, 500)
+
+
+def _of(request: Any) -> dict[str, Any]:
+    return {"fields": {"request_id": request.id}}
 
 
 def _respond(request: Any, status: int, words: tuple[str, str] | None = None) -> Any:
     """Touches neither the path nor who is asking: either may be what failed."""
     title, advice = words or WORDS.get(status) or WORDS[400 if status < 500 else 500]
     renderer = "error.jinja2" if preferred(request, JSON, HTML) == HTML else "json"
-    response = render_to_response(renderer, {"error": title, "advice": advice}, request)
+    response = render_to_response(
+        renderer, {"error": title, "advice": advice, "request_id": request.id}, request
+    )
     response.status_int = status
     response.vary = ["Accept"]
     return response

@@ -12,7 +12,7 @@ from ..security import local_path
 from . import FORM, ask_to_wait, show
 from .account import CLEAR_SITE_DATA
 
-REFUSED = "No account has this address and this password. Check both, and try again."
+REFUSED = "The address or the password is wrong. Check both, and try again."
 
 
 @view_config(

@@ -107,6 +107,11 @@ def test_another_persons_session_can_neither_be_seen_nor_ended(
     for which in (fingerprint, "others", "", "0" * 12):
         form = {"session": which, "csrf_token": grace.cookies["csrf_token"]}
         grace.post("/account/sessions/end", form, status=303)
+    ada[0].post(
+        "/account/sessions/end",
+        {"session": "é" * 99, "csrf_token": ada[0].cookies["csrf_token"]},
+        status=303,
+    )
     assert all(map(is_logged_in, [*ada, grace]))
 
 
@@ -144,9 +149,10 @@ def test_typing_the_password_again_makes_the_login_new_and_the_old_cookie_void(
     thief.set_cookie("session", ada[0].cookies["session"])
     assert is_logged_in(thief)
     token = ada[0].cookies["csrf_token"]
-    send(ada[0], "/account/sessions/end?session=none", current=PASSWORD)
+    send(ada[0], "/account/sessions/end?session=others", current=PASSWORD)
     assert not is_logged_in(thief)
     assert ada[0].cookies["csrf_token"] != token
+    log_in(ada[1])
     end(ada[0], "End all other sessions")
     assert [is_logged_in(browser) for browser in ada] == [True, False, False]
 
@@ -210,9 +216,9 @@ def test_a_name_is_changed_without_the_password(browser: webtest.TestApp) -> Non
 def test_an_address_is_changed_with_the_password_alone(browser: webtest.TestApp) -> None:
     register(browser)
     new = "augusta@example.com"
-    for current in ("", "a wrong one"):
+    for current, told in (("", "Type your password"), ("a wrong one", "This is not your")):
         answer = send(browser, "/account/profile", email=new, current=current, status=422)
-        assert "This is not your password" in error_of(answer, "current")
+        assert told in error_of(answer, "current")
         assert answer.forms[1]["email"].value == new
     send(browser, "/account/profile", email=new, current=PASSWORD)
     log_out(browser)
@@ -236,6 +242,54 @@ def test_a_name_or_address_that_will_not_do_changes_nothing(
     assert told in error_of(answer, field)
     shown = ada[0].get("/account").html("dd")
     assert [each.get_text() for each in shown[:2]] == ["Ada Lovelace", EMAIL]
+
+
+def test_who_has_an_account_can_not_be_asked_for_ever(
+    browser: webtest.TestApp, client: MakeClient
+) -> None:
+    register(client(), email="grace@example.com")
+    register(browser)
+    for _ in range(18):
+        typed = {"email": "grace@example.com", "current": PASSWORD}
+        send(browser, "/account/profile", **typed, status=422)
+    answer = send(browser, "/account/profile", **typed, status=429)
+    assert answer.headers["Retry-After"] == "60"
+
+
+def test_the_password_must_become_another_one(browser: webtest.TestApp) -> None:
+    register(browser)
+    answer = change_password(browser, password=PASSWORD, status=422)
+    assert "This is the password that you have" in error_of(answer, "password")
+
+
+def test_the_page_that_ends_a_session_says_which(ada: list[webtest.TestApp]) -> None:
+    fingerprint = ada[0].get("/account").html.find("button", {"name": "session"})["value"]
+    page = ada[0].get(f"/account/sessions/end?session={fingerprint}")
+    assert page.html.h1.get_text() == "End the session of Unknown device"
+    for nobodys in ("", "?session=", "?session=0123456789ab"):
+        ada[0].get(f"/account/sessions/end{nobodys}", status=303)
+
+
+def test_a_device_stays_the_same_one_from_login_to_login(browser: webtest.TestApp) -> None:
+    register(browser)
+    devices = set()
+    for _ in range(3):
+        log_out(browser)
+        log_in(browser)
+        devices.add(browser.cookies["device"][136:].partition("!")[0])
+    assert len(devices) == 1
+    change_password(browser)
+    devices.add(browser.cookies["device"][136:].partition("!")[0])
+    assert len(devices) == 2
+
+
+def test_neither_cookie_is_taken_for_the_other(browser: webtest.TestApp) -> None:
+    register(browser)
+    session, device = browser.cookies["session"], browser.cookies["device"]
+    browser.set_cookie("session", device)
+    browser.set_cookie("device", session)
+    assert not is_logged_in(browser)
+    log_in(browser)
 
 
 def test_an_account_is_deleted_with_the_password_alone(ada: list[webtest.TestApp]) -> None:
@@ -264,8 +318,10 @@ def test_the_last_ten_things_that_happened_are_shown(client: MakeClient) -> None
         "The name was changed",
         "You logged in",
         "A login was refused after too many attempts",
-        *["Somebody tried to log in with a wrong password"] * 5,
+        "Somebody tried to log in with a wrong password, 5 times",
         "You logged out",
+        "You logged in",
+        "You registered",
     ]
     assert "from 192.0.2.2" in browser.get("/account")
 

@@ -22,6 +22,8 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.functional.servers import Person
+from tests.functional.test_resilience import Traffic
 from tests.people import PASSWORD
 
 pytestmark = [pytest.mark.container, pytest.mark.process]
@@ -181,6 +183,38 @@ def test_compose_keeps_accounts_from_one_up_to_the_next() -> None:
         tables = run("exec", "-T", "db", "psql", "-U", "hello_login", "-c", r"\dt")
         assert "| users " in tables
         assert "| sessions " in tables
+    finally:
+        run("down", "--volumes")
+
+
+def test_compose_outlives_a_database_that_is_killed_under_traffic(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    port = free_port()
+    run = compose("docker-compose.yml", {"PORT": port})
+    try:
+        run("up", "--detach", "--build", "--wait")
+        with Traffic(int(port)) as traffic:
+            time.sleep(2)
+            run("kill", "db")
+            time.sleep(2)
+            run("start", "db")
+            back = time.monotonic()
+            while Person(int(port)).ask("/readyz")[0] != 200:
+                assert time.monotonic() - back < 30
+                time.sleep(0.1)
+            before = traffic.statuses()
+            time.sleep(2)
+        statuses = traffic.statuses()
+        with capsys.disabled():
+            print(f"\n  docker compose kill db, start db: {dict(statuses)}")  # noqa: T201
+        assert set(statuses) <= {200, 303, 429, 503}
+        assert statuses[200] > before[200]
+        assert traffic.logged_out_unasked == []
+        ask = ("exec", "-T", "db", "psql", "-U", "hello_login", "-tA", "-c")
+        emails = run(*ask, "SELECT email FROM users").split()
+        assert len(emails) == len(set(emails))
+        assert set(traffic.registered) <= set(emails)
     finally:
         run("down", "--volumes")
 

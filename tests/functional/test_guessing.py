@@ -1,65 +1,24 @@
 """Two hundred guesses at once, against two real servers that share a database."""
 
-import http.client
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 
 from hello_login import migrations
 from tests.conftest import ROOT, NewDatabase
+from tests.functional.servers import Person
 from tests.functional.test_processes import Start, checkout, port, start
-from tests.people import EMAIL, PASSWORD
+from tests.people import EMAIL
 
 pytestmark = pytest.mark.process
 
 __all__ = ["checkout", "port", "start"]  # fixtures
 
 WAIT = 8
-
-
-class Person:
-    """Somebody at an address, with the cookies of a browser."""
-
-    def __init__(self, port: int, address: str) -> None:
-        self.port = port
-        self.address = address
-        self.cookies: dict[str, str] = {}
-
-    def ask(self, path: str, **form: str) -> tuple[int, int, str]:
-        """The status, Retry-After in seconds, and the text of the answer."""
-        connection = http.client.HTTPConnection("localhost", self.port, timeout=60)
-        headers = {
-            "Accept": "text/html",
-            "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
-            "X-Forwarded-For": self.address,
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        if form:
-            body = urlencode({"csrf_token": self.cookies["csrf_token"], **form})
-            connection.request("POST", path, body, headers)
-        else:
-            connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        for header in answer.headers.get_all("Set-Cookie", []):
-            name, _, value = header.partition(";")[0].partition("=")
-            self.cookies[name] = value
-        text = answer.read().decode()
-        connection.close()
-        return answer.status, int(answer.headers.get("Retry-After", "0")), text
-
-    def log_in(self, email: str = EMAIL, password: str = PASSWORD) -> tuple[int, int]:
-        """The status and Retry-After."""
-        status, retry_after, _ = self.ask("/login", email=email, password=password)
-        return status, retry_after
-
-    def register(self, email: str) -> int:
-        form = {"name": "Ada", "email": email, "password": PASSWORD, "confirm": PASSWORD}
-        return self.ask("/register", **form)[0]
 
 
 @pytest.fixture
@@ -87,17 +46,18 @@ def test_of_200_guesses_at_once_five_are_tried_and_nobody_else_is_kept_out(
     for person, email in ((owner, EMAIL), (other, "grace@example.com")):
         person.ask("/register")
         assert person.register(email) == 303
-        assert person.ask("/logout", any="thing")[0] == 303
-    guessers = [Person(each, "203.0.113.1") for each in ports]
-    for guesser in guessers:
-        guesser.ask("/login")
+        assert person.log_out() == 303
+    guesser = Person(ports[0], "203.0.113.1")
+    guesser.ask("/login")
+
+    def guess(number: int) -> tuple[int, int]:
+        each = Person(ports[number % 2], guesser.address)
+        each.cookies = dict(guesser.cookies)
+        return each.log_in(password=f"guess {number}")
 
     begun = time.monotonic()
     with ThreadPoolExecutor(50) as pool:
-        guesses = [
-            pool.submit(guessers[number % 2].log_in, password=f"guess {number}")
-            for number in range(200)
-        ]
+        guesses = [pool.submit(guess, number) for number in range(200)]
         meanwhile = [
             pool.submit(other.log_in, email="grace@example.com"),
             pool.submit(owner.log_in),

@@ -73,7 +73,7 @@ def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(
     register(client())
     wrong = log_in(browser, password="a wrong password", status=422)
     unknown = log_in(browser, email="ann@example.com", password="a wrong password", status=422)
-    assert "No account has this address and this password" in wrong
+    assert "The address or the password is wrong" in wrong
     assert wrong.text.replace(EMAIL, "ann@example.com") == unknown.text
 
 
@@ -82,7 +82,7 @@ def test_what_is_no_address_is_as_unknown_as_any_other(
     browser: webtest.TestApp, address: str
 ) -> None:
     refused = log_in(browser, email=address, status=422)
-    assert "No account has this address and this password" in refused
+    assert "The address or the password is wrong" in refused
 
 
 def test_an_empty_login_says_what_to_type(browser: webtest.TestApp) -> None:

@@ -1,11 +1,16 @@
 """What is committed, and what is not: on databases of the tests' own, with nothing rolled back."""
 
+import random
 import threading
+import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg2
+import psycopg2.errors
 import pytest
 import webtest
 
@@ -14,9 +19,10 @@ from hello_login import database, migrations, settings
 from hello_login.accounts import Accounts
 from hello_login.clients import Client
 from hello_login.passwords import Passwords
+from hello_login.repositories.sessions import Session
 from hello_login.throttling import Throttle
 from tests.conftest import ROOT, MakeIni, NewDatabase
-from tests.functional.test_account import change_password
+from tests.functional.test_account import change_password, send
 from tests.people import EMAIL, PASSWORD, error_of, log_in, register
 
 
@@ -152,7 +158,7 @@ def test_fifty_failures_at_once_count_as_fifty(url: str, ini: MakeIni) -> None:
 
     def fail(number: int) -> None:
         connection = psycopg2.connect(url)
-        limits = throttle.login(Client(f"192.0.2.{number}"), user_id=1, email=EMAIL)
+        limits = throttle.login(Client(f"192.0.2.{number}"), EMAIL, None)
         start.wait()
         waits.append(throttle.count(connection, limits))
         connection.close()
@@ -172,7 +178,8 @@ def test_fifty_failures_at_once_count_as_fifty(url: str, ini: MakeIni) -> None:
         assert cursor.fetchall() == [(1, 100), (50, 1)]  # 50 networks
     fail_at_once()
     assert waits == [timedelta(0)] * 100
-    assert throttle.count(connection, throttle.account("1")) > timedelta(seconds=50)
+    (_, everywhere, _) = throttle.login(Client("198.51.100.1"), EMAIL, None)
+    assert throttle.count(connection, [everywhere]) > timedelta(seconds=50)
     connection.close()
 
 
@@ -225,4 +232,168 @@ def test_what_was_not_committed_leaves_no_line_in_the_security_log(
     assert count(url, "users") == 0
     assert "registered" not in caplog.messages
     register(open_browser(site))
-    assert caplog.messages[-2:] == ["registered", "logged_in"]
+    noted = [each.message for each in caplog.records if each.name.endswith("security_log")]
+    assert noted == ["registered", "logged_in"]
+
+
+def test_throttled_attempts_never_lock_each_other_out(url: str, ini: MakeIni) -> None:
+    """Of the same few accounts and networks, counted, taken back and forgotten all at once."""
+    throttle = Throttle(settings.load({}, ini(throttle_account_network="100"), {}))
+    deadline = time.monotonic() + 3
+    failed = []
+
+    def attempt(number: int) -> None:
+        chance = random.Random(number)  # noqa: S311
+        connection = psycopg2.connect(url)
+        while time.monotonic() < deadline:
+            client = Client(f"192.0.2.{chance.randrange(3)}")
+            limits = throttle.login(client, f"{chance.randrange(3)}@example.com", None)
+            try:
+                throttle.count(connection, limits)
+                if chance.random() < 0.5:
+                    throttle.clear(connection, limits)
+                if chance.random() < 0.2:
+                    with connection.cursor() as cursor:
+                        cursor.execute(
+                            """
+                            UPDATE throttles
+                               SET forget_at = now() - interval '1 day'
+                             WHERE key = %s
+                            """,
+                            (limits[0].key,),
+                        )
+                connection.commit()
+            except psycopg2.errors.DeadlockDetected as error:
+                connection.rollback()
+                failed.append(str(error))
+        connection.close()
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    connection = psycopg2.connect(url)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM throttles WHERE failures < 0")
+        assert cursor.fetchone() == (0,)
+    connection.close()
+
+
+def at_once(*acts: Callable[[], Any]) -> list[Any]:
+    """What each returns, when all are done at the same time."""
+    start = threading.Barrier(len(acts))
+    results: list[Any] = [None] * len(acts)
+
+    def act(number: int) -> None:
+        start.wait()
+        results[number] = acts[number]()
+
+    threads = [threading.Thread(target=act, args=(number,)) for number in range(len(acts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def prepared(browser: webtest.TestApp, path: str, **typed: str) -> Callable[[], int]:
+    """Sends the form on the page, which is loaded now, and returns the status of the answer."""
+    form = browser.get(path).forms[1]
+    for name, value in typed.items():
+        form[name] = value
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    app = webtest.TestApp(browser.app, extra_environ={**browser.extra_environ})
+    return lambda: int(
+        app.post(
+            form.action, form.submit_fields(), headers={"Cookie": cookies}, status="*"
+        ).status_int
+    )
+
+
+NEW = {"current": PASSWORD, "password": "staple battery horse", "confirm": "staple battery horse"}
+RACES = {
+    "delete, twice": [("/account/delete", {"current": PASSWORD})] * 2,
+    "change the password, twice": [("/account/password", NEW)] * 2,
+    "delete, and change the password": [
+        ("/account/delete", {"current": PASSWORD}),
+        ("/account/password", NEW),
+    ],
+    "delete, and change the name": [
+        ("/account/delete", {"current": PASSWORD}),
+        ("/account/profile", {"name": "Augusta"}),
+    ],
+    "end all others, twice": [("/account/sessions/end?session=others", {"current": PASSWORD})] * 2,
+}
+
+
+@pytest.mark.parametrize("race", RACES)
+def test_what_is_done_twice_at_once_is_done_once_and_is_no_error(
+    site: Any, url: str, race: str
+) -> None:
+    for number in range(5):
+        email = f"{number}@example.com"
+        browser = open_browser(site)
+        register(browser, email=email)
+        connection = psycopg2.connect(url)
+        with connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE sessions SET authenticated_at = now() - interval '1 day'")
+        connection.close()
+        statuses = at_once(*(prepared(browser, path, **typed) for path, typed in RACES[race]))
+        assert statuses == [303, 303]
+
+
+def test_who_logs_in_while_the_account_is_deleted_is_refused_or_gone(site: Any, url: str) -> None:
+    for number in range(5):
+        email = f"{number}@example.com"
+        browser = open_browser(site)
+        register(browser, email=email)
+        login = open_browser(site)
+        login.get("/login")
+        deleted, right, wrong = at_once(
+            prepared(browser, "/account/delete", current=PASSWORD),
+            partial(log_in, login, email=email, status=None),
+            partial(log_in, open_browser(site), email=email, password="a wrong one", status=None),
+        )
+        assert deleted == 303
+        assert right.status_int in (303, 422)
+        assert wrong.status_int == 422
+    assert (count(url, "users"), count(url, "sessions")) == (0, 0)
+
+
+def test_all_sessions_that_end_all_others_at_once_leave_one_or_none(site: Any, url: str) -> None:
+    for number in range(5):
+        email = f"{number}@example.com"
+        browsers = [open_browser(site) for _ in range(3)]
+        register(browsers[0], email=email)
+        for browser in browsers[1:]:
+            log_in(browser, email=email)
+        acts = [prepared(each, "/account/sessions/end?session=others") for each in browsers]
+        assert at_once(*acts) == [303] * 3
+    assert count(url, "sessions") <= 5
+
+
+def test_a_name_changed_meanwhile_does_not_bring_the_old_address_back(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = open_browser(site)
+    register(browser)
+    hold = Accounts.hold_session
+
+    def change_meanwhile(self: Accounts, session: Session) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(Accounts, "hold_session", hold)
+            other = open_browser(site)
+            log_in(other)
+            send(other, "/account/profile", email="new@example.com", current=PASSWORD)
+        return hold(self, session)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Accounts, "hold_session", change_meanwhile)
+        send(browser, "/account/profile", name="Augusta")
+    log_in(open_browser(site), email="new@example.com")
+    assert [each.get_text() for each in browser.get("/account").html("dd")[:2]] == [
+        "Augusta",
+        "new@example.com",
+    ]

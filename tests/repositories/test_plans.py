@@ -54,6 +54,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "list_newest": lambda db: users.list_newest(db, before=2**63 - 1, number=50),
         "find_credentials": lambda db: users.find_credentials(db, user_id=1),
         "find_credentials by email": lambda db: users.find_credentials(db, email="u@example.com"),
+        "hold": lambda db: users.hold(db, 1),
         "hold_credentials": lambda db: users.hold_credentials(db, Credentials(1, "hash 1")),
         "update_password_hash": lambda db: users.update_password_hash(db, 1, "another hash"),
         "update_profile": lambda db: users.update_profile(db, 1, name="Ada", email="a@b.example"),
@@ -68,6 +69,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "find": lambda db: sessions.find(db, SESSION),
         "list_of_user": lambda db: sessions.list_of_user(db, 2),
         "touch": lambda db: sessions.touch(db, SESSION, "192.0.2.1"),
+        "exists": lambda db: sessions.exists(db, SESSION),
         "renew": lambda db: sessions.renew(db, SESSION, NEW),
         "delete": lambda db: sessions.delete(db, SESSION),
         "delete_of_user": lambda db: sessions.delete_of_user(db, 2),
@@ -86,7 +88,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "insert, once a minute": lambda db: events.insert(
             db, Event("logged_in", 2, address="192.0.2.1"), once_in=timedelta(minutes=1)
         ),
-        "list_of_user": lambda db: events.list_of_user(db, 2),
+        "list_of_user": lambda db: events.list_of_user(db, 2, 100),
         "delete_older": lambda db: events.delete_older(db, timedelta(days=90)),
     },
 }

@@ -1,8 +1,23 @@
 """The table users."""
 
+import threading
+import time
+
+import psycopg2
+import pytest
 from psycopg2.extensions import connection as Connection
 
+from hello_login import migrations
 from hello_login.repositories import users
+from tests.conftest import ROOT, NewDatabase
+
+
+@pytest.fixture
+def url(new_database: NewDatabase) -> str:
+    """The URL of a migrated database."""
+    url = new_database()
+    list(migrations.migrate(url, ROOT / "sql"))
+    return url
 
 
 def add(db: Connection, email: str = "ada@example.com") -> int | None:
@@ -80,3 +95,30 @@ def test_a_taken_address_changes_nothing_and_leaves_the_transaction_usable(db: C
     assert found is not None
     assert (found.name, found.email) == ("Ada", "ada@example.com")
     assert users.update_profile(db, ada, name="Augusta", email="ADA@example.com")
+
+
+def test_of_two_who_race_for_an_address_the_slower_one_does_not_get_it(url: str) -> None:
+    faster, slower = psycopg2.connect(url), psycopg2.connect(url)
+    ada, grace = add(faster), add(faster, "grace@example.com")
+    assert ada is not None
+    assert grace is not None
+    faster.commit()
+    assert users.update_profile(faster, ada, email="new@example.com")
+    got = []
+
+    def race() -> None:
+        got.append(users.update_profile(slower, grace, email="NEW@example.com"))
+        slower.commit()
+
+    racing = threading.Thread(target=race)
+    racing.start()
+    time.sleep(0.2)
+    assert got == []
+    faster.commit()
+    racing.join()
+    assert got == [False]
+    found = users.find(slower, user_id=grace)
+    assert found is not None
+    assert found.email == "grace@example.com"
+    for connection in (faster, slower):
+        connection.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hello_login import database
+from hello_login import connections
 from hello_login.scripts.initialize_db import main
 from tests.conftest import ROOT, NewDatabase, OpenAccounts
 
@@ -57,7 +57,7 @@ def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
     printed = capsys.readouterr().out
     users = re.findall(r"^(\S+) +password: (\S+)$", printed, re.MULTILINE)
     assert len(users) == 3
-    connection = database.connect(url)
+    connection = connections.connect(url)
     for email, password in users:
         assert open_accounts(db=connection).authenticate(email=email, password=password)
     connection.close()

@@ -1,13 +1,20 @@
 """manage_accounts."""
 
 import io
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import psycopg2
 import pytest
 
-from hello_login import accounts, database, migrations, settings
+from hello_login import connections, migrations, settings
 from hello_login.accounts import Accounts, Refused
 from hello_login.repositories import users
+from hello_login.scripts import as_operator
 from hello_login.scripts.manage_accounts import main
 from hello_login.throttling import Throttle
 from tests.conftest import CLIENT, ROOT, MakeIni, NewDatabase, OpenAccounts
@@ -54,7 +61,7 @@ class Site:
 @pytest.fixture
 def site(url: str, open_accounts: OpenAccounts) -> Site:
     """Ada has an account, and is logged in."""
-    return Site(open_accounts(db=database.connect(url)))
+    return Site(open_accounts(db=connections.connect(url)))
 
 
 def test_it_lists_accounts_from_the_newest_on(
@@ -63,10 +70,10 @@ def test_it_lists_accounts_from_the_newest_on(
     site.accounts.register(name="Grace", email="grace@example.com", password=PASSWORD)
     site.accounts.db.commit()
     main([PRODUCTION, "list"])
-    first, second = capsys.readouterr().out.splitlines()
-    assert re.match(r" +2  \d{4}-\d\d-\d\d \d\d:\d\d UTC  grace@example\.com  active$", first)
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert re.match(r" +2  \d{4}-\d\d-\d\d \d\d:\d\d UTC  grace@example\.com$", first)
     main([PRODUCTION, "list", "--number", "1", "--before", "2"])
-    assert capsys.readouterr().out.splitlines() == [second]
+    assert capsys.readouterr().out.splitlines() == [head, second]
 
 
 @pytest.mark.parametrize("account", [EMAIL, EMAIL.upper(), "1"])
@@ -75,7 +82,7 @@ def test_it_shows_an_account_by_its_address_or_its_id(
 ) -> None:
     main([PRODUCTION, "show", account])
     printed = capsys.readouterr().out
-    assert re.search(r"^Account +1, active$", printed, re.MULTILINE)
+    assert re.search(r"^Account +1$", printed, re.MULTILINE)
     assert re.search(r"^Name +Ada Lovelace$", printed, re.MULTILINE)
     assert re.search(r"^  [0-9a-f]{12}  .*192\.0\.2\.1  Firefox on Linux$", printed, re.MULTILINE)
     assert re.search(r"UTC  logged_in  [0-9a-f]{12}  192\.0\.2\.1$", printed, re.MULTILINE)
@@ -85,8 +92,8 @@ def test_it_shows_an_account_by_its_address_or_its_id(
 def test_it_shows_an_account_that_nobody_has_used(
     url: str, capsys: pytest.CaptureFixture[str], ini: MakeIni
 ) -> None:
-    connection = database.connect(url)
-    with accounts.as_operator(connection, settings.load({}, ini(), {})) as operator:
+    connection = connections.connect(url)
+    with as_operator(connection, settings.load({}, ini(), {})) as operator:
         operator.register(name="Ada", email=EMAIL, password=PASSWORD)
     connection.close()
     main([PRODUCTION, "show", EMAIL])
@@ -130,18 +137,13 @@ def test_a_password_against_the_rules_changes_nothing(
 def test_setting_a_password_lets_the_owner_of_a_besieged_account_in_again(
     site: Site, monkeypatch: pytest.MonkeyPatch, ini: MakeIni
 ) -> None:
-    changes = {"throttle_account": "1", "secret_key": "k" * 32}
-    loaded = settings.load({}, ini(**changes), {})
-    besieged = Accounts(
-        site.accounts.db,
-        loaded,
-        site.accounts.passwords,
-        Throttle(loaded),
-        CLIENT,
-        print,
-    )
-    with pytest.raises(Refused):
-        besieged.authenticate(email=EMAIL, password="a wrong one")
+    loaded = settings.load({}, ini(secret_key="k" * 32), {})
+    parts = (site.accounts.passwords, Throttle(loaded), CLIENT, print)
+    besieged = Accounts(site.accounts.db, loaded, *parts)
+    for _ in range(6):
+        with pytest.raises(Refused) as caught:
+            besieged.authenticate(email=EMAIL, password="a wrong one")
+    assert caught.value.wait
     site.accounts.db.commit()
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{NEW_PASSWORD}\n"))
     main([PRODUCTION, "set-password", EMAIL])
@@ -187,9 +189,9 @@ def test_it_deletes_an_account_without_asking_where_told_so(site: Site) -> None:
 
 def test_an_account_that_does_not_exist_is_told(url: str) -> None:
     assert url
-    for account in ("nobody@example.com", "17"):
-        with pytest.raises(SystemExit, match=f"There is no account {account}"):
-            main([PRODUCTION, "show", account])
+    for account in ("nobody@example.com", "17", "9" * 30, "-1", "", "\udcff", "\0"):
+        with pytest.raises(SystemExit, match="There is no account"):
+            main([PRODUCTION, "show", "--", account])
 
 
 def test_tables_that_do_not_exist_are_told(
@@ -197,11 +199,129 @@ def test_tables_that_do_not_exist_are_told(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", new_database())
     monkeypatch.setenv("SECRET_KEY", "k" * 32)
-    with pytest.raises(SystemExit, match="There is no such table yet: initialize_db"):
+    with pytest.raises(SystemExit, match="The schema is out of date: initialize_db"):
         main([PRODUCTION, "list"])
 
 
-@pytest.mark.parametrize("arguments", [["list", "1"], ["show"], ["nothing", "1"], []])
+def test_a_schema_of_the_version_before_is_told(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = new_database()
+    for name in ("0001.users.sql", "0002.sessions.sql"):
+        shutil.copy(ROOT / "sql" / name, tmp_path)
+    list(migrations.migrate(url, tmp_path))
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    with pytest.raises(SystemExit, match="The schema is out of date: initialize_db"):
+        main([PRODUCTION, "list"])
+
+
+@pytest.mark.parametrize("command", ["deactivate", "reactivate"])
+def test_what_is_so_already_is_said_and_not_noted(
+    site: Site, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    main([PRODUCTION, "deactivate", EMAIL])
+    if command == "reactivate":
+        main([PRODUCTION, "reactivate", EMAIL])
+    capsys.readouterr()
+    main([PRODUCTION, command, EMAIL])
+    assert capsys.readouterr().out == f"Account 1, {EMAIL}, is {command}d already\n"
+    main([PRODUCTION, "show", EMAIL, "--events", "50"])
+    assert capsys.readouterr().out.count(f"  {command}d  ") == 1
+    assert site.ada == 1
+
+
+@pytest.mark.parametrize("command", ["delete", "set-password"])
+def test_nothing_is_changed_when_nothing_is_typed(
+    site: Site, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def end(*_: object) -> None:
+        raise EOFError
+
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setattr("getpass.getpass", end)
+    monkeypatch.setattr("builtins.input", end)
+    with pytest.raises(SystemExit, match="Nothing was changed: nothing was typed"):
+        main([PRODUCTION, command, EMAIL])
+    assert site.is_logged_in()
+
+
+def test_two_passwords_that_differ_change_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = iter([NEW_PASSWORD, f"{NEW_PASSWORD}."])
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
+    with pytest.raises(SystemExit, match="the two passwords differ"):
+        main([PRODUCTION, "set-password", EMAIL])
+    assert site.can_log_in()
+
+
+def test_a_password_that_is_no_text_changes_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"staple \xff horse\n"), "utf-8"))
+    with pytest.raises(SystemExit, match="the password is not UTF-8"):
+        main([PRODUCTION, "set-password", EMAIL])
+    assert site.can_log_in()
+
+
+def test_a_connection_that_is_lost_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: object) -> None:
+        raise psycopg2.OperationalError("the connection was lost")
+
+    monkeypatch.setattr(Accounts, "set_active", lose)
+    with pytest.raises(SystemExit, match="Nothing was changed: the connection was lost"):
+        main([PRODUCTION, "deactivate", EMAIL])
+    assert site.is_logged_in()
+
+
+def test_what_can_no_longer_be_printed_is_no_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    replaced = []
+    monkeypatch.setattr("builtins.print", fail)
+    monkeypatch.setattr("os.dup2", lambda *arguments: replaced.append(arguments))
+    main([PRODUCTION, "deactivate", EMAIL])
+    assert len(replaced) == 1
+    os.close(replaced[0][0])
+    assert not site.is_logged_in()
+
+
+@pytest.mark.process
+def test_whoever_reads_what_it_prints_may_stop_reading(site: Site) -> None:
+    assert site.ada == 1
+    program = Path(sys.executable).parent / "manage_accounts"
+    with subprocess.Popen(
+        [program, PRODUCTION, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "1"],
+        ["list", "--number", "0"],
+        ["list", "--number", "-1"],
+        ["list", "--before", "9" * 30],
+        ["show"],
+        ["show", "1", "--yes"],
+        ["nothing", "1"],
+        [],
+    ],
+)
 def test_a_wrong_call_is_told_how_to_do_it(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,5 +335,5 @@ def test_its_help_teaches_every_command(capsys: pytest.CaptureFixture[str]) -> N
         main(["--help"])
     told = capsys.readouterr().out
     for command in ("list", "show", "set-password", "deactivate", "reactivate", "end-sessions"):
-        assert re.search(rf"^  {command} +\w+", told, re.MULTILINE)
+        assert re.search(rf"^    {command}\s+\w+", told, re.MULTILINE)
     assert "manage_accounts production.ini show ada@example.com" in told

@@ -45,10 +45,14 @@ def test_errors_are_told_in_html_or_json_as_asked(
     response = client(HTTP_ACCEPT=accept).request(path, method=method, status=status)
     assert response.content_type == content_type
     assert response.headers["Vary"] == "Accept"
+    quoted = response.headers["X-Request-ID"]
+    assert len(quoted) == 16
     if content_type == "text/html":
         assert response.html.h1.get_text() == title
+        assert f"quote {quoted}" in response
     else:
         assert response.json["error"] == title
+        assert response.json["request_id"] == quoted
         assert response.json["advice"]
 
 

@@ -1,0 +1,192 @@
+"""waitress, which stops without losing a request, and serves pages while forms have to wait.
+
+By itself, on SIGTERM it ends at once, or, as the first process of a container, never.  Told to end
+by an exception it lets its threads finish, for 5 s, but cancels what is queued, leaves what is not
+flushed, and new connections hang until the process has ended.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from typing import Any
+
+import hupper
+from pyramid.httpexceptions import HTTPError, HTTPServiceUnavailable, status_map
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.utilities import InternalServerError
+
+from .tweens import HEADERS, REFUSED
+
+log = logging.getLogger(__name__)
+
+DRAIN_GRACE = 1.0
+"""Seconds for which a kept-alive connection may be silent, before it is closed by a server that
+stops: a request may be on its way."""
+
+LAST_RESORT = b"Something went wrong here. It has been noted. Try again in a little while.\n"
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Task(WSGITask):
+    """Ends the connection with its answer once the server stops."""
+
+    def build_response_header(self) -> bytes:
+        """Say so in the answer's head."""
+        server: Any = self.channel.server
+        if server.draining:
+            self.set_close_on_finish()
+        return super().build_response_header()
+
+
+class RefusalTask(Task):
+    """What waitress can't parse, or won't take: the application answers that as well."""
+
+    def __init__(self, channel: Any, request: Any) -> None:
+        nothing = channel.parser_class(channel.adj)
+        nothing.parse_header(b"GET / HTTP/1.0\r\n")
+        # Whoever asks, and what is accepted, may be known.
+        nothing.headers.update(request.headers, CONTENT_LENGTH="0")
+        super().__init__(channel, nothing)
+        self.error = request.error
+
+    def get_environment(self) -> dict[str, Any]:
+        """With the reason."""
+        error = self.error
+        if not isinstance(error, HTTPError):
+            # 501 is for encodings that waitress does not know; nobody who means well sends them.
+            error = status_map[400 if error.code == 501 else error.code]()
+        return {**super().get_environment(), REFUSED: error}
+
+    def execute(self) -> None:
+        """Ask the application; if it is the application that failed, answer here."""
+        if isinstance(self.error, InternalServerError):
+            self.status, self.complete = "500 Internal Server Error", True
+            self.response_headers = [*HEADERS.items(), ("Content-Type", "text/plain")]
+            self.content_length = len(LAST_RESORT)
+            self.write(LAST_RESORT)
+        else:
+            super().execute()
+
+    def build_response_header(self) -> bytes:
+        """What else comes on this connection can't be told apart."""
+        self.set_close_on_finish()
+        return super().build_response_header()
+
+
+class Channel(HTTPChannel):
+    """A connection."""
+
+    task_class = Task
+    error_task_class: Any = RefusalTask
+    queued_at = 0.0
+
+    def service(self) -> None:
+        """Answer the next request, unless it is a form that has waited for too long."""
+        server: Any = self.server
+        request: Any = self.requests[0]
+        waited = time.monotonic() - self.queued_at
+        if self.is_form() and waited > server.queue_seconds and not request.error:
+            request.error = HTTPServiceUnavailable(headers={"Retry-After": "2"})
+        super().service()
+
+    def is_form(self) -> bool:
+        """Whether the next request is one."""
+        return getattr(self.requests[0], "command", "") == "POST"
+
+    def is_idle(self, since: float) -> bool:
+        """Whether nothing was begun on it for so many seconds."""
+        busy = self.requests or self.request or self.total_outbufs_len
+        return not busy and time.time() - self.last_activity > since
+
+
+class Server(TcpWSGIServer):
+    """Forms have threads of their own, as many as pages have.
+
+    Verifying passwords is the one dear thing here: where many come at once, pages are still served.
+    """
+
+    channel_class = Channel
+    # types-waitress has these otherwise, or not.
+    active_channels: Any
+    trigger: Any
+    _map: Any
+
+    def __init__(
+        self, app: Any, listener: socket.socket, *, queue_seconds: float, **options: Any
+    ) -> None:
+        adjustments = Adjustments(**options)
+        dispatchers = ThreadedTaskDispatcher(), ThreadedTaskDispatcher()
+        for each in dispatchers:
+            each.set_thread_count(adjustments.threads)
+        self.form_dispatcher = dispatchers[1]
+        self.queue_seconds = queue_seconds
+        self.draining = False
+        super().__init__(
+            app,
+            _sock=listener,
+            dispatcher=dispatchers[0],
+            adj=adjustments,
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+            bind_socket=False,
+        )
+
+    def add_task(self, task: Any) -> None:
+        """Queue a connection whose next request is complete."""
+        task.queued_at = time.monotonic()
+        dispatcher = self.form_dispatcher if task.is_form() else self.task_dispatcher
+        dispatcher.add_task(task)
+
+    def run_until_stopped(self, drain_seconds: float) -> None:
+        """Serve until a signal; then finish what was begun, for so many seconds at the most.
+
+        A second signal ends the process at once.
+        """
+        # The reloader ends its worker by signals of its own; nohup has SIGHUP ignored.
+        for number in () if hupper.is_active() else SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._stop)
+        # A signal may reach another thread than the one that waits below, which this wakes.
+        os.set_blocking(self.trigger.trigger, False)
+        signal.set_wakeup_fd(self.trigger.trigger)
+        with contextlib.suppress(KeyboardInterrupt):
+            while not self.draining:
+                self._step(self.adj.asyncore_loop_timeout)
+        self.draining = True
+        self._stop_listening()
+        deadline = time.monotonic() + drain_seconds
+        while self.active_channels and time.monotonic() < deadline:
+            for channel in list(self.active_channels.values()):
+                channel.will_close = channel.will_close or channel.is_idle(since=DRAIN_GRACE)
+            self._step(0.05)
+        if self.active_channels:
+            log.warning("Stopped with %s connections in use", len(self.active_channels))
+            for channel in list(self.active_channels.values()):
+                channel.handle_close()
+        for dispatcher in (self.task_dispatcher, self.form_dispatcher):
+            dispatcher.shutdown(timeout=1)
+        signal.set_wakeup_fd(-1)
+        self.trigger.close()
+
+    def _stop(self, number: int, _frame: object) -> None:
+        if self.draining:
+            os._exit(128 + number)
+        self.draining = True
+
+    def _step(self, seconds: float) -> None:
+        wasyncore.loop(seconds, use_poll=self.adj.asyncore_use_poll, map=self._map, count=1)
+
+    def _stop_listening(self) -> None:
+        """Take the connections that the kernel has accepted already, and no more."""
+        before = -1
+        while len(self.active_channels) != before:
+            before = len(self.active_channels)
+            self.handle_accept()
+        wasyncore.dispatcher.close(self)

@@ -1,0 +1,179 @@
+"""Real servers on a real PostgreSQL of their own, and people who use them over HTTP."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlencode
+
+import psycopg2
+
+from hello_login import migrations
+from hello_login.embedded import EmbeddedPostgres
+from tests.conftest import ROOT
+from tests.people import EMAIL, PASSWORD
+
+PSERVE = Path(sys.executable).parent / "pserve"
+
+QUICK = {
+    "argon2_memory_kib": "8",
+    "argon2_passes": "1",
+    "throttle_registration": "10000",
+    "throttle_network": "10000",
+    "secure_cookies": "false",
+}
+"""For traffic: hashes that cost nothing, and people who all come from one address."""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        return int(unused.getsockname()[1])
+
+
+class Database(EmbeddedPostgres):
+    """A PostgreSQL that can be restarted in the middle of things."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "database", fsync=False)
+        self.url = self.start()
+        list(migrations.migrate(self.url, ROOT / "sql"))
+
+    def kill(self, action: str = "stop") -> None:
+        """Stop or restart it as if PostgreSQL was killed."""
+        log = ("-l", self.data / "server.log") if action == "restart" else ()
+        self._run("pg_ctl", action, "-D", self._cluster, "-w", "-m", "immediate", *log)
+
+    def start_again(self) -> None:
+        self._ensure()
+
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        connection = psycopg2.connect(self.url)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall()
+        finally:
+            connection.close()
+
+
+class Server:
+    """pserve, with production.ini but for what is changed by name."""
+
+    def __init__(self, folder: Path, url: str, **changes: str) -> None:
+        text = (ROOT / "production.ini").read_text().replace("%(here)s", str(ROOT))
+        settings = "".join(f"hello_login.{name} = {changes[name]}\n" for name in changes)
+        self._ini = folder / "changed.ini"
+        self._ini.write_text(text.replace("\n[server:main]", f"{settings}\n[server:main]"))
+        self._variables = {"DATABASE_URL": url, "SECRET_KEY": "k" * 32}
+        self.port = free_port()
+        self.log = folder / "server.log"
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start, and return when it serves."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [PSERVE, self._ini, f"http_port={self.port}", "http_host=127.0.0.1"],
+                env={**os.environ, **self._variables},
+                stdout=log,
+                stderr=log,
+            )
+        self._processes.append(process)
+        deadline = time.monotonic() + 30
+        while self.log.read_text().count("Serving http") < len(self._processes):
+            assert process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return process
+
+    def listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+
+
+class Person:
+    """Somebody with the cookies of a browser, on a connection that is kept."""
+
+    def __init__(self, port: int, address: str = "192.0.2.1") -> None:
+        self.port = port
+        self.address = address
+        self.cookies: dict[str, str] = {}
+        self._connection: http.client.HTTPConnection | None = None
+
+    def ask(self, path: str, form: dict[str, str] | None = None) -> tuple[int, int, str]:
+        """The status, Retry-After in seconds, and the text of the answer.
+
+        Raises OSError or HTTPException when the request was taken, but not answered.
+        """
+        connection = self._connect()
+        headers = {
+            "Accept": "text/html",
+            "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
+            "X-Forwarded-For": self.address,
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        self._connection = None
+        kept = False
+        try:
+            if form is None:
+                connection.request("GET", path, headers=headers)
+            else:
+                body = urlencode({"csrf_token": self.cookies.get("csrf_token", ""), **form})
+                connection.request("POST", path, body, headers)
+            with connection.getresponse() as answer:
+                for header in answer.headers.get_all("Set-Cookie", []):
+                    name, _, value = header.partition(";")[0].partition("=")
+                    self.cookies[name] = value
+                text = answer.read().decode()
+                kept = not answer.will_close
+        finally:
+            if kept:
+                self._connection = connection
+            else:
+                connection.close()
+        return answer.status, int(answer.headers.get("Retry-After", "0")), text
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    __del__ = close
+
+    def _connect(self) -> http.client.HTTPConnection:
+        """The connection; where nobody listens, as soon as somebody does."""
+        deadline = time.monotonic() + 30
+        while self._connection is None:
+            self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+            try:
+                self._connection.connect()
+            except ConnectionError:
+                self.close()
+                self._connection = None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        return self._connection
+
+    def log_in(self, email: str = EMAIL, password: str = PASSWORD) -> tuple[int, int]:
+        """The status and Retry-After."""
+        status, retry_after, _ = self.ask("/login", {"email": email, "password": password})
+        return status, retry_after
+
+    def register(self, email: str = EMAIL) -> int:
+        form = {"name": "Ada", "email": email, "password": PASSWORD, "confirm": PASSWORD}
+        return self.ask("/register", form)[0]
+
+    def log_out(self) -> int:
+        return self.ask("/logout", {})[0]

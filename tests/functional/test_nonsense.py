@@ -1,0 +1,314 @@
+"""Whatever is sent is answered, and never with a 5xx."""
+
+import contextlib
+import io
+import json
+import logging
+import re
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+import pytest
+import webtest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hello_login.serving import Server
+from tests.conftest import MakeClient
+from tests.people import register
+
+ROUTES = [
+    "/",
+    "/register",
+    "/login",
+    "/logout",
+    "/account",
+    "/account/profile",
+    "/account/password",
+    "/account/sessions/end",
+    "/account/delete",
+    "/healthz",
+    "/readyz",
+    "/static/style.css",
+    "/nowhere",
+]
+FIELDS = ["name", "email", "password", "confirm", "current", "remember", "next", "session", "x"]
+EXAMPLES = 3000
+SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}")  # noqa: T201
+
+    return write
+
+
+values = st.one_of(
+    st.binary(max_size=40), st.text(max_size=40).map(lambda t: t.encode("utf-8", "surrogatepass"))
+)
+pairs = st.lists(st.tuples(st.sampled_from(FIELDS), values), max_size=8)
+typed = st.dictionaries(
+    st.sampled_from(FIELDS),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+)
+headers = st.dictionaries(
+    st.sampled_from(
+        ["ACCEPT", "COOKIE", "ORIGIN", "REFERER", "USER_AGENT", "X_FORWARDED_FOR", "RANGE",
+         "IF_MODIFIED_SINCE", "IF_NONE_MATCH", "ACCEPT_LANGUAGE", "HOST", "AUTHORIZATION"]
+    ),
+    st.binary(max_size=60).map(lambda raw: re.sub("[\r\n]", "", raw.decode("latin-1"))),
+    max_size=4,
+)  # fmt: skip
+content_types = st.sampled_from(
+    [
+        "application/x-www-form-urlencoded",
+        "application/x-www-form-urlencoded; charset=utf-7",
+        "multipart/form-data",
+        "multipart/form-data; boundary=x",
+        "application/json",
+        "text/plain; charset=\xff",
+        "",
+        "\x00",
+    ]
+)
+methods = st.sampled_from(
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "ADA", "get"]
+)
+
+
+def encode(fields: list[tuple[str, bytes]]) -> str:
+    return "&".join(f"{name}={quote_from_bytes(value)}" for name, value in fields)
+
+
+def test_bytes_at_every_route_never_meet_a_5xx(
+    browser: webtest.TestApp, tell: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the token of a browser that is logged in, so that they come as far as they can."""
+    register(browser)
+    caplog.set_level(logging.ERROR, "hello_login")
+    statuses: Counter[int] = Counter()
+    app: Any = browser.app
+    known = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SHARED)
+    @given(
+        route=st.sampled_from(ROUTES),
+        below=st.binary(max_size=8),
+        method=methods,
+        query=st.one_of(
+            pairs.map(encode), st.binary(max_size=40).map(lambda b: b.decode("latin-1"))
+        ),
+        fields=pairs,
+        body=st.one_of(st.none(), st.binary(max_size=200)),
+        content_type=content_types,
+        more=headers,
+        logged_in=st.booleans(),
+        typed=st.one_of(st.none(), typed),
+    )
+    def send(
+        route: str,
+        below: bytes,
+        method: str,
+        query: str,
+        fields: list[tuple[str, bytes]],
+        body: bytes | None,
+        content_type: str,
+        more: dict[str, str],
+        logged_in: bool,
+        typed: dict[str, str] | None,
+    ) -> None:
+        token = browser.cookies["csrf_token"]
+        if typed is not None:  # a form as a browser sends it, with anything in its fields
+            route = "/login" if route == "/logout" else route  # or the session would end
+            below, method, query, body, more, logged_in = b"", "POST", "", None, {}, True
+            content_type = "application/x-www-form-urlencoded"
+            fields = [(name, value.encode()) for name, value in typed.items()]
+        data = body if body is not None else f"csrf_token={token}&{encode(fields)}".encode()
+        environ = {
+            **browser.extra_environ,
+            "REQUEST_METHOD": method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": route + below.decode("latin-1"),
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": content_type,
+            "CONTENT_LENGTH": str(len(data)),
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(data),
+            **({"HTTP_COOKIE": known} if logged_in else {}),
+            **{f"HTTP_{name}": value for name, value in more.items()},
+        }
+        answered = []
+        answer = app(environ, lambda status, _headers, _info=None: answered.append(status))
+        b"".join(answer)
+        if hasattr(answer, "close"):
+            answer.close()
+        status = int(answered[0][:3])
+        statuses[status] += 1
+        assert status < 500
+
+    send()
+    tell(f"{statuses.total()} examples, 5xx: 0, otherwise {dict(sorted(statuses.items()))}")
+    assert statuses.total() >= EXAMPLES
+    assert {200, 303, 400, 404, 405, 422} <= set(statuses)
+
+
+@pytest.fixture
+def site(browser: webtest.TestApp) -> Iterator[int]:
+    """The port of a real server."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        return browser.app({**environ, **browser.extra_environ}, start_response)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(
+        app,
+        listener,
+        queue_seconds=2,
+        threads=1,
+        asyncore_use_poll=True,
+        max_request_body_size=65536,
+        max_request_header_size=16384,
+        ident="",
+    )
+
+    def serve() -> None:
+        while not server.draining:
+            server._step(0.05)
+        server._stop_listening()
+        for channel in list(server.active_channels.values()):
+            channel.handle_close()
+        for dispatcher in (server.task_dispatcher, server.form_dispatcher):
+            dispatcher.shutdown(timeout=5)
+        server.trigger.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield listener.getsockname()[1]
+    server.draining = True
+    server.pull_trigger()
+    thread.join()
+
+
+def send_raw(port: int, data: bytes) -> bytes:
+    """What comes back, until the server has answered all of it."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        # The server may have closed before it was told everything.
+        with contextlib.suppress(OSError):
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            while part := connection.recv(65536):
+                answer += part
+    return answer
+
+
+HUGE = 65537
+REFUSED = {
+    "no HTTP": (b"nonsense\r\n\r\n", 400),
+    "no path": (b"GET\r\n\r\n", 400),
+    "NUL in a header": (b"GET / HTTP/1.1\r\nA: \0\r\n\r\n", 400),
+    "a body of two lengths": (
+        b"POST /login HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        400,
+    ),
+    "a length that is none": (b"POST /login HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+    "an encoding that is none": (b"POST /login HTTP/1.1\r\nTransfer-Encoding: a\r\n\r\n", 400),
+    "a huge body": (
+        b"POST /login HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (HUGE, b"a" * HUGE),
+        413,
+    ),
+    "a huge header": (b"GET / HTTP/1.1\r\nA: %s\r\n\r\n" % (b"a" * 20000), 431),
+}
+
+
+@pytest.mark.parametrize(("data", "status"), REFUSED.values(), ids=REFUSED)
+def test_what_waitress_refuses_is_answered_like_everything_else(
+    site: int, data: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "hello_login")
+    head, _, body = send_raw(site, data).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.")
+    assert int(head.split()[1]) == status
+    assert b"X-Content-Type-Options: nosniff" in head
+    assert b"waitress" not in head + body
+    assert b"<h1>" in body
+    answered = [each for each in caplog.records if each.message == "answered"]
+    assert len(answered) == 1
+    assert answered[0].__dict__["fields"]["status"] == status
+
+
+def test_raw_bytes_on_a_connection_never_meet_a_5xx(site: int, tell: Callable[[str], None]) -> None:
+    statuses: Counter[int] = Counter()
+    lines = st.lists(
+        st.one_of(
+            st.sampled_from(
+                [
+                    b"Host: localhost",
+                    b"Content-Length: 3",
+                    b"Content-Length: a",
+                    b"Transfer-Encoding: chunked",
+                    b"Transfer-Encoding: gzip",
+                    b"Expect: 100-continue",
+                    b"Connection: close",
+                    b"Cookie: session=\xff",
+                    b"Content-Type: multipart/form-data",
+                ]
+            ),
+            st.binary(max_size=30),
+        ),
+        max_size=6,
+    )
+
+    @settings(max_examples=500, deadline=None, suppress_health_check=SHARED)
+    @given(
+        first=st.one_of(
+            st.sampled_from([b"GET / HTTP/1.1", b"POST /login HTTP/1.1", b"GET //[ HTTP/9.9"]),
+            st.binary(max_size=40),
+        ),
+        lines=lines,
+        body=st.binary(max_size=40),
+    )
+    def send(first: bytes, lines: list[bytes], body: bytes) -> None:
+        answer = send_raw(site, b"\r\n".join([first, *lines]) + b"\r\n\r\n" + body)
+        if answer.startswith(b"HTTP/1.1 100"):
+            answer = answer.partition(b"\r\n\r\n")[2]
+        if answer:
+            status = int(answer.split()[1])
+            statuses[status] += 1
+            assert status < 500
+
+    send()
+    tell(f"{statuses.total()} answers to raw bytes, 5xx: 0, otherwise {dict(statuses)}")
+    assert statuses[400] > 10
+
+
+def test_an_error_that_no_view_foresaw_is_answered_by_the_last_resort(
+    site: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("what went wrong")
+
+    monkeypatch.setattr("hello_login.views.errors.render_to_response", fail)
+    answer = send_raw(site, b"GET /nowhere HTTP/1.1\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert int(head.split()[1]) == 500
+    assert b"what went wrong" not in body
+
+
+def test_json_that_is_posted_to_a_form_is_refused(client: MakeClient) -> None:
+    program = client(HTTP_ACCEPT="application/json")
+    answer = program.post_json("/login", {"email": "a"}, status=400)
+    assert answer.json["error"] == "This form has expired"
+    assert answer.json["request_id"] == answer.headers["X-Request-ID"]
+    assert json.dumps(answer.json)

@@ -1,0 +1,412 @@
+"""Restarts, deployments, floods and kills under traffic lose nothing."""
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.functional.servers import QUICK, Database, Person, Server
+from tests.people import EMAIL, PASSWORD
+
+pytestmark = pytest.mark.process
+
+LOST = "lost"
+"""The request was taken, and never answered."""
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    """A PostgreSQL of these tests' own."""
+    folder = Path(tempfile.mkdtemp(prefix="hello_login-resilience-"))
+    folder.chmod(0o755)
+    started = Database(folder)
+    yield started
+    started.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _empty(database: Database) -> None:
+    database.query("TRUNCATE users, throttles, account_events CASCADE; SELECT")
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(database: Database, tmp_path: Path) -> Iterator[Serve]:
+    """Starts a server."""
+    servers = []
+
+    def start(**changes: str) -> Server:
+        server = Server(tmp_path, database.url, **changes)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+        print(server.log.read_text())  # noqa: T201 - pytest shows it of tests that fail
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints a figure, whatever pytest captures."""
+
+    def write(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n  {text}\n")
+
+    return write
+
+
+class Traffic:
+    """People who register, are greeted, look at their account, log out, and log in, all the time.
+
+    Each notes what it was answered, and what it may therefore rely on.
+    """
+
+    def __init__(self, port: int, clients: int = 8) -> None:
+        self._port = port
+        self._stop = threading.Event()
+        self.answers: Counter[tuple[str, int | str]] = Counter()
+        self.unavailable: list[float] = []
+        self.registered: list[str] = []
+        self.unsure: list[str] = []
+        self.logged_out_unasked: list[str] = []
+        self.logged_out: set[str] = set()
+        self._threads = [
+            threading.Thread(target=self._use, args=(number,)) for number in range(clients)
+        ]
+
+    def __enter__(self) -> "Traffic":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def statuses(self) -> Counter[int | str]:
+        total: Counter[int | str] = Counter()
+        for (_, status), number in self.answers.items():
+            total[status] += number
+        return total
+
+    def _use(self, client: int) -> None:
+        life = 0
+        while not self._stop.is_set():
+            life += 1
+            self._live(f"{client}.{life}@example.com")
+
+    def _live(self, email: str) -> None:
+        person = Person(self._port)
+        try:
+            self._walk(person, email)
+        finally:
+            person.close()
+
+    def _walk(self, person: Person, email: str) -> None:
+        login = {"email": email, "password": PASSWORD}
+        if self._ask(person, "/register") != 200:
+            return
+        new = {"name": "Ada", "confirm": PASSWORD, **login}
+        if self._ask(person, "/register", new) != 303:
+            self.unsure.append(email)
+            return
+        self.registered.append(email)
+        steps: list[tuple[str, dict[str, str] | None]] = [
+            ("/account", None),
+            ("/", None),
+            ("/logout", {}),
+            ("/login", login),
+            ("/account", None),
+            ("/logout", {}),
+        ]
+        for path, form in steps:
+            status = self._ask(person, path, form)
+            if path == "/account" and status == 303:
+                self.logged_out_unasked.append(email)
+            if form is not None and status != 303:
+                return
+        self.logged_out.add(email)
+
+    def _ask(self, person: Person, path: str, form: dict[str, str] | None = None) -> int | str:
+        what = f"{'GET' if form is None else 'POST'} {path}"
+        try:
+            status: int | str = person.ask(path, form)[0]
+        except (OSError, http.client.HTTPException):
+            status = LOST
+        self.answers[what, status] += 1
+        if status == 503:
+            self.unavailable.append(time.monotonic())
+            time.sleep(0.05)  # people do not try again as fast as they can
+        return status
+
+
+def check_nothing_lost_or_doubled(database: Database, traffic: Traffic) -> None:
+    emails = [str(email) for (email,) in database.query("SELECT email FROM users")]
+    assert len(emails) == len(set(emails))
+    assert set(traffic.registered) <= set(emails) <= {*traffic.registered, *traffic.unsure}
+    sessions = database.query(
+        "SELECT email, count(*) FROM sessions JOIN users ON users.id = user_id GROUP BY email"
+    )
+    held = {str(email) for email, _ in sessions}
+    assert not held & traffic.logged_out
+    assert traffic.logged_out_unasked == []
+
+
+def connections(database: Database) -> int:
+    ((number,),) = database.query(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hello_login'"
+    )
+    return int(str(number))
+
+
+def test_a_database_that_restarts_five_times_costs_no_500_and_no_data(
+    database: Database, serve: Serve, tell: Callable[[str], None]
+) -> None:
+    server = serve(**QUICK)
+    with Traffic(server.port) as traffic:
+        time.sleep(1)
+        before = connections(database)
+        down = []
+        for _ in range(5):
+            began = time.monotonic()
+            database.kill("restart")
+            down.append((began, time.monotonic() + 0.2))
+            time.sleep(1)
+        restarted = traffic.statuses()
+        time.sleep(1)
+        after = connections(database)
+    statuses = traffic.statuses()
+    longest = max(end - began for began, end in down)
+    tell(
+        f"5 restarts, of {longest:.1f} s at the most: {dict(statuses)}; "
+        f"connections before {before}, after {after}"
+    )
+    assert set(statuses) <= {200, 303, 503}
+    assert all(any(began < at < end for began, end in down) for at in traffic.unavailable)
+    assert sum(statuses.values()) > sum(restarted.values())
+    assert 0 < after <= 8
+    check_nothing_lost_or_doubled(database, traffic)
+    assert Person(server.port).ask("/readyz")[0] == 200
+
+
+def test_without_its_database_a_site_says_so_at_once_and_serves_what_needs_none(
+    database: Database, serve: Serve
+) -> None:
+    server = serve(**QUICK)
+    person = Person(server.port)
+    person.ask("/register")
+    assert person.register() == 303
+    database.kill()
+    try:
+        started = time.monotonic()
+        status, retry_after, text = person.ask("/account")
+        assert (status, retry_after) == (503, 5)
+        assert "reach our database" in text
+        assert time.monotonic() - started < 2
+        stranger = Person(server.port)
+        paths = ("/", "/login", "/register", "/healthz", "/static/style.css", "/readyz")
+        assert [stranger.ask(path)[0] for path in paths] == [200] * 5 + [503]
+    finally:
+        database.start_again()
+    assert person.ask("/account")[0] == 200
+
+
+def test_a_deployment_answers_every_request_that_was_taken(
+    serve: Serve, tell: Callable[[str], None]
+) -> None:
+    server = serve(**{**QUICK, "argon2_passes": "100", "argon2_memory_kib": "1024"})
+    with Traffic(server.port) as traffic:
+        for _ in range(3):
+            time.sleep(1)
+            (running,) = [each for each in server._processes if each.poll() is None]
+            running.send_signal(signal.SIGTERM)
+            while server.listens():
+                time.sleep(0.01)
+            server.start()
+            assert running.wait(timeout=30) == 0
+        time.sleep(1)
+    statuses = traffic.statuses()
+    tell(f"3 deployments: {dict(statuses)}")
+    assert set(statuses) == {200, 303}
+
+
+def test_a_second_signal_ends_a_server_at_once(serve: Serve) -> None:
+    server = serve(**QUICK)
+    (process,) = server._processes
+    with socket.create_connection(("127.0.0.1", server.port)) as unfinished:
+        unfinished.sendall(b"GET / HTTP/1.1\r\n")
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_server_that_nobody_uses_soon_and_well(
+    serve: Serve, number: signal.Signals
+) -> None:
+    server = serve(**QUICK)
+    (process,) = server._processes
+    process.send_signal(number)
+    assert process.wait(timeout=2) == 0
+
+
+def test_what_takes_longer_than_the_limit_does_not_hold_a_stop_for_ever(serve: Serve) -> None:
+    server = serve(**QUICK, drain_seconds="1")
+    (process,) = server._processes
+    with socket.create_connection(("127.0.0.1", server.port)) as unfinished:
+        unfinished.sendall(b"GET / HTTP/1.1\r\n")
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 0
+    assert "Stopped with 1 connections in use" in server.log.read_text()
+
+
+def greet(port: int, seconds: float) -> list[float]:
+    """How long the greeting took, each time, in milliseconds."""
+    person, times = Person(port), []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        started = time.perf_counter()
+        assert person.ask("/")[0] == 200
+        times.append((time.perf_counter() - started) * 1000)
+    return times
+
+
+def test_a_flood_of_logins_does_not_take_the_site_down(
+    serve: Serve, tell: Callable[[str], None]
+) -> None:
+    server = serve(throttle_network="10000", secure_cookies="false")
+    (process,) = server._processes
+    first = Person(server.port)
+    first.ask("/register")
+    assert first.register() == 303
+    first.log_out()
+    quiet = greet(server.port, 4)
+
+    stop = threading.Event()
+    statuses: Counter[int] = Counter()
+
+    def flood(number: int) -> None:
+        person = Person(server.port)
+        person.cookies = {"csrf_token": first.cookies["csrf_token"]}
+        while not stop.is_set():
+            status, _ = person.log_in(f"{number}@example.com", "a wrong password")
+            statuses[status] += 1
+
+    def resident() -> int:
+        pages = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+    before = resident()
+    threads = [threading.Thread(target=flood, args=(number,)) for number in range(200)]
+    for thread in threads:
+        thread.start()
+    flooded = greet(server.port, 20)
+    most = resident()
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    p99 = [statistics.quantiles(times, n=100)[98] for times in (quiet, flooded)]
+    tell(
+        f"200 logins at once for 20 s: {dict(statuses)}; greeting p99 {p99[0]:.1f} ms without, "
+        f"{p99[1]:.1f} ms with: {p99[1] / p99[0]:.1f} times; {len(flooded)} greetings; resident "
+        f"{before} MiB before, {most} MiB with"
+    )
+    assert set(statuses) <= {422, 429, 503}
+    assert statuses[503] > 0
+    assert most < before + 200
+
+
+def test_a_server_killed_under_writes_leaves_whole_transactions(
+    database: Database, serve: Serve, tell: Callable[[str], None]
+) -> None:
+    server = serve(**QUICK)
+    accounts = 0
+    for number in range(20):
+        with Traffic(server.port, clients=4) as traffic:
+            time.sleep(0.3 + number / 100)
+            (running,) = [each for each in server._processes if each.poll() is None]
+            running.kill()
+            running.wait()
+            traffic._stop.set()
+            server.start()
+        accounts += len(traffic.registered)
+        halves = database.query(
+            """
+            SELECT users.id
+              FROM users
+              LEFT JOIN account_events AS registered
+                ON registered.user_id = users.id AND registered.event = 'registered'
+              LEFT JOIN account_events AS logged_in
+                ON logged_in.user_id = users.id AND logged_in.event = 'logged_in'
+             WHERE registered.id IS NULL
+                OR logged_in.id IS NULL
+                OR users.last_login_at IS NULL
+            """
+        )
+        assert halves == []
+        ((orphans,),) = database.query(
+            """
+            SELECT count(*)
+              FROM sessions
+             WHERE NOT EXISTS (SELECT
+                                 FROM account_events
+                                WHERE event = 'logged_in'
+                                  AND fingerprint = left(encode(sessions.id, 'hex'), 12))
+            """
+        )
+        assert orphans == 0
+        check_nothing_lost_or_doubled(database, traffic)
+        database.query("TRUNCATE users CASCADE; SELECT")
+    tell(f"20 kills: {accounts} accounts registered, none half")
+
+
+def test_slow_clients_do_not_keep_others_out(serve: Serve, tell: Callable[[str], None]) -> None:
+    server = serve(**QUICK)
+    heads = {
+        "a slow head": b"POST /login HTTP/1.1\r\nHost: localhost\r\n",
+        "a slow body": b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n",
+    }
+    slow = []
+    times: list[float] = []
+    for head in heads.values():
+        for _ in range(100):
+            connection = socket.create_connection(("127.0.0.1", server.port))
+            connection.sendall(head)
+            slow.append(connection)
+    try:
+        for _ in range(5):
+            for connection in slow:
+                connection.sendall(b"a")
+            person = Person(server.port)
+            started = time.perf_counter()
+            person.ask("/register")
+            assert person.register(f"{len(times)}.{EMAIL}") == 303
+            times.append((time.perf_counter() - started) * 1000)
+    finally:
+        for connection in slow:
+            connection.close()
+    tell(f"beside 200 slow clients a registration took {max(times):.0f} ms at the most")
+    assert max(times) < 5000

@@ -1,0 +1,236 @@
+"""What fails for a reason that may be gone is done once more; what may have been done, is not."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+import webtest
+from psycopg2.extensions import connection as Connection
+
+import hello_login
+from hello_login import migrations
+from hello_login.accounts import Accounts
+from hello_login.repositories.users import User
+from tests.conftest import ROOT, MakeIni, NewDatabase
+from tests.functional.test_account import send
+from tests.people import EMAIL, PASSWORD, log_in, log_out, register
+
+END_CONNECTION = "PERFORM pg_terminate_backend(pg_backend_pid());"
+DEADLOCK = "RAISE EXCEPTION USING ERRCODE = 'deadlock_detected';"
+CONFLICT = "RAISE EXCEPTION USING ERRCODE = 'serialization_failure';"
+
+
+@pytest.fixture
+def url(new_database: NewDatabase) -> str:
+    """The URL of a migrated database."""
+    url = new_database()
+    list(migrations.migrate(url, ROOT / "sql"))
+    return url
+
+
+@pytest.fixture
+def operator(url: str) -> Iterator[Connection]:
+    """A connection that commits each statement."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def browser(url: str, ini: MakeIni) -> webtest.TestApp:
+    """A browser of a site on that database."""
+    site = hello_login.main({}, **ini(database_url=url))
+    return webtest.TestApp(
+        site, extra_environ={"HTTP_HOST": "localhost", "HTTP_ACCEPT": "text/html"}
+    )
+
+
+Sabotage = Callable[..., None]
+
+
+@pytest.fixture
+def sabotage(operator: Connection) -> Sabotage:
+    """Lets the next statement that writes to a table fail, or its commit, so many times."""
+
+    def plan(table: str, how: str, *, at: str = "statement", times: int = 1) -> None:
+        deferred = "DEFERRABLE INITIALLY DEFERRED" if at == "commit" else ""
+        constraint = "CONSTRAINT" if at == "commit" else ""
+        with operator.cursor() as cursor:
+            cursor.execute(
+                f"""
+                CREATE SEQUENCE attempts;
+                CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN
+                    -- A sequence counts what is rolled back, too.
+                    IF nextval('attempts') <= {times} THEN {how} END IF;
+                    RETURN NULL;
+                END $$;
+                CREATE {constraint} TRIGGER fail
+                 AFTER INSERT OR UPDATE OR DELETE ON {table}
+                       {deferred}
+                   FOR EACH ROW EXECUTE FUNCTION fail();
+                """
+            )
+
+    return plan
+
+
+def fetch(operator: Connection, statement: str) -> Any:
+    with operator.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+@pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, CONFLICT])
+def test_a_registration_that_fails_before_its_commit_is_done_once_more_unseen(
+    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, how: str
+) -> None:
+    sabotage("sessions", how)
+    register(browser)
+    assert "Ada Lovelace" in browser.get("/account")
+    noted = fetch(operator, "SELECT event FROM account_events ORDER BY id")
+    assert noted == [("registered",), ("logged_in",)]
+    assert fetch(operator, "SELECT DISTINCT failures FROM throttles") == [(1,)]
+
+
+@pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, CONFLICT])
+def test_a_login_that_is_done_once_more_is_one_login(
+    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, how: str
+) -> None:
+    register(browser)
+    log_out(browser)
+    for _ in range(4):
+        log_in(browser, password="a wrong one", status=422)
+    sabotage("sessions", how)
+    log_in(browser)
+    assert fetch(operator, "SELECT count(*) FROM sessions") == [(1,)]
+    assert "Ada Lovelace" in browser.get("/account")
+
+
+def test_what_fails_three_times_is_told(
+    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+) -> None:
+    sabotage("sessions", DEADLOCK, times=3)
+    answer = register(browser, status=503)
+    assert "reach our database" in answer
+    assert answer.headers["Retry-After"] == "5"
+    assert fetch(operator, "SELECT count(*) FROM users") == [(0,)]
+    register(browser)
+
+
+def test_a_commit_that_postgresql_refuses_is_done_once_more_unseen(
+    browser: webtest.TestApp, sabotage: Sabotage
+) -> None:
+    sabotage("users", CONFLICT, at="commit")
+    register(browser)
+    assert "Ada Lovelace" in browser.get("/account")
+
+
+def test_a_commit_of_which_nobody_knows_whether_it_was_done_is_not_done_once_more(
+    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+) -> None:
+    sabotage("users", END_CONNECTION, at="commit")
+    answer = register(browser, status=503)
+    assert "tell whether that was done" in answer
+    assert "Retry-After" not in answer.headers
+    assert fetch(operator, "SELECT count(*) FROM users") == [(0,)]
+    assert fetch(operator, "SELECT last_value FROM attempts") == [(1,)]
+
+
+def test_a_page_whose_commit_broke_is_made_once_more_unseen(
+    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+) -> None:
+    register(browser)
+    fetch(operator, "UPDATE sessions SET last_seen_at = now() - interval '1 hour' RETURNING 1")
+    sabotage("sessions", END_CONNECTION, at="commit")
+    assert "Ada Lovelace" in browser.get("/account")
+
+
+def test_a_page_that_only_reads_is_made_once_more_when_its_connection_ends_before_the_commit(
+    browser: webtest.TestApp, operator: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(browser)
+    ended: list[Any] = []
+    events = Accounts.events
+
+    def end_connection(self: Accounts, user: User, number: int) -> Any:
+        found = events(self, user, number)
+        if not ended:
+            pid = self.db.info.backend_pid
+            ended.append(fetch(operator, f"SELECT pg_terminate_backend({pid}, 5000)"))
+        return found
+
+    monkeypatch.setattr(Accounts, "events", end_connection)
+    assert "Ada Lovelace" in browser.get("/account")
+    assert ended == [[(True,)]]
+
+
+def test_a_mistake_of_ours_in_a_statement_is_no_outage(
+    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+) -> None:
+    sabotage("users", "PERFORM nothing_of_this_name();", times=9)
+    register(browser, status=500)
+    assert fetch(operator, "SELECT last_value FROM attempts") == [(1,)]
+
+
+def test_a_statement_that_waits_for_others_is_given_up(
+    url: str, ini: MakeIni, browser: webtest.TestApp
+) -> None:
+    register(browser)
+    site = hello_login.main({}, **ini(database_url=url, lock_timeout_seconds="1"))
+    impatient = webtest.TestApp(site, extra_environ=browser.extra_environ)
+    impatient.set_cookie("session", browser.cookies["session"])
+    impatient.get("/account/profile")
+    holder = psycopg2.connect(url)
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT FROM users FOR UPDATE")
+        started = time.monotonic()
+        answer = send(impatient, "/account/profile", name="Augusta", status=503)
+        assert 1 <= time.monotonic() - started < 2
+    assert answer.headers["Retry-After"] == "5"
+    holder.close()
+    send(impatient, "/account/profile", name="Augusta")
+
+
+def test_a_statement_that_takes_too_long_is_given_up(
+    url: str, ini: MakeIni, browser: webtest.TestApp, sabotage: Sabotage
+) -> None:
+    sabotage("users", "PERFORM pg_sleep(10);")
+    site = hello_login.main({}, **ini(database_url=url, statement_timeout_seconds="1"))
+    impatient = webtest.TestApp(site, extra_environ=browser.extra_environ)
+    started = time.monotonic()
+    register(impatient, status=503)
+    assert 1 <= time.monotonic() - started < 2
+    register(impatient)
+
+
+def test_errors_leak_no_connection(
+    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+) -> None:
+    register(browser)
+    log_out(browser)
+    sabotage("sessions", "PERFORM nothing_of_this_name();", times=30)
+    for _ in range(5):
+        log_in(browser, status=500)
+        browser.get("/nowhere", status=404)
+        browser.post("/login", {"csrf_token": "x"}, status=400)
+    statement = """
+        SELECT state
+          FROM pg_stat_activity
+         WHERE application_name = 'hello_login'
+           AND datname = current_database()
+    """
+    assert fetch(operator, statement) == [("idle",)]
+
+
+def test_a_session_that_a_password_ended_meanwhile_is_no_error(
+    browser: webtest.TestApp, operator: Connection
+) -> None:
+    register(browser)
+    fetch(operator, "DELETE FROM sessions RETURNING 1")
+    answer = browser.get("/account", status=303)
+    assert "/login" in answer.location
+    assert EMAIL not in log_in(browser, password=PASSWORD)
