@@ -27,7 +27,7 @@ WORDS = {
     500: ("Something went wrong here", "It has been noted. Try again in a little while."),
     503: ("Too many people want this just now", "Nothing is lost. Try again in a few seconds."),
 }
-UNAVAILABLE = ("We can't reach our database", "Nothing is lost. Try again in a little while.")
+UNAVAILABLE = ("Our database is too busy, or away", "Nothing is lost. Try again in a little while.")
 UNKNOWN = (
     "We can't tell whether that was done",
     "The connection to our database was lost. Look whether it was, before you do it again.",
@@ -71,7 +71,7 @@ def show_database_error(error: Exception, request: Any) -> Any:
     # psycopg2 raises DatabaseError itself only where the server has not told what went wrong.
     if not unavailable and type(error) is not psycopg2.DatabaseError:
         return show_failure(error, request)
-    log.error("Database unavailable: %s", str(error).strip(), extra=_of(request))
+    log.error("The database did not do it: %s", str(error).strip(), extra=_of(request))
     response = _respond(request, 503, UNAVAILABLE)
     response.retry_after = 5
     return response

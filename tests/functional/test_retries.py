@@ -115,7 +115,7 @@ def test_what_fails_three_times_is_told(
 ) -> None:
     sabotage("sessions", DEADLOCK, times=3)
     answer = register(browser, status=503)
-    assert "reach our database" in answer
+    assert "Our database is too busy" in answer
     assert answer.headers["Retry-After"] == "5"
     assert fetch(operator, "SELECT count(*) FROM users") == [(0,)]
     register(browser)
