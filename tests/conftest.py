@@ -95,6 +95,14 @@ def database_url(new_database: NewDatabase) -> str:
     return url
 
 
+@pytest.fixture
+def url(new_database: NewDatabase) -> str:
+    """The URL of a migrated database of the test's own, for what it commits."""
+    url = new_database()
+    list(migrations.migrate(url, ROOT / "sql"))
+    return url
+
+
 class Uncommitted(Connection):
     """Commits nothing, so that each test finds the database empty."""
 

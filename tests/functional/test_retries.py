@@ -10,24 +10,15 @@ import webtest
 from psycopg2.extensions import connection as Connection
 
 import hello_login
-from hello_login import migrations
 from hello_login.accounts import Accounts
 from hello_login.repositories.users import User
-from tests.conftest import ROOT, MakeIni, NewDatabase
+from tests.conftest import MakeIni
 from tests.functional.test_account import send
 from tests.people import EMAIL, PASSWORD, log_in, log_out, register
 
 END_CONNECTION = "PERFORM pg_terminate_backend(pg_backend_pid());"
 DEADLOCK = "RAISE EXCEPTION USING ERRCODE = 'deadlock_detected';"
 CONFLICT = "RAISE EXCEPTION USING ERRCODE = 'serialization_failure';"
-
-
-@pytest.fixture
-def url(new_database: NewDatabase) -> str:
-    """The URL of a migrated database."""
-    url = new_database()
-    list(migrations.migrate(url, ROOT / "sql"))
-    return url
 
 
 @pytest.fixture

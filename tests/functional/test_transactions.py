@@ -21,17 +21,9 @@ from hello_login.clients import Client
 from hello_login.passwords import Passwords
 from hello_login.repositories.sessions import Session
 from hello_login.throttling import Throttle
-from tests.conftest import ROOT, MakeIni, NewDatabase
+from tests.conftest import MakeIni
 from tests.functional.test_account import change_password, send
 from tests.people import EMAIL, PASSWORD, error_of, log_in, register
-
-
-@pytest.fixture
-def url(new_database: NewDatabase) -> str:
-    """The URL of a migrated database."""
-    url = new_database()
-    list(migrations.migrate(url, ROOT / "sql"))
-    return url
 
 
 @pytest.fixture

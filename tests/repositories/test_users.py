@@ -4,20 +4,9 @@ import threading
 import time
 
 import psycopg2
-import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login import migrations
 from hello_login.repositories import users
-from tests.conftest import ROOT, NewDatabase
-
-
-@pytest.fixture
-def url(new_database: NewDatabase) -> str:
-    """The URL of a migrated database."""
-    url = new_database()
-    list(migrations.migrate(url, ROOT / "sql"))
-    return url
 
 
 def add(db: Connection, email: str = "ada@example.com") -> int | None:
