@@ -64,18 +64,24 @@ def migrate(url: str, folder: Path) -> Iterator[Applied]:
 def _check_unedited(backend: Any, applied: list[Any]) -> None:
     """Refuse files that are not what was applied, which yoyo itself would not notice.
 
-    What was applied before there were checksums is taken as it is now.
+    What was applied by yoyo alone, or before there were checksums, is taken as it is now.
     """
     with backend.transaction():
         backend.execute("""
-            CREATE TABLE IF NOT EXISTS _yoyo_checksum (
-                migration_id text PRIMARY KEY,
-                sha256       text NOT NULL
+            CREATE TABLE IF NOT EXISTS _yoyo_checksums (
+                migration_id   text      PRIMARY KEY,
+                applied_at_utc timestamp NOT NULL,
+                sha256         text      NOT NULL
             )
         """)
-        noted = dict(backend.execute("SELECT migration_id, sha256 FROM _yoyo_checksum").fetchall())
+        noted = backend.execute("""
+            SELECT migration_id, sha256
+              FROM _yoyo_checksums
+              JOIN _yoyo_migration USING (migration_id, applied_at_utc)
+        """)
+        checksums = dict(noted.fetchall())
         for migration in applied:
-            if noted.get(migration.id) not in (None, _checksum(migration)):
+            if checksums.get(migration.id) not in (None, _checksum(migration)):
                 raise SystemExit(
                     f"Migration {migration.id} was edited after it was applied: restore the file, "
                     "and put the change into a new one."
@@ -86,17 +92,21 @@ def _check_unedited(backend: Any, applied: list[Any]) -> None:
 def _note_checksum(backend: Any, migration: Any) -> None:
     backend.execute(
         """
-        INSERT INTO _yoyo_checksum (migration_id, sha256)
-        VALUES (:migration_id, :sha256)
+        INSERT INTO _yoyo_checksums (migration_id, applied_at_utc, sha256)
+        SELECT migration_id, applied_at_utc, :sha256
+          FROM _yoyo_migration
+         WHERE migration_id = :migration_id
             ON CONFLICT (migration_id) DO UPDATE
-           SET sha256 = excluded.sha256
+           SET applied_at_utc = excluded.applied_at_utc,
+               sha256 = excluded.sha256
         """,
         {"migration_id": migration.id, "sha256": _checksum(migration)},
     )
 
 
 def _checksum(migration: Any) -> str:
-    return hashlib.sha256(Path(migration.path).read_bytes()).hexdigest()
+    text = Path(migration.path).read_bytes().replace(b"\r\n", b"\n")
+    return hashlib.sha256(text).hexdigest()
 
 
 def names(folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ from pyramid.httpexceptions import HTTPError, HTTPServiceUnavailable, status_map
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import InternalServerError
@@ -42,8 +43,14 @@ class Task(WSGITask):
         """Say so in the answer's head."""
         server: Any = self.channel.server
         if server.draining:
-            self.set_close_on_finish()
+            self.close()
         return super().build_response_header()
+
+    def close(self) -> None:
+        """As if the client had asked for it: or waitress may promise to keep the connection."""
+        request: Any = self.request
+        request.headers["CONNECTION"] = "close"
+        self.close_on_finish = True
 
 
 class RefusalTask(Task):
@@ -54,6 +61,7 @@ class RefusalTask(Task):
         nothing.parse_header(b"GET / HTTP/1.0\r\n")
         # Whoever asks, and what is accepted, may be known.
         nothing.headers.update(request.headers, CONTENT_LENGTH="0")
+        nothing.command = getattr(request, "command", "GET")
         super().__init__(channel, nothing)
         self.error = request.error
 
@@ -77,13 +85,25 @@ class RefusalTask(Task):
 
     def build_response_header(self) -> bytes:
         """What else comes on this connection can't be told apart."""
-        self.set_close_on_finish()
+        self.close()
         return super().build_response_header()
+
+
+class Parser(HTTPRequestParser):
+    """A request that is complete waits for nothing, though its client says Expect: 100-continue."""
+
+    def received(self, data: bytes) -> int:
+        """Take some bytes, and return how many."""
+        consumed = super().received(data)
+        if self.completed:
+            self.expect_continue = False
+        return consumed
 
 
 class Channel(HTTPChannel):
     """A connection."""
 
+    parser_class = Parser
     task_class = Task
     error_task_class: Any = RefusalTask
     queued_at = 0.0
@@ -102,9 +122,12 @@ class Channel(HTTPChannel):
         return getattr(self.requests[0], "command", "") == "POST"
 
     def is_idle(self, since: float) -> bool:
-        """Whether nothing was begun on it for so many seconds."""
-        busy = self.requests or self.request or self.total_outbufs_len
-        return not busy and time.time() - self.last_activity > since
+        """Whether nothing was begun on it since then, a time()."""
+        request: Any = self.request
+        # A blank line after the last request begins none (RFC 9112, 2.2).
+        begun = request and (request.headers_finished or request.header_plus.strip())
+        busy = self.requests or begun or self.total_outbufs_len
+        return not busy and self.last_activity < since
 
 
 class Server(TcpWSGIServer):
@@ -161,10 +184,11 @@ class Server(TcpWSGIServer):
                 self._step(self.adj.asyncore_loop_timeout)
         self.draining = True
         self._stop_listening()
-        deadline = time.monotonic() + drain_seconds
-        while self.active_channels and time.monotonic() < deadline:
+        stopped = time.time()
+        while self.active_channels and time.time() < stopped + drain_seconds:
+            since = time.time() - DRAIN_GRACE if time.time() > stopped + DRAIN_GRACE else 0
             for channel in list(self.active_channels.values()):
-                channel.will_close = channel.will_close or channel.is_idle(since=DRAIN_GRACE)
+                channel.will_close = channel.will_close or channel.is_idle(since)
             self._step(0.05)
         if self.active_channels:
             log.warning("Stopped with %s connections in use", len(self.active_channels))

@@ -136,6 +136,32 @@ def test_a_file_that_was_edited_after_it_was_applied_is_noticed(
     assert [each.name for each in migrations.migrate(url, folder)] == ["9999.new"]
 
 
+def test_a_file_that_was_edited_and_applied_again_by_yoyo_itself_is_taken_as_it_is(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    url = new_database()
+    folder = Path(shutil.copytree(SQL, tmp_path / "sql"))
+    list(migrations.migrate(url, folder))
+    last = migrations.names(folder)[-1]
+    with yoyo.get_backend(url) as backend, backend.lock():
+        (found,) = [each for each in yoyo.read_migrations(str(folder)) if each.id == last]
+        backend.rollback_one(found)
+    edited = folder / f"{last}.sql"
+    edited.write_text(edited.read_text().replace("ALTER TABLE", "ALTER  TABLE"))
+    with yoyo.get_backend(url) as backend, backend.lock():
+        backend.apply_migrations(backend.to_apply(yoyo.read_migrations(str(folder))))
+    assert list(migrations.migrate(url, folder)) == []
+
+
+def test_line_ends_of_windows_are_no_change(new_database: NewDatabase, tmp_path: Path) -> None:
+    url = new_database()
+    folder = Path(shutil.copytree(SQL, tmp_path / "sql"))
+    list(migrations.migrate(url, folder))
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert list(migrations.migrate(url, folder)) == []
+
+
 def test_what_was_applied_before_there_were_checksums_is_taken_as_it_is(
     new_database: NewDatabase,
 ) -> None:
@@ -143,10 +169,10 @@ def test_what_was_applied_before_there_were_checksums_is_taken_as_it_is(
     list(migrations.migrate(url, SQL))
     connection = psycopg2.connect(url)
     with connection, connection.cursor() as cursor:
-        cursor.execute("DROP TABLE _yoyo_checksum")
+        cursor.execute("DROP TABLE _yoyo_checksums")
     connection.close()
     assert list(migrations.migrate(url, SQL)) == []
-    noted = query(url, "SELECT migration_id FROM _yoyo_checksum ORDER BY 1")
+    noted = query(url, "SELECT migration_id FROM _yoyo_checksums ORDER BY 1")
     assert [name for (name,) in noted] == migrations.names(SQL)
 
 

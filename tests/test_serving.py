@@ -166,6 +166,65 @@ def test_a_kept_connection_is_answered_once_more_and_then_closed(
     run(during)
 
 
+def test_a_connection_that_was_silent_for_long_has_its_grace_too(run: Callable[..., Site]) -> None:
+    def during(site: Site) -> None:
+        with site.open(PAGE) as kept:
+            answer(kept)
+            time.sleep(1.3)
+            stop()
+            time.sleep(0.3)
+            kept.sendall(PAGE)
+            assert answer(kept, whole=True).startswith(b"HTTP/1.1 200")
+
+    run(during)
+
+
+def test_a_blank_line_after_a_request_holds_no_stop(run: Callable[..., Site]) -> None:
+    times = []
+
+    def during(site: Site) -> None:
+        with site.open(PAGE + b"\r\n") as kept:
+            answer(kept)
+            times.append(time.monotonic())
+            stop()
+            assert kept.recv(1) == b""
+            times.append(time.monotonic())
+
+    run(during)
+    assert times[1] - times[0] < 2
+
+
+def test_a_connection_is_never_told_both_to_be_kept_and_to_be_closed(
+    run: Callable[..., Site],
+) -> None:
+    def during(site: Site) -> None:
+        old = b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"
+        with site.open(old) as kept:
+            site.begun.acquire()
+            stop()
+            time.sleep(0.2)
+            site.may_end.set()
+            head = answer(kept, whole=True)
+            assert head.count(b"Connection:") == 1
+            assert b"Connection: close" in head
+
+    run(during)
+
+
+def test_who_expects_to_be_asked_for_a_body_that_there_is_not_is_answered(
+    run: Callable[..., Site],
+) -> None:
+    def during(site: Site) -> None:
+        expecting = PAGE[:-2] + b"Expect: 100-continue\r\n\r\n"
+        with site.open(expecting) as connection:
+            assert answer(connection).startswith(b"HTTP/1.1 200")
+            connection.sendall(PAGE)
+            assert answer(connection).startswith(b"HTTP/1.1 200")
+        stop()
+
+    run(during)
+
+
 def test_what_takes_too_long_is_left(
     run: Callable[..., Site], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import forget
 from pyramid.view import view_config
+from wtforms import Form
 
 from .. import forms
 from ..accounts import EmailTaken, Refused
@@ -65,7 +66,7 @@ def change_profile(request: Any) -> Any:
                 return HTTPSeeOther(request.route_path("account"))
         except EmailTaken:
             form.email.errors = ["Another account has this address: use another one."]
-    return show(request, form)
+    return _show(request, form)
 
 
 @view_config(route_name="change_password", renderer="password.jinja2", require_methods=FORM)
@@ -76,7 +77,7 @@ def change_password(request: Any) -> Any:
     if request.method == "POST" and form.validate() and _is_owner(request, form):
         request.accounts.change_password(session.user, form.password.data, but=session)
         return HTTPSeeOther(request.route_path("account"), headers=request.renew_session())
-    return show(request, form, advice=passwords.advice)
+    return _show(request, form, advice=passwords.advice)
 
 
 @view_config(route_name="end_sessions", renderer="end_sessions.jinja2", require_methods=FORM)
@@ -104,7 +105,7 @@ def end_sessions(request: Any) -> Any:
         if form.validate() and _is_owner(request, form):
             request.accounts.end_sessions(session.user, only=only, but=session)
             return HTTPSeeOther(request.route_path("account"), headers=request.renew_session())
-    return show(request, form, which=which, device=devices.get(which), asked=asked)
+    return _show(request, form, which=which, device=devices.get(which), asked=asked)
 
 
 @view_config(route_name="delete_account", renderer="delete.jinja2", require_methods=FORM)
@@ -115,24 +116,31 @@ def delete_account(request: Any) -> Any:
         headers = [*forget(request), CLEAR_SITE_DATA]
         request.accounts.delete(session.user, session)
         return HTTPSeeOther(request.route_path("greeting"), headers=headers)
-    return show(request, form)
+    return _show(request, form)
 
 
 def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool:
     """Whether the form's current password is the account's; otherwise the form will say why not."""
-    refused = None
     try:
         request.accounts.check_password(request.identity, form.current.data or "")
-    except Refused as error:
-        refused = error
+    except Refused as refused:
+        if refused.wait:
+            ask_to_wait(request, form, refused.wait)
+        else:
+            form.current.errors = ["This is not your password: type the one you log in with."]
+        return False
     _hold_session(request)
-    if refused is None:
-        return True
-    if refused.wait:
-        ask_to_wait(request, form, refused.wait)
-    else:
-        form.current.errors = ["This is not your password: type the one you log in with."]
-    return False
+    return True
+
+
+def _show(request: Any, form: Form, **more: Any) -> Any:
+    """The form; but not to whom is logged out meanwhile, or has done already what was asked for.
+
+    The redirect is returned, and not raised, for what was noted is to be committed.
+    """
+    if request.method == "POST" and not request.accounts.hold_session(request.login_session):
+        return HTTPSeeOther(request.route_path("account"))
+    return show(request, form, **more)
 
 
 def _hold_session(request: Any) -> None:

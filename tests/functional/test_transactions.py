@@ -389,3 +389,26 @@ def test_a_name_changed_meanwhile_does_not_bring_the_old_address_back(
         "Augusta",
         "new@example.com",
     ]
+
+
+def test_a_wrong_password_is_noted_even_where_the_session_has_ended_meanwhile(
+    site: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = open_browser(site)
+    register(browser)
+    verify = Passwords.verify
+
+    def end_meanwhile(self: Passwords, *arguments: Any) -> Any:
+        connection = psycopg2.connect(url)
+        with connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM sessions")
+        connection.close()
+        return verify(self, *arguments)
+
+    monkeypatch.setattr(Passwords, "verify", end_meanwhile)
+    change_password(browser, current="a wrong one", status=303)
+    connection = psycopg2.connect(url)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT event FROM account_events ORDER BY id")
+        assert cursor.fetchall() == [("registered",), ("logged_in",), ("check_failed",)]
+    connection.close()
