@@ -109,11 +109,12 @@ class Accounts:
     def begin_session(self, user_id: int, *, remembered: bool = False) -> Ticket:
         """Log the account in."""
         token = secrets.token_urlsafe(32)
+        session_id = _session_id(token)
         idle_limit, limit = self.settings.session_limits(remembered)
         sessions.delete_expired(self.db)
         sessions.insert(
             self.db,
-            session_id=_session_id(token),
+            session_id=session_id,
             user_id=user_id,
             idle_limit=idle_limit,
             limit=limit,
@@ -122,7 +123,7 @@ class Accounts:
             device=self.client.device,
         )
         credentials = users.record_login(self.db, user_id)
-        self._record("logged_in", user_id, sessions.fingerprint(_session_id(token)))
+        self._record("logged_in", user_id, sessions.fingerprint(session_id))
         return Ticket(token, remembered, limit, credentials.stamp)
 
     def find_session(self, token: str) -> Session | None:

@@ -81,12 +81,13 @@ def _check_unedited(backend: Any, applied: list[Any]) -> None:
         """)
         checksums = dict(noted.fetchall())
         for migration in applied:
-            if checksums.get(migration.id) not in (None, _checksum(migration)):
+            if migration.id not in checksums:
+                _note_checksum(backend, migration)
+            elif checksums[migration.id] != _checksum(migration):
                 raise SystemExit(
                     f"Migration {migration.id} was edited after it was applied: restore the file, "
                     "and put the change into a new one."
                 )
-            _note_checksum(backend, migration)
 
 
 def _note_checksum(backend: Any, migration: Any) -> None:

@@ -28,8 +28,8 @@ from .tweens import HEADERS, REFUSED
 log = logging.getLogger(__name__)
 
 DRAIN_GRACE = 1.0
-"""Seconds for which a kept-alive connection may be silent, before it is closed by a server that
-stops: a request may be on its way."""
+"""Seconds for which a kept-alive connection may be silent after a stop, before it is closed: a
+request may be on its way."""
 
 LAST_RESORT = b"Something went wrong here. It has been noted. Try again in a little while.\n"
 
@@ -121,13 +121,12 @@ class Channel(HTTPChannel):
         """Whether the next request is one."""
         return getattr(self.requests[0], "command", "") == "POST"
 
-    def is_idle(self, since: float) -> bool:
-        """Whether nothing was begun on it since then, a time()."""
+    def is_idle(self) -> bool:
+        """Whether nothing is begun on it."""
         request: Any = self.request
         # A blank line after the last request begins none (RFC 9112, 2.2).
         begun = request and (request.headers_finished or request.header_plus.strip())
-        busy = self.requests or begun or self.total_outbufs_len
-        return not busy and self.last_activity < since
+        return not (self.requests or begun or self.total_outbufs_len)
 
 
 class Server(TcpWSGIServer):
@@ -186,9 +185,10 @@ class Server(TcpWSGIServer):
         self._stop_listening()
         stopped = time.time()
         while self.active_channels and time.time() < stopped + drain_seconds:
-            since = time.time() - DRAIN_GRACE if time.time() > stopped + DRAIN_GRACE else 0
             for channel in list(self.active_channels.values()):
-                channel.will_close = channel.will_close or channel.is_idle(since)
+                silent = time.time() - max(channel.last_activity, stopped)
+                if silent > DRAIN_GRACE and channel.is_idle():
+                    channel.will_close = True
             self._step(0.05)
         if self.active_channels:
             log.warning("Stopped with %s connections in use", len(self.active_channels))

@@ -3,6 +3,7 @@
 import contextlib
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,6 +94,17 @@ def database_url(new_database: NewDatabase) -> str:
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
     return url
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints a figure, whatever pytest captures."""
+
+    def write(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n  {text}\n")
+
+    return write
 
 
 @pytest.fixture

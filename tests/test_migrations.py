@@ -70,23 +70,24 @@ def test_the_lock_of_a_process_that_was_killed_is_in_nobodys_way(new_database: N
     assert [each.name for each in migrations.migrate(url, SQL)] == migrations.names(SQL)
 
 
-def test_a_migration_that_fails_leaves_the_schema_as_it_was(
-    new_database: NewDatabase, tmp_path: Path
-) -> None:
-    url = new_database()
-    folder = Path(shutil.copytree(SQL, tmp_path / "sql"))
-    list(migrations.migrate(url, folder))
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A copy of the migrations, which all are applied to url, to be changed."""
+    return Path(shutil.copytree(SQL, tmp_path / "sql"))
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(url: str, files: Path) -> None:
     schema = query(url, SCHEMA)
-    broken = folder / "9999.broken.sql"
+    broken = files / "9999.broken.sql"
     broken.write_text("CREATE TABLE half (id int); ALTER TABLE nothing ADD COLUMN id int;")
     with pytest.raises(SystemExit) as end:
-        list(migrations.migrate(url, folder))
+        list(migrations.migrate(url, files))
     told = str(end.value)
     assert '9999.broken failed, and changed nothing: relation "nothing" does not exist' in told
     assert told.strip().endswith("The statement was:\nALTER TABLE nothing ADD COLUMN id int;")
     assert query(url, SCHEMA) == schema
     broken.write_text("CREATE TABLE whole (id int);")
-    assert [each.name for each in migrations.migrate(url, folder)] == ["9999.broken"]
+    assert [each.name for each in migrations.migrate(url, files)] == ["9999.broken"]
 
 
 def test_whoever_is_killed_before_a_migration_is_noted_as_applied_can_begin_again(
@@ -119,47 +120,36 @@ def test_every_migration_goes_down_and_up_again(new_database: NewDatabase) -> No
     assert query(url, SCHEMA) == schema
 
 
-def test_a_file_that_was_edited_after_it_was_applied_is_noticed(
-    new_database: NewDatabase, tmp_path: Path
-) -> None:
-    url = new_database()
-    folder = Path(shutil.copytree(SQL, tmp_path / "sql"))
-    list(migrations.migrate(url, folder))
-    edited = folder / "0001.users.sql"
+def test_a_file_that_was_edited_after_it_was_applied_is_noticed(url: str, files: Path) -> None:
+    edited = files / "0001.users.sql"
     text = edited.read_text()
     edited.write_text(text + "ALTER TABLE users ADD COLUMN age integer;\n")
-    (folder / "9999.new.sql").write_text("CREATE TABLE new (id int);")
+    (files / "9999.new.sql").write_text("CREATE TABLE new (id int);")
     with pytest.raises(SystemExit, match=r"^Migration 0001\.users was edited after it was applied"):
-        list(migrations.migrate(url, folder))
+        list(migrations.migrate(url, files))
     assert ("new",) not in query(url, "SELECT tablename::text FROM pg_tables")
     edited.write_text(text)
-    assert [each.name for each in migrations.migrate(url, folder)] == ["9999.new"]
+    assert [each.name for each in migrations.migrate(url, files)] == ["9999.new"]
 
 
 def test_a_file_that_was_edited_and_applied_again_by_yoyo_itself_is_taken_as_it_is(
-    new_database: NewDatabase, tmp_path: Path
+    url: str, files: Path
 ) -> None:
-    url = new_database()
-    folder = Path(shutil.copytree(SQL, tmp_path / "sql"))
-    list(migrations.migrate(url, folder))
-    last = migrations.names(folder)[-1]
+    last = migrations.names(files)[-1]
     with yoyo.get_backend(url) as backend, backend.lock():
-        (found,) = [each for each in yoyo.read_migrations(str(folder)) if each.id == last]
+        (found,) = [each for each in yoyo.read_migrations(str(files)) if each.id == last]
         backend.rollback_one(found)
-    edited = folder / f"{last}.sql"
+    edited = files / f"{last}.sql"
     edited.write_text(edited.read_text().replace("ALTER TABLE", "ALTER  TABLE"))
     with yoyo.get_backend(url) as backend, backend.lock():
-        backend.apply_migrations(backend.to_apply(yoyo.read_migrations(str(folder))))
-    assert list(migrations.migrate(url, folder)) == []
+        backend.apply_migrations(backend.to_apply(yoyo.read_migrations(str(files))))
+    assert list(migrations.migrate(url, files)) == []
 
 
-def test_line_ends_of_windows_are_no_change(new_database: NewDatabase, tmp_path: Path) -> None:
-    url = new_database()
-    folder = Path(shutil.copytree(SQL, tmp_path / "sql"))
-    list(migrations.migrate(url, folder))
-    for path in folder.iterdir():
+def test_line_ends_of_windows_are_no_change(url: str, files: Path) -> None:
+    for path in files.iterdir():
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert list(migrations.migrate(url, folder)) == []
+    assert list(migrations.migrate(url, files)) == []
 
 
 def test_what_was_applied_before_there_were_checksums_is_taken_as_it_is(

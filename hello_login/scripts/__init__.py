@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import plaster
 from psycopg2.extensions import connection as Connection
 
-from .. import logs
+from .. import database, logs, settings
 from ..accounts import Accounts
 from ..clients import Client
 from ..passwords import Passwords
@@ -14,11 +15,21 @@ from ..settings import Settings
 from ..throttling import Throttle
 
 
+def open_config(config_uri: str) -> tuple[Settings, str]:
+    """The settings and the database's URL, with logging set up, as the .ini file says.
+
+    Raises SystemExit with a sentence for each thing that is wrong.
+    """
+    checked = settings.read(config_uri)
+    plaster.setup_logging(config_uri)
+    return checked, database.locate(checked)
+
+
 @contextmanager
-def as_operator(db: Connection, settings: Settings) -> Iterator[Accounts]:
+def as_operator(db: Connection, checked: Settings) -> Iterator[Accounts]:
     """The accounts, for a program that the operator runs; commits at the end."""
     happened: list[Event] = []
-    yield Accounts(db, settings, Passwords(settings), Throttle(settings), Client(), happened.append)
+    yield Accounts(db, checked, Passwords(checked), Throttle(checked), Client(), happened.append)
     db.commit()
     for event in happened:
         logs.write(event)

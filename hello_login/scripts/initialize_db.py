@@ -4,13 +4,13 @@ import argparse
 import os
 import secrets
 
-import plaster
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from .. import connections, database, migrations, settings
+from .. import connections, migrations
 from ..accounts import EmailTaken
-from . import as_operator
+from ..settings import Settings
+from . import as_operator, open_config
 
 SAMPLE_USERS = [
     ("Ada Lovelace", "ada@example.com"),
@@ -25,9 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises SystemExit with a sentence, and so ends with exit code 1, when that can't be done.
     """
     arguments = _parse(argv)
-    checked = settings.read(arguments.config_uri)
-    plaster.setup_logging(arguments.config_uri)
-    url = database.locate(checked)
+    checked, url = open_config(arguments.config_uri)
     if arguments.sample_users and not arguments.force and not _is_local(url):
         raise SystemExit(
             "Sample users are for a database on this machine, and DATABASE_URL is another's: "
@@ -86,7 +84,7 @@ def _is_local(url: str) -> bool:
     return named and "service" not in dsn
 
 
-def _migrate(url: str, checked: settings.Settings) -> None:
+def _migrate(url: str, checked: Settings) -> None:
     applied = False
     for migration in migrations.migrate(url, checked.migrations):
         applied = True
@@ -95,7 +93,7 @@ def _migrate(url: str, checked: settings.Settings) -> None:
         print("The schema is up to date")
 
 
-def _add_sample_users(db: Connection, checked: settings.Settings) -> None:
+def _add_sample_users(db: Connection, checked: Settings) -> None:
     print()
     with as_operator(db, checked) as operator:
         for name, email in SAMPLE_USERS:

@@ -6,16 +6,15 @@ import os
 import sys
 from datetime import datetime
 
-import plaster
 import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
-from .. import connections, database, settings
+from .. import connections
 from ..accounts import Accounts
 from ..passwords import PasswordRefused
 from ..repositories import users
-from . import as_operator
+from . import as_operator, open_config
 
 COMMANDS = {
     "list": "list accounts, the newest first; go on from there with --before ID",
@@ -35,9 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises SystemExit with a sentence, and so ends with exit code 1, when that can't be done.
     """
     arguments = _parse(argv)
-    checked = settings.read(arguments.config_uri)
-    plaster.setup_logging(arguments.config_uri)
-    url = database.locate(checked)
+    checked, url = open_config(arguments.config_uri)
     connections.wait(url, 0)
     connection = connections.connect(url)
     try:

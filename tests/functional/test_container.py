@@ -188,7 +188,7 @@ def test_compose_keeps_accounts_from_one_up_to_the_next() -> None:
 
 
 def test_compose_outlives_a_database_that_is_killed_under_traffic(
-    capsys: pytest.CaptureFixture[str],
+    tell: Callable[[str], None],
 ) -> None:
     port = free_port()
     run = compose("docker-compose.yml", {"PORT": port})
@@ -206,8 +206,7 @@ def test_compose_outlives_a_database_that_is_killed_under_traffic(
             before = traffic.statuses()
             time.sleep(2)
         statuses = traffic.statuses()
-        with capsys.disabled():
-            print(f"\n  docker compose kill db, start db: {dict(statuses)}")  # noqa: T201
+        tell(f"docker compose kill db, start db: {dict(statuses)}")
         assert set(statuses) <= {200, 303, 429, 503}
         assert statuses[200] > before[200]
         assert traffic.logged_out_unasked == []

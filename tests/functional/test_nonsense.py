@@ -41,15 +41,6 @@ EXAMPLES = 3000
 SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    def write(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n  {text}")  # noqa: T201
-
-    return write
-
-
 values = st.one_of(
     st.binary(max_size=40), st.text(max_size=40).map(lambda t: t.encode("utf-8", "surrogatepass"))
 )

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -59,17 +58,6 @@ def serve(database: Database, tmp_path: Path) -> Iterator[Serve]:
     for server in servers:
         server.stop()
         print(server.log.read_text())  # noqa: T201 - pytest shows it of tests that fail
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints a figure, whatever pytest captures."""
-
-    def write(text: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n  {text}\n")
-
-    return write
 
 
 class Traffic:

@@ -191,22 +191,25 @@ def test_what_failed_counts_even_where_the_request_fails_in_the_end(
     assert count(url, "sessions") == 1
 
 
+def while_verifying(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do this while the next password is verified."""
+    verify = Passwords.verify
+
+    def interrupted(self: Passwords, *arguments: Any) -> Any:
+        monkeypatch.setattr(Passwords, "verify", verify)
+        act()
+        return verify(self, *arguments)
+
+    monkeypatch.setattr(Passwords, "verify", interrupted)
+
+
 def test_a_password_changed_during_a_login_leaves_no_session_of_the_old_one(
     site: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = open_browser(site)
     register(owner)
-    verify = Passwords.verify
-
-    def change_meanwhile(self: Passwords, *arguments: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(Passwords, "verify", verify)
-            change_password(owner)
-        return verify(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Passwords, "verify", change_meanwhile)
-        log_in(open_browser(site), status=422)
+    while_verifying(monkeypatch, partial(change_password, owner))
+    log_in(open_browser(site), status=422)
     assert count(url, "sessions") == 1
 
 
@@ -396,16 +399,14 @@ def test_a_wrong_password_is_noted_even_where_the_session_has_ended_meanwhile(
 ) -> None:
     browser = open_browser(site)
     register(browser)
-    verify = Passwords.verify
 
-    def end_meanwhile(self: Passwords, *arguments: Any) -> Any:
+    def end_sessions() -> None:
         connection = psycopg2.connect(url)
         with connection, connection.cursor() as cursor:
             cursor.execute("DELETE FROM sessions")
         connection.close()
-        return verify(self, *arguments)
 
-    monkeypatch.setattr(Passwords, "verify", end_meanwhile)
+    while_verifying(monkeypatch, end_sessions)
     change_password(browser, current="a wrong one", status=303)
     connection = psycopg2.connect(url)
     with connection.cursor() as cursor:

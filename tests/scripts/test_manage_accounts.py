@@ -64,6 +64,14 @@ def site(url: str, open_accounts: OpenAccounts) -> Site:
     return Site(open_accounts(db=connections.connect(url)))
 
 
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard input is one."""
+    stdin = io.StringIO()
+    stdin.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", stdin)
+
+
 def test_it_lists_accounts_from_the_newest_on(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,12 +121,10 @@ def test_it_sets_a_password_from_a_pipe_and_ends_all_sessions(
     assert site.can_log_in(NEW_PASSWORD)
 
 
+@pytest.mark.usefixtures("terminal")
 def test_it_asks_for_a_password_at_a_terminal_without_showing_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr("sys.stdin", terminal)
     monkeypatch.setattr("getpass.getpass", lambda _: NEW_PASSWORD)
     main([PRODUCTION, "set-password", EMAIL])
     assert site.can_log_in(NEW_PASSWORD)
@@ -231,6 +237,7 @@ def test_what_is_so_already_is_said_and_not_noted(
     assert site.ada == 1
 
 
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("command", ["delete", "set-password"])
 def test_nothing_is_changed_when_nothing_is_typed(
     site: Site, monkeypatch: pytest.MonkeyPatch, command: str
@@ -238,9 +245,6 @@ def test_nothing_is_changed_when_nothing_is_typed(
     def end(*_: object) -> None:
         raise EOFError
 
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr("sys.stdin", terminal)
     monkeypatch.setattr("getpass.getpass", end)
     monkeypatch.setattr("builtins.input", end)
     with pytest.raises(SystemExit, match="Nothing was changed: nothing was typed"):
@@ -248,13 +252,11 @@ def test_nothing_is_changed_when_nothing_is_typed(
     assert site.is_logged_in()
 
 
+@pytest.mark.usefixtures("terminal")
 def test_two_passwords_that_differ_change_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = iter([NEW_PASSWORD, f"{NEW_PASSWORD}."])
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr("sys.stdin", terminal)
     monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
     with pytest.raises(SystemExit, match="the two passwords differ"):
         main([PRODUCTION, "set-password", EMAIL])
