@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help serve test containers browser lint format requirements sure
+.PHONY: help serve test containers browser bench lint format requirements sure
 .DEFAULT_GOAL := help
 
 help:     ## Show this list
@@ -20,6 +20,9 @@ containers: .venv/installed    ## Build the image and try it, by itself, with co
 browser: .venv/installed    ## Install what the browser tests need: Chromium (Debian, as root) and Playwright
 	@command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends chromium; }
 	@$(BIN)/python -m pip install --quiet --editable '.[development,browser]'
+
+bench: bench/.venv/installed    ## Compare with other frameworks, and with the limits, in 12 minutes (QUICK=1: in 2)
+	@bench/.venv/bin/python -m bench $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE))
 
 lint: .venv/installed    ## Check style, formatting and types
 	@$(BIN)/ruff check
@@ -43,4 +46,11 @@ sure:     ## Everything that the project's gate runs
 	@echo "Installing into .venv (once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[development]'
+	@touch $@
+
+bench/.venv/installed: setup.cfg bench/requirements.txt bench/peers/requirements.txt
+	@echo "Installing into bench/.venv (once) ..."
+	@$(PYTHON) -m venv bench/.venv
+	@bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement bench/requirements.txt --editable .
 	@touch $@

@@ -1,0 +1,192 @@
+"""The servers that are compared, each as its documentation says to run it in production."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+BIN = Path(sys.executable).parent
+PATIENCE = 60.0  # seconds
+
+PROCESSES, THREADS = 2, 4
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What to start; {port} stands for the port it shall listen on."""
+
+    name: str
+    command: tuple[str, ...]
+    folder: Path = ROOT
+    environ: tuple[tuple[str, str], ...] = ()
+    greets_only: bool = False
+    """It has neither accounts nor pages."""
+
+
+GUNICORN = (
+    "gunicorn",
+    "-w",
+    str(PROCESSES),
+    "-b",
+    "127.0.0.1:{port}",
+    "--log-level",
+    "error",
+    "--no-control-socket",
+)
+GTHREAD = (*GUNICORN, "-k", "gthread", "--threads", str(THREADS))
+PSERVE = ("pserve", "{ini}", "http_port={port}", "http_host=127.0.0.1")
+WAITRESS = (sys.executable, str(HERE / "waitress_processes.py"), "{port}", str(THREADS))
+UVICORN = ("uvicorn", "--workers", str(PROCESSES), "--port", "{port}", "--no-access-log")
+
+HELLO_LOGIN = Contender(
+    "hello_login", PSERVE, environ=(("WEB_CONCURRENCY", str(PROCESSES)), ("INI", "production.ini"))
+)
+ONE_PROCESS = Contender(
+    "hello_login, 1 process", PSERVE, environ=(("WEB_CONCURRENCY", "1"), ("INI", "production.ini"))
+)
+FLASK = Contender("Flask, gunicorn gthread", (*GTHREAD, "flask_app:app"), HERE / "peers")
+FLASK_SYNC = Contender("Flask, gunicorn sync", (*GUNICORN, "flask_app:app"), HERE / "peers")
+DJANGO = Contender("Django, gunicorn gthread", (*GTHREAD, "django_app:application"), HERE / "peers")
+PYRAMID = Contender(
+    "Pyramid with SQLAlchemy, waitress",
+    (*WAITRESS, str(PROCESSES), "pyramid_app:app"),
+    HERE / "peers",
+)
+FASTAPI = Contender(
+    "FastAPI, uvicorn",
+    (
+        *UVICORN,
+        "--log-level",
+        "error",
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+        "fastapi_app:app",
+    ),
+    HERE / "peers",
+)
+BARE = Contender(
+    "bare function, waitress",
+    (*WAITRESS, str(PROCESSES), "bare:greet"),
+    HERE,
+    greets_only=True,
+)
+BARE_SAME_SERVER = Contender(
+    "bare function, our server",
+    PSERVE,
+    environ=(("WEB_CONCURRENCY", str(PROCESSES)), ("INI", "{bare}")),
+    greets_only=True,
+)
+WSGI_PEERS = (FLASK, FLASK_SYNC, DJANGO, PYRAMID)
+CONTENDERS = (HELLO_LOGIN, *WSGI_PEERS, FASTAPI, BARE_SAME_SERVER, BARE)
+
+
+def free_port() -> int:
+    """A port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        return int(unused.getsockname()[1])
+
+
+class Server:
+    """A contender that runs."""
+
+    def __init__(self, contender: Contender, url: str, scratch: Path) -> None:
+        """Start it on a database, and return when it has given its first answer.
+
+        scratch: a folder for its log.
+        """
+        self.contender = contender
+        self.port = free_port()
+        environ = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "SECRET_KEY": "k" * 32,
+            "PYTHONPATH": str(ROOT),
+        }
+        environ.update(contender.environ)
+        places = {"port": self.port, "bare": bare_ini(scratch)}
+        places["ini"] = environ.pop("INI", "").format(**places)
+        program, *arguments = (each.format(**places) for each in contender.command)
+        self._log = scratch / f"{contender.name}.log"
+        started = time.perf_counter()
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [BIN / program, *arguments],
+                cwd=contender.folder,
+                env=environ,
+                stdout=log,
+                stderr=log,
+            )
+        while not self._answers():
+            if self._process.poll() is not None or time.perf_counter() - started > PATIENCE:
+                raise SystemExit(f"{contender.name} did not start:\n{self._log.read_text()}")
+            time.sleep(0.005)
+        self.cold_start = time.perf_counter() - started
+        """Seconds until the first answer."""
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def _processes(self) -> list[psutil.Process]:
+        first = psutil.Process(self._process.pid)
+        return [first, *first.children(recursive=True)]
+
+    def cpu_seconds(self) -> float:
+        """What all its processes have used so far."""
+        return sum(sum(each.cpu_times()[:2]) for each in self._processes())
+
+    def memory(self) -> tuple[float, float]:
+        """MiB: resident in a process that serves, and in all of them, shared pages counted once."""
+        processes = self._processes()
+        serving = [each for each in processes if not each.children()]
+        resident = sum(each.memory_info().rss for each in serving) / len(serving)
+        whole = sum(each.memory_full_info().pss for each in processes)
+        return resident / 2**20, whole / 2**20
+
+    def stop(self) -> None:
+        """End it and all its processes."""
+        processes = self._processes()
+        self._process.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(processes, timeout=5)
+        for each in alive:
+            each.kill()
+        self._process.wait()
+
+
+def bare_ini(scratch: Path) -> Path:
+    """production.ini with a bare function in place of the application."""
+    text = (ROOT / "production.ini").read_text().replace("%(here)s", str(ROOT))
+    path = scratch / "bare.ini"
+    path.write_text(
+        text.replace("use = egg:hello_login\nhello", "use = call:bench.bare:make\nhello")
+    )
+    return path
+
+
+def machine() -> Mapping[str, str]:
+    """What it ran on."""
+    names = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return {
+        "processor": names[0].partition(": ")[2] if names else "unknown",
+        "cores": str(os.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "kernel": os.uname().release,
+        "python": sys.version.split()[0],
+    }

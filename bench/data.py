@@ -1,0 +1,69 @@
+"""What the databases hold before anybody asks."""
+
+import hashlib
+from pathlib import Path
+
+import psycopg2
+from argon2 import PasswordHasher
+
+from hello_login import migrations
+from hello_login.settings import Settings
+
+PASSWORD = "correct horse battery staple"  # noqa: S105
+"""Every account's."""
+
+HASHER = PasswordHasher(
+    memory_cost=Settings.argon2_memory_kib,
+    time_cost=Settings.argon2_passes,
+    parallelism=Settings.argon2_lanes,
+)
+"""argon2id with the costs of hello_login's settings."""
+
+SESSIONS = 3
+"""Of each account."""
+
+STATEMENTS = [
+    """
+    INSERT INTO users (email, name, password_hash, created_at, last_login_at)
+    SELECT 'user' || n || '@example.com', 'User ' || n, %(hash)s,
+           now() - interval '100 days', now() - interval '1 day'
+      FROM generate_series(1, %(users)s) AS n
+    """,
+    """
+    INSERT INTO sessions (id, user_id, idle_limit, expires_at, address, device)
+    SELECT sha256(('session-' || id || '-' || k)::bytea), id, interval '14 days',
+           now() + interval '30 days', '192.0.2.1', 'Firefox on Linux'
+      FROM users, generate_series(1, %(sessions)s) AS k
+    """,
+    """
+    INSERT INTO account_events (event, user_id, happened_at, address)
+    SELECT CASE k WHEN 0 THEN 'registered' ELSE 'logged_in' END, id,
+           now() - interval '4 hours' + k * interval '1 hour', '192.0.2.1'
+      FROM users, generate_series(0, %(sessions)s) AS k
+    """,
+]
+
+
+def token(user: int, number: int) -> str:
+    """What the cookie of an account's session signs."""
+    return f"session-{user}-{number}"
+
+
+def session_id(user: int, number: int) -> bytes:
+    """The session's id, which is the token's SHA-256."""
+    return hashlib.sha256(token(user, number).encode()).digest()
+
+
+def fill(url: str, migration_files: Path, users: int) -> None:
+    """Migrate an empty database, and give it so many accounts, each with sessions and events."""
+    list(migrations.migrate(url, migration_files))
+    values = {"users": users, "sessions": SESSIONS, "hash": HASHER.hash(PASSWORD)}
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for statement in STATEMENTS:
+            cursor.execute(statement, values)
+        cursor.execute("VACUUM ANALYZE")
+        # What is written back later would disturb whatever is measured then.
+        cursor.execute("CHECKPOINT")
+    connection.close()

@@ -1,0 +1,300 @@
+"""Clients that keep a server busy, and what they do: raw HTTP/1.1 on asyncio, to cost little."""
+
+import asyncio
+import itertools
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+HTML, JSON = "text/html", "application/json"
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+COOKIE = re.compile(rb"\r\nset-cookie: *([^=\r\n]+)=([^;\r\n]*)", re.IGNORECASE)
+CLOSED = re.compile(rb"\r\nconnection: *close|^HTTP/1\.0", re.IGNORECASE)
+TOKEN = re.compile(rb'name="csrf_token" value="([^"]+)"')
+
+
+class Connection(asyncio.Protocol):
+    """Sends one request at a time, and collects its answer."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.lost = True
+        self._received = b""
+        self._size: int | None = None
+        self._head = 0
+        self._answer: asyncio.Future[tuple[bytes, bytes]] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """It is open."""
+        self.transport, self.lost = transport, False
+
+    def data_received(self, data: bytes) -> None:
+        """Part of an answer."""
+        self._received += data
+        if self._size is None and (head := self._received.find(b"\r\n\r\n") + 4) > 3:
+            length = LENGTH.search(self._received, 0, head)
+            if length is None:
+                raise ValueError(f"an answer without a length: {self._received[:head]!r}")
+            self._head, self._size = head, head + int(length[1])
+        if self._size is not None and len(self._received) >= self._size and self._answer:
+            answer = self._received[: self._head], self._received[self._head : self._size]
+            self._received, self._size = b"", None
+            self._answer.set_result(answer)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The server closed it."""
+        self.lost = True
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(ConnectionResetError("closed without an answer"))
+
+    def send(self, request: bytes) -> "asyncio.Future[tuple[bytes, bytes]]":
+        """Send a request; its answer's head and body are awaited."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return self._answer
+
+
+@dataclass
+class Client:
+    """A browser: cookies, a connection, and an address of its own; all of 127/8 is this machine."""
+
+    port: int
+    keep_alive: bool
+    address: str = "127.0.0.1"
+    cookies: dict[str, str] = field(default_factory=dict)
+    token: str = ""
+    """A form's, which goes with the cookies."""
+
+    latencies: list[float] = field(default_factory=list)
+    received: int = 0
+    connection: Connection = field(default_factory=Connection)
+
+    async def ask(
+        self,
+        path: str,
+        form: dict[str, str] | None = None,
+        *,
+        accept: str = HTML,
+        expect: tuple[int, ...] = (200,),
+        timed: bool = True,
+    ) -> bytes:
+        """The answer's body; raises ValueError when its status is none of those expected."""
+        body = urlencode(form) if form else ""
+        lines = [
+            f"{'POST' if form else 'GET'} {path} HTTP/1.1",
+            f"Host: 127.0.0.1:{self.port}",
+            f"Accept: {accept}",
+            "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        ]
+        if self.cookies:
+            lines.append("Cookie: " + "; ".join(f"{k}={v}" for k, v in self.cookies.items()))
+        if form:
+            lines.append("Content-Type: application/x-www-form-urlencoded")
+            lines.append(f"Content-Length: {len(body)}")
+        if not self.keep_alive:
+            lines.append("Connection: close")
+        started = time.perf_counter()
+        head, text = await self._send("\r\n".join([*lines, "", body]).encode())
+        if timed:
+            self.latencies.append(time.perf_counter() - started)
+            self.received += len(head) + len(text)
+        if int(head[9:12]) not in expect:
+            raise ValueError(
+                f"{lines[0]}: {head[:12].decode()} instead of {expect}: {text[-300:]!r}"
+            )
+        for name, value in COOKIE.findall(head):
+            self.cookies[name.decode()] = value.decode()
+        if not self.keep_alive or CLOSED.search(head):
+            self.close()
+        return text
+
+    async def _send(self, request: bytes) -> tuple[bytes, bytes]:
+        kept = not self.connection.lost
+        if not kept:
+            await self._connect()
+        try:
+            return await self.connection.send(request)
+        except ConnectionResetError:
+            if not kept:
+                raise
+            # The server gave a silent connection up: that may meet a request, as browsers know.
+            await self._connect()
+            return await self.connection.send(request)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, self.connection = await loop.create_connection(
+            Connection, "127.0.0.1", self.port, local_addr=(self.address, 0)
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        if not self.connection.lost:
+            self.connection.lost = True
+            self.connection.transport.close()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server under load, and who has accounts there."""
+
+    port: int
+    users: int
+    password: str
+
+
+Step = Callable[[Client, Site], Awaitable[None]]
+numbers = itertools.count(1)
+"""No two registrations, and no two addresses of clients, are the same."""
+
+
+def new_address() -> str:
+    """Another one of 127/8."""
+    number = next(numbers) + 256
+    return f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def credentials(site: Site) -> dict[str, str]:
+    """Some account's."""
+    number = random.randint(1, site.users)  # noqa: S311
+    return {"email": f"user{number}@example.com", "password": site.password}
+
+
+async def csrf_token(client: Client, path: str) -> str:
+    """The token of the form there; the cookie that goes with it is kept."""
+    found = TOKEN.search(await client.ask(path, timed=False))
+    if found is None:
+        raise ValueError(f"{path} has no csrf_token")
+    return found[1].decode()
+
+
+async def log_in_once(client: Client, site: Site) -> None:
+    """Before: a session, for what needs one."""
+    token = await csrf_token(client, "/login")
+    form = {**credentials(site), "csrf_token": token}
+    await client.ask("/login", form, expect=(302, 303), timed=False)
+
+
+async def greet_json(client: Client, _site: Site) -> None:
+    """The greeting for programs."""
+    await client.ask("/", accept=JSON)
+
+
+async def greet_page(client: Client, _site: Site) -> None:
+    """The greeting for people who are not logged in."""
+    await client.ask("/")
+
+
+async def account(client: Client, _site: Site) -> None:
+    """Who you are, where you are logged in, and what happened."""
+    await client.ask("/account")
+
+
+async def hold_token(client: Client, _site: Site) -> None:
+    """Before: a form's token, which stays good for many posts of somebody who is not logged in."""
+    client.token = await csrf_token(client, "/login")
+
+
+async def _post(client: Client, path: str, form: dict[str, str]) -> None:
+    """Post a form as somebody new, with the token and its cookie, but no session."""
+    before = dict(client.cookies)
+    await client.ask(path, {**form, "csrf_token": client.token}, expect=(302, 303))
+    client.cookies = before
+
+
+async def log_in(client: Client, site: Site) -> None:
+    """The form, posted."""
+    await _post(client, "/login", credentials(site))
+
+
+async def register(client: Client, site: Site) -> None:
+    """The form, posted, from an address that has not registered yet."""
+    client.close()
+    client.address = new_address()
+    email = f"new{next(numbers)}-{site.port}@example.com"
+    words = {"password": site.password, "confirm": site.password}
+    await _post(client, "/register", {"name": "Grace Hopper", "email": email, **words})
+
+
+async def journey(client: Client, site: Site) -> None:
+    """Logs in, looks around, logs out: 11 requests."""
+    client.cookies.clear()
+    await client.ask("/")
+    token = await csrf_token(client, "/login")
+    await client.ask("/login", {**credentials(site), "csrf_token": token}, expect=(302, 303))
+    for _ in range(5):
+        await client.ask("/account")
+    await client.ask("/")
+    await client.ask("/", accept=JSON)
+    page = await client.ask("/account")
+    found = TOKEN.search(page)
+    if found is None:
+        raise ValueError("/account has no csrf_token")
+    await client.ask("/logout", {"csrf_token": found[1].decode()}, expect=(302, 303))
+
+
+async def nothing(_client: Client, _site: Site) -> None:
+    """Before: nothing."""
+
+
+WORKLOADS: dict[str, tuple[Step, Step]] = {
+    "greeting, JSON": (nothing, greet_json),
+    "greeting, page": (nothing, greet_page),
+    "/account": (log_in_once, account),
+    "login": (hold_token, log_in),
+    "register": (hold_token, register),
+    "journey": (nothing, journey),
+}
+"""What is done before, and what is done again and again."""
+
+
+@dataclass
+class Load:
+    """What the clients of one measurement saw."""
+
+    seconds: float
+    latencies: list[float]
+    received: int
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return len(self.latencies) / self.seconds
+
+
+class Crowd:
+    """So many clients of one site with one workload, kept between measurements."""
+
+    def __init__(self, site: Site, workload: str, number: int, *, keep_alive: bool = True) -> None:
+        self._site = site
+        self._before, self._step = WORKLOADS[workload]
+        self._clients = [Client(site.port, keep_alive, new_address()) for _ in range(number)]
+        self._prepared = False
+
+    async def run(self, seconds: float) -> Load:
+        """Keep the site busy for so long; each client does its step once at least."""
+        if not self._prepared:
+            await asyncio.gather(*(self._before(each, self._site) for each in self._clients))
+            self._prepared = True
+        for each in self._clients:
+            each.latencies, each.received = [], 0
+        started = time.perf_counter()
+        await asyncio.gather(*(self._repeat(each, started + seconds) for each in self._clients))
+        took = time.perf_counter() - started
+        latencies = [latency for each in self._clients for latency in each.latencies]
+        return Load(took, latencies, sum(each.received for each in self._clients))
+
+    async def _repeat(self, client: Client, end: float) -> None:
+        await self._step(client, self._site)
+        while time.perf_counter() < end:
+            await self._step(client, self._site)
+
+    def close(self) -> None:
+        """Close their connections."""
+        for each in self._clients:
+            each.close()
