@@ -107,6 +107,22 @@ class Channel(HTTPChannel):
     task_class = Task
     error_task_class: Any = RefusalTask
     queued_at = 0.0
+    sending = False
+
+    def writable(self) -> bool:
+        """Whether there is something to send, unless a thread is sending it just now.
+
+        Otherwise poll() would return at once, again and again, and that thread, which needs the
+        interpreter's lock to go on, would hardly get it.
+        """
+        return not self.sending and bool(super().writable())
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        self.sending = True
+        try:
+            return bool(super()._flush_some(do_close))  # type: ignore[misc]  # it has it
+        finally:
+            self.sending = False
 
     def service(self) -> None:
         """Answer the next request, unless it is a form that has waited for too long."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hello_login.serving import SIGNALS, Server
+from hello_login.serving import SIGNALS, Channel, Server
 from hello_login.tweens import REFUSED
 
 PAGE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -93,6 +93,27 @@ def run() -> Iterator[Callable[..., Site]]:
 
 def stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_nobody_else_waits_to_send_what_a_thread_is_sending(
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writable = []
+    send: Callable[..., int] = Channel.send
+
+    def watched(channel: Channel, *arguments: Any, **options: Any) -> int:
+        writable.append(channel.writable())
+        return send(channel, *arguments, **options)
+
+    monkeypatch.setattr(Channel, "send", watched)
+
+    def during(site: Site) -> None:
+        with site.open(PAGE) as page:
+            assert answer(page).startswith(b"HTTP/1.1 200")
+        stop()
+
+    run(during)
+    assert set(writable) == {False}
 
 
 def test_pages_are_served_while_a_form_keeps_its_thread(run: Callable[..., Site]) -> None:
