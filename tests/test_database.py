@@ -32,7 +32,7 @@ def manager() -> transaction.TransactionManager:
 
 
 def join(manager: transaction.TransactionManager, pool: connections.ConnectionPool) -> Connection:
-    joined = database.ConnectionDataManager(manager, pool, repeatable=False)
+    joined = database.ConnectionDataManager(manager, pool, autocommit=False)
     manager.get().join(joined)
     return joined.connection
 

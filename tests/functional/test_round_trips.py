@@ -1,0 +1,76 @@
+"""How often a request has to wait for PostgreSQL."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import webtest
+
+import hello_login
+from tests.conftest import MakeIni
+from tests.functional.round_trips import RoundTrips
+from tests.people import log_in, log_out, register
+
+
+@pytest.fixture
+def relay(url: str) -> Iterator[RoundTrips]:
+    """Counts for a database of the test's own."""
+    relay = RoundTrips(url)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def person(relay: RoundTrips, ini: MakeIni) -> webtest.TestApp:
+    """A browser, when the server has opened its connection."""
+    app: Any = hello_login.main({}, **ini(database_url=relay.url))
+    person = webtest.TestApp(app, {"HTTP_ACCEPT": "text/html", "REMOTE_ADDR": "192.0.2.1"})
+    person.get("/readyz")
+    return person
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/register", "/healthz", "/static/style.css"])
+def test_who_is_not_logged_in_waits_for_no_query(
+    relay: RoundTrips, person: webtest.TestApp, path: str
+) -> None:
+    before = relay.count
+    person.get(path)
+    assert relay.count - before == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "round_trips"),
+    [
+        ("/healthz", 0),
+        ("/static/style.css", 0),
+        ("/", 1),
+        ("/account", 3),
+        ("/account/profile", 1),
+        ("/account/password", 1),
+        ("/account/delete", 1),
+    ],
+)
+def test_who_is_logged_in_waits_for_one_query(
+    relay: RoundTrips, person: webtest.TestApp, path: str, round_trips: int
+) -> None:
+    register(person)
+    before = relay.count
+    person.get(path)
+    assert relay.count - before == round_trips
+
+
+def test_the_json_greeting_asks_nobody_who_it_is_for(
+    relay: RoundTrips, person: webtest.TestApp
+) -> None:
+    register(person)
+    before = relay.count
+    person.get("/", headers={"Accept": "application/json"})
+    assert relay.count - before == 0
+
+
+def test_a_login_waits_no_longer_than_it_has_to(relay: RoundTrips, person: webtest.TestApp) -> None:
+    register(person)
+    log_out(person)
+    before = relay.count
+    log_in(person)
+    assert relay.count - before == 22
