@@ -42,7 +42,8 @@ class Passwords:
         """What a form says before anybody chooses a password."""
 
         # More at once than there are processors would only take longer, all of them.
-        self._turn = threading.Semaphore(settings.verifications or os.cpu_count() or 1)
+        share = max(1, (os.cpu_count() or 1) // settings.processes)
+        self._turn = threading.Semaphore(settings.verifications or share)
 
         # Made at start, for the first verification would otherwise take twice as long.
         self._nobodys_hash = self._context.hash(secrets.token_hex())

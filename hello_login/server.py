@@ -4,7 +4,6 @@ pserve loads the server before the application, so a port in use is told before 
 started for nothing; and only there does a SystemExit become pserve's exit code.
 """
 
-import logging
 import os
 import signal
 import socket
@@ -15,10 +14,8 @@ from typing import Any
 
 import hupper
 
-from . import embedded, settings
+from . import embedded, processes, settings
 from .serving import Server
-
-log = logging.getLogger(__name__)
 
 RELOADER_PATIENCE = 5.0
 """Seconds within which the reloader sends the SIGTERM it is asked for; it takes milliseconds."""
@@ -55,10 +52,15 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
 
     def serve(app: Any) -> None:
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
-        server = Server(app, listener, queue_seconds=checked.queue_seconds, **options)
-        log.info("Serving http://%s:%s", shown, port)
+
+        def make() -> Server:
+            return Server(app, listener, queue_seconds=checked.queue_seconds, **options)
+
         try:
-            server.run_until_stopped(checked.drain_seconds)
+            # The reloader ends and starts this one alone.
+            number = 1 if hupper.is_active() else checked.processes
+            seconds, url = checked.drain_seconds, f"http://{shown}:{port}"
+            processes.run(number, listener, make, url=url, drain_seconds=seconds)
         finally:
             # pserve --reload kills this process a second after Ctrl-C, maybe before it exits.
             embedded.at_exit.close()

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from typing import Any
 
@@ -224,9 +225,16 @@ class Server(TcpWSGIServer):
         wasyncore.loop(seconds, use_poll=self.adj.asyncore_use_poll, map=self._map, count=1)
 
     def _stop_listening(self) -> None:
-        """Take the connections that the kernel has accepted already, and no more."""
+        """Take the connections that the kernel has accepted already, and no more.
+
+        It resets one that comes between the last look and the close, for which the other threads
+        must therefore not keep this one waiting.
+        """
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
         before = -1
         while len(self.active_channels) != before:
             before = len(self.active_channels)
             self.handle_accept()
         wasyncore.dispatcher.close(self)
+        sys.setswitchinterval(interval)

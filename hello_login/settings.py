@@ -23,10 +23,9 @@ ENVIRONMENT = {
     "database_url": "DATABASE_URL",
     "secret_key": "SECRET_KEY",
     "log_level": "LOG_LEVEL",
+    "processes": "WEB_CONCURRENCY",
 }
 """The settings that variables hold, too, which go before them."""
-
-DEFAULT_PORT = 5000
 
 
 def _parse_number(low: int, high: int, value: str) -> int:
@@ -137,8 +136,10 @@ class Settings:
     throttle_longest_wait_seconds: int = _number(3600, 1, 43_200)
     """The first wait, which doubles with each further failure, and where that ends."""
 
+    processes: int = _number(1, 1, 64)
     verifications: int = _number(0, 0, 1000)
-    """How many passwords are hashed at once; 0 for as many as there are processors."""
+    """How many processes serve, and how many passwords each of them hashes at once; 0 for its
+    share of the processors."""
 
     queue_seconds: int = _number(2, 1, 30)
     """A form that had to wait for a thread longer than this is told that the server is busy."""
@@ -228,7 +229,7 @@ def port(global_config: Mapping[str, str], environ: Mapping[str, str]) -> int:
                 return _parse_number(1, 65535, value)
             except ValueError as error:
                 raise ValueError(f"{name} {error}.") from None
-    return DEFAULT_PORT
+    return 5000
 
 
 def trusted_proxy(environ: Mapping[str, str]) -> str | None:

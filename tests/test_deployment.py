@@ -106,7 +106,7 @@ def test_heroku_builds_the_one_dockerfile_and_serves_on_its_port() -> None:
 
 
 def test_the_port_is_the_same_everywhere() -> None:
-    port = str(settings.DEFAULT_PORT)
+    port = str(settings.port({}, {}))
     assert re.search(rf"^EXPOSE {port}$", DOCKERFILE, re.MULTILINE)
     assert f"os.environ.get('PORT', {port})" in DOCKERFILE
     assert COMPOSE["docker-compose.yml"]["services"]["web"]["ports"] == [

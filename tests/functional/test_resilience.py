@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import statistics
+import subprocess
 import tempfile
 import threading
 import time
@@ -146,6 +147,12 @@ class Traffic:
         return status
 
 
+def children(process: "subprocess.Popen[bytes]") -> list[int]:
+    """The processes that it has started, oldest first."""
+    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(each) for each in text.split()]
+
+
 def check_nothing_lost_or_doubled(database: Database, traffic: Traffic) -> None:
     emails = [str(email) for (email,) in database.query("SELECT email FROM users")]
     assert len(emails) == len(set(emails))
@@ -217,10 +224,12 @@ def test_without_its_database_a_site_says_so_at_once_and_serves_what_needs_none(
     assert person.ask("/account")[0] == 200
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_deployment_answers_every_request_that_was_taken(
-    serve: Serve, tell: Callable[[str], None]
+    serve: Serve, tell: Callable[[str], None], processes: str
 ) -> None:
-    server = serve(**{**QUICK, "argon2_passes": "100", "argon2_memory_kib": "1024"})
+    slow = {"argon2_passes": "100", "argon2_memory_kib": "1024"}
+    server = serve(**{**QUICK, **slow, "processes": processes})
     with Traffic(server.port) as traffic:
         for _ in range(3):
             time.sleep(1)
@@ -232,12 +241,13 @@ def test_a_deployment_answers_every_request_that_was_taken(
             assert running.wait(timeout=30) == 0
         time.sleep(1)
     statuses = traffic.statuses()
-    tell(f"3 deployments: {dict(statuses)}")
+    tell(f"3 deployments, {processes} processes: {dict(statuses)}")
     assert set(statuses) == {200, 303}
 
 
-def test_a_second_signal_ends_a_server_at_once(serve: Serve) -> None:
-    server = serve(**QUICK)
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_second_signal_ends_a_server_at_once(serve: Serve, processes: str) -> None:
+    server = serve(**QUICK, processes=processes)
     (process,) = server._processes
     with socket.create_connection(("127.0.0.1", server.port)) as unfinished:
         unfinished.sendall(b"GET / HTTP/1.1\r\n")
@@ -249,14 +259,65 @@ def test_a_second_signal_ends_a_server_at_once(serve: Serve) -> None:
         assert process.wait(timeout=5) == 128 + signal.SIGTERM
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_a_server_that_nobody_uses_soon_and_well(
-    serve: Serve, number: signal.Signals
+    serve: Serve, number: signal.Signals, processes: str
 ) -> None:
-    server = serve(**QUICK)
+    server = serve(**QUICK, processes=processes)
     (process,) = server._processes
     process.send_signal(number)
     assert process.wait(timeout=2) == 0
+
+
+def test_a_signal_to_all_processes_at_once_loses_nothing_either(serve: Serve) -> None:
+    """So do Heroku, and Ctrl-C."""
+    server = serve(**QUICK, processes="2")
+    (process,) = server._processes
+    with Traffic(server.port) as traffic:
+        time.sleep(1)
+        for each in (*children(process), process.pid):
+            os.kill(each, signal.SIGTERM)
+        while server.listens():
+            time.sleep(0.01)
+        server.start()
+        assert process.wait(timeout=30) == 0
+    assert set(traffic.statuses()) == {200, 303}
+
+
+def test_a_process_that_dies_is_replaced_and_the_other_serves_on(
+    serve: Serve, database: Database
+) -> None:
+    server = serve(**QUICK, processes="2")
+    (process,) = server._processes
+    first = children(process)
+    assert len(first) == 2
+    with Traffic(server.port) as traffic:
+        time.sleep(0.5)
+        os.kill(first[0], signal.SIGKILL)
+        time.sleep(2)
+    assert len(children(process)) == 2
+    assert first[0] not in children(process)
+    assert first[1] in children(process)
+    statuses = traffic.statuses()
+    # No more than what it was just about to answer: one for each client.
+    assert statuses.pop(LOST, 0) <= 8
+    assert set(statuses) == {200, 303}
+    assert f"Process {first[0]} ended with -9: starting another" in server.log.read_text()
+    check_nothing_lost_or_doubled(database, traffic)
+
+
+def test_the_processes_end_when_the_one_that_started_them_was_killed(serve: Serve) -> None:
+    server = serve(**QUICK, processes="2")
+    (process,) = server._processes
+    started = children(process)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{each}").exists() for each in started):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not server.listens()
 
 
 def test_what_takes_longer_than_the_limit_does_not_hold_a_stop_for_ever(serve: Serve) -> None:

@@ -1,0 +1,144 @@
+"""Several processes that serve one socket, each with connections of its own.
+
+The first one serves nothing: it starts another for each that dies, and passes a stop on.  It does
+so by closing its end of a pipe, which it also does by dying.  Its children heed no signals, for
+those that a terminal or Heroku sends go to all processes at once.
+"""
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from waitress import wasyncore
+
+from .serving import SIGNALS, Server
+
+log = logging.getLogger(__name__)
+
+PAUSE = 1.0
+"""Seconds between the starts of two that die at once."""
+
+
+class Leash(wasyncore.file_dispatcher):  # in a child
+    """Lets a server drain as soon as the other end of a pipe is closed."""
+
+    def __init__(self, end: int, server: Server) -> None:
+        super().__init__(end, map=server._map)  # type: ignore[arg-type]  # it is a number
+        self._server = server
+
+    def writable(self) -> bool:
+        """Nothing is ever written to it."""
+        return False
+
+    def handle_close(self) -> None:
+        """It is closed."""
+        self.close()
+        self._server.draining = True
+
+    # There is nothing to read but the end of the file, which some systems call readable.
+    handle_read = handle_close
+
+
+def run(
+    number: int,
+    listener: socket.socket,
+    make: Callable[[], Server],
+    *,
+    url: str,
+    drain_seconds: float,
+) -> None:
+    """Serve by so many processes until a signal; return when all of them have finished.
+
+    make: makes the server, in its process; this one, if number is 1.
+    url: where it serves, for the log.  drain_seconds: as Server.run_until_stopped has it.
+    A second signal ends all processes at once.
+    """
+    if number == 1:
+        server = make()
+        log.info("Serving %s", url)
+        server.run_until_stopped(drain_seconds)
+    else:
+        _Parent(listener, make, drain_seconds).run(number, url)
+
+
+class _Parent:
+    """The process that serves nothing."""
+
+    def __init__(
+        self, listener: socket.socket, make: Callable[[], Server], drain_seconds: float
+    ) -> None:
+        self._listener = listener
+        self._make = make
+        self._drain_seconds = drain_seconds
+        self._children: dict[int, float] = {}
+        self._stopping = False
+
+    def run(self, number: int, url: str) -> None:
+        heeded = {each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN}
+        received, note = os.pipe()
+        os.set_blocking(note, False)
+        signal.set_wakeup_fd(note)
+        for each in (*heeded, signal.SIGCHLD):
+            signal.signal(each, lambda *_: None)
+        self._leash, self._held = os.pipe()
+        for _ in range(number):
+            self._start()
+        log.info("Serving %s, by %s processes", url, number)
+        while self._children:
+            (signalled,) = os.read(received, 1)
+            if signalled in heeded:
+                self._stop(signalled)
+            self._replace()
+        signal.set_wakeup_fd(-1)
+        for end in (received, note, self._leash):
+            os.close(end)
+
+    def _start(self) -> None:
+        child = os.fork()
+        if child == 0:  # in a child
+            os.close(self._held)
+            _serve(self._make, self._leash, self._drain_seconds)
+        self._children[child] = time.monotonic()
+
+    def _stop(self, signalled: int) -> None:
+        if self._stopping:
+            for child in self._children:
+                os.kill(child, signal.SIGKILL)
+            os._exit(128 + signalled)
+        self._stopping = True
+        os.close(self._held)
+        self._listener.close()
+
+    def _replace(self) -> None:
+        """Start another for each that has ended, unless all are to end."""
+        for child in list(self._children):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                lived = time.monotonic() - self._children.pop(child)
+                if not self._stopping:
+                    code = os.waitstatus_to_exitcode(status)
+                    log.error("Process %s ended with %s: starting another", child, code)
+                    time.sleep(max(0.0, PAUSE - lived))
+                    self._start()
+
+
+def _serve(make: Callable[[], Server], leash: int, seconds: float) -> NoReturn:  # in a child
+    """In a child: serve, and end without what the parent does at its own end."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        server = make()
+        Leash(leash, server)
+        server.run_until_stopped(seconds)
+        status = 0
+    except BaseException:
+        log.exception("A process that serves failed")
+    finally:
+        os._exit(status)
