@@ -37,7 +37,7 @@ class Leash(wasyncore.file_dispatcher):  # in a child
     def handle_close(self) -> None:
         """It is closed."""
         self.close()
-        self._server.draining = True
+        self._server.stopping = True
 
     # There is nothing to read but the end of the file, which some systems call readable.
     handle_read = handle_close

@@ -167,6 +167,7 @@ class Server(TcpWSGIServer):
             each.set_thread_count(adjustments.threads)
         self.form_dispatcher = dispatchers[1]
         self.queue_seconds = queue_seconds
+        self.stopping = False
         self.draining = False
         super().__init__(
             app,
@@ -196,10 +197,11 @@ class Server(TcpWSGIServer):
         os.set_blocking(self.trigger.trigger, False)
         signal.set_wakeup_fd(self.trigger.trigger)
         with contextlib.suppress(KeyboardInterrupt):
-            while not self.draining:
+            while not self.stopping:
                 self._step(self.adj.asyncore_loop_timeout)
-        self.draining = True
         self._stop_listening()
+        # Not before: whoever is told that the connection ends makes another one at once.
+        self.draining = True
         stopped = time.time()
         while self.active_channels and time.time() < stopped + drain_seconds:
             for channel in list(self.active_channels.values()):
@@ -217,9 +219,9 @@ class Server(TcpWSGIServer):
         self.trigger.close()
 
     def _stop(self, number: int, _frame: object) -> None:
-        if self.draining:
+        if self.stopping:
             os._exit(128 + number)
-        self.draining = True
+        self.stopping = True
 
     def _step(self, seconds: float) -> None:
         wasyncore.loop(seconds, use_poll=self.adj.asyncore_use_poll, map=self._map, count=1)

@@ -173,7 +173,7 @@ def site(browser: webtest.TestApp) -> Iterator[int]:
     )
 
     def serve() -> None:
-        while not server.draining:
+        while not server.stopping:
             server._step(0.05)
         server._stop_listening()
         for channel in list(server.active_channels.values()):
@@ -185,7 +185,7 @@ def site(browser: webtest.TestApp) -> Iterator[int]:
     thread = threading.Thread(target=serve)
     thread.start()
     yield listener.getsockname()[1]
-    server.draining = True
+    server.stopping = True
     server.pull_trigger()
     thread.join()
 
