@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 ENVIRON_KEY = "hello_login.db"
 """A WSGI server never sets it: tests do, so that all requests of a test share its transaction."""
 
+GENERIC_PLANS = "-c plan_cache_mode=force_generic_plan"
+"""So a prepared statement is planned once, and as tests/repositories/test_plans.py sees it."""
+
 
 class CommitUnknown(Exception):
     """The connection broke during the commit: it was done, or it was not."""
@@ -37,7 +40,7 @@ def includeme(config: Any) -> None:
     pool = ConnectionPool(
         locate(settings),
         f"-c statement_timeout={settings.statement_timeout_seconds}s"
-        f" -c lock_timeout={settings.lock_timeout_seconds}s",
+        f" -c lock_timeout={settings.lock_timeout_seconds}s {GENERIC_PLANS}",
     )
     if settings.database_url is None:
         applied = migrations.migrate(pool.url, settings.migrations)

@@ -32,7 +32,7 @@ def insert(db: Connection, event: Event, *, once_in: timedelta = timedelta(0)) -
          WHERE NOT EXISTS (SELECT
                              FROM account_events
                             WHERE user_id = %(user_id)s
-                              AND happened_at > now() - %(once_in)s
+                              AND happened_at > now() - %(once_in)s::interval
                               AND event = %(event)s
                               AND address IS NOT DISTINCT FROM %(address)s::inet)
            AND (%(user_id)s IS NULL OR EXISTS (SELECT
@@ -61,7 +61,8 @@ def delete_older(db: Connection, age: timedelta) -> None:
         DELETE FROM account_events
          WHERE id IN (SELECT id
                         FROM account_events
-                       WHERE happened_at < now() - %s
+                       WHERE happened_at < now() - %s::interval
+                       ORDER BY happened_at
                        LIMIT 10
                          FOR UPDATE SKIP LOCKED)
     """

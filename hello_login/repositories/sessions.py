@@ -60,7 +60,7 @@ def insert(
     """Begin a session that ends when idle for idle_limit, and after limit in any case."""
     statement = """
         INSERT INTO sessions (id, user_id, idle_limit, expires_at, remembered, address, device)
-        VALUES (%s, %s, %s, now() + %s, %s, %s, %s)
+        VALUES (%s, %s, %s, now() + %s::interval, %s, %s, %s)
     """
     row = [session_id, user_id, idle_limit, limit, remembered, address, device]
     execute(db, statement, row)

@@ -51,12 +51,14 @@ def count(
                     blocked_until = CASE
                         WHEN held.failures < limits.failures THEN 'epoch'
                         ELSE clock_timestamp() + least(
-                            %(first_wait)s * power(2, least(held.failures - limits.failures, 30)),
+                            %(first_wait)s::interval
+                                * power(2, least(held.failures - limits.failures, 30)),
                             %(longest_wait)s)
                         END,
                     forget_at = now() + limits.memory
                FROM state, held
-               JOIN unnest(%(keys)s, %(failures)s, %(memories)s) AS limits (key, failures, memory)
+               JOIN unnest(%(keys)s::bytea[], %(failures)s::integer[], %(memories)s::interval[])
+                    AS limits (key, failures, memory)
                  ON limits.key = held.key
               WHERE throttles.key = held.key
                 AND state.complete
@@ -79,7 +81,9 @@ def count(
 
 def insert(db: Connection, limits: Sequence[Limit]) -> None:
     """Add the rows that are missing, with nothing counted."""
-    statement = "INSERT INTO throttles (key) SELECT unnest(%s) ORDER BY 1 ON CONFLICT DO NOTHING"
+    statement = (
+        "INSERT INTO throttles (key) SELECT unnest(%s::bytea[]) ORDER BY 1 ON CONFLICT DO NOTHING"
+    )
     execute(db, statement, [[limit.key for limit in limits]])
 
 

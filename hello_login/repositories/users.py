@@ -124,12 +124,13 @@ def update_profile(
                               AND id <> %(user_id)s)
      RETURNING id
     """
-    execute(db, "SAVEPOINT profile")
-    try:
-        changed = fetch(db, statement, {"user_id": user_id, "name": name, "email": email})
-    except psycopg2.errors.UniqueViolation:  # somebody was faster
-        execute(db, "ROLLBACK TO SAVEPOINT profile")
-        return False
+    with db.cursor() as cursor:
+        cursor.execute("SAVEPOINT profile")
+        try:
+            changed = fetch(db, statement, {"user_id": user_id, "name": name, "email": email})
+        except psycopg2.errors.UniqueViolation:  # somebody was faster
+            cursor.execute("ROLLBACK TO SAVEPOINT profile")
+            return False
     return bool(changed)
 
 
