@@ -13,7 +13,7 @@ from .clients import Client
 from .passwords import Passwords
 from .repositories import events, sessions, users
 from .repositories.events import Event
-from .repositories.sessions import ListedSession, Session
+from .repositories.sessions import Session
 from .repositories.throttles import Limit
 from .repositories.users import Credentials, User
 from .settings import Settings
@@ -126,12 +126,16 @@ class Accounts:
         self._record("logged_in", user_id, sessions.fingerprint(session_id))
         return Ticket(token, remembered, limit, credentials.stamp)
 
-    def find_session(self, token: str) -> Session | None:
-        """The session with this token, and None if it has ended.  Notes that it is in use."""
-        session = sessions.find(self.db, _session_id(token))
+    def find_session(self, token: str, *, events: int | None = None) -> Session | None:
+        """The session with this token, and None if it has ended, as sessions.find() finds it.
+
+        Notes that it is in use.
+        """
+        session = sessions.find(self.db, _session_id(token), events=events)
         if session is not None and not session.seen_recently:
             sessions.touch(self.db, session.id, self.client.address)
             self.db.commit()  # what holds the row keeps others of its owner's requests waiting
+            return sessions.find(self.db, session.id, events=events)
         return session
 
     def hold_session(self, session: Session) -> bool:
@@ -159,14 +163,6 @@ class Accounts:
         for fingerprint in ended:
             self._record("session_ended", user.id, fingerprint)
         return len(ended)
-
-    def sessions(self, user: User) -> list[ListedSession]:
-        """The account's sessions, the last used first."""
-        return sessions.list_of_user(self.db, user.id)
-
-    def events(self, user: User, number: int = 10) -> list[Event]:
-        """The last things that happened to the account, the newest first."""
-        return events.list_of_user(self.db, user.id, number)
 
     def change_password(self, user: User, password: str, *, but: Session | None = None) -> None:
         """Replace the password, and end all sessions but one.  Raises PasswordRefused."""

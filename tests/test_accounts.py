@@ -8,7 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login.accounts import Accounts, EmailTaken, Refused
 from hello_login.passwords import PasswordRefused
-from hello_login.repositories import users
+from hello_login.repositories import events, sessions, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
 from hello_login.repositories.users import User
@@ -149,7 +149,7 @@ def test_a_changed_password_ends_all_sessions_but_the_one_that_changed_it(
     user_id = register(accounts)
     mine, other = (begin_session(accounts, user_id) for _ in range(2))
     accounts.change_password(user(db), "staple battery horse", but=mine)
-    assert [each.fingerprint for each in accounts.sessions(user(db))] == [mine.fingerprint]
+    assert [each.fingerprint for each in sessions.list_of_user(db, user_id)] == [mine.fingerprint]
     assert mine.fingerprint != other.fingerprint
     assert can_log_in(accounts, "staple battery horse")
     assert not can_log_in(accounts, PASSWORD)
@@ -211,11 +211,11 @@ def test_of_a_deleted_account_nothing_stays_but_that_one_was_deleted(
 def test_a_guesser_who_is_made_to_wait_does_not_hide_what_else_happened(
     accounts: Accounts, db: Connection, happened: list[Event]
 ) -> None:
-    register(accounts)
+    user_id = register(accounts)
     for _ in range(30):
         with pytest.raises(Refused):
             accounts.authenticate(email=EMAIL, password="a wrong one")
-    noted = [event.event for event in accounts.events(user(db))]
+    noted = [event.event for event in events.list_of_user(db, user_id, 100)]
     assert noted == ["login_throttled"] + ["login_failed"] * 5 + ["registered"]
     assert [event.event for event in happened].count("login_throttled") == 25
 
@@ -225,7 +225,7 @@ def test_old_events_are_forgotten_when_another_is_noted(accounts: Accounts, db: 
     with db.cursor() as cursor:
         cursor.execute("UPDATE account_events SET happened_at = now() - interval '91 days'")
     accounts.begin_session(user_id)
-    assert [event.event for event in accounts.events(user(db))] == ["logged_in"]
+    assert [event.event for event in events.list_of_user(db, user_id, 100)] == ["logged_in"]
 
 
 @pytest.mark.parametrize("email", [EMAIL, "nobody@example.com"])

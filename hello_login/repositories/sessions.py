@@ -4,12 +4,24 @@ A row's id is the SHA-256 of the token in the cookie, so who reads the table can
 """
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg2.extensions import connection as Connection
 
 from . import execute, fetch
+from .events import Event
 from .users import User
+
+
+class ListedSession(NamedTuple):
+    """A session that has not ended, as its owner may see it."""
+
+    fingerprint: str
+    device: str
+    remembered: bool
+    address: str | None
+    created_at: datetime
+    last_seen_at: datetime
 
 
 class Session(NamedTuple):
@@ -23,22 +35,16 @@ class Session(NamedTuple):
     """How long ago the password was asked for."""
 
     user: User
+    listed: list[ListedSession]
+    """The account's sessions, the last used first; none unless they were asked for."""
+
+    events: list[Event]
+    """The last things that happened to the account, the newest first; likewise."""
 
     @property
     def fingerprint(self) -> str:
         """What the session is known by in logs and on pages."""
         return fingerprint(self.id)
-
-
-class ListedSession(NamedTuple):
-    """A session that has not ended, as its owner may see it."""
-
-    fingerprint: str
-    device: str
-    remembered: bool
-    address: str | None
-    created_at: datetime
-    last_seen_at: datetime
 
 
 def fingerprint(session_id: bytes) -> str:
@@ -66,24 +72,70 @@ def insert(
     execute(db, statement, row)
 
 
-def find(db: Connection, session_id: bytes) -> Session | None:
-    """The session with this id, if neither of its limits has passed and the account is active."""
+def find(db: Connection, session_id: bytes, *, events: int | None = None) -> Session | None:
+    """The session with this id, if neither of its limits has passed and the account is active.
+
+    events: how many of the account's to add, with all its sessions; by default neither.
+    """
     statement = """
         SELECT sessions.id,
                sessions.last_seen_at > now() - interval '1 minute',
                now() - sessions.authenticated_at,
                users.id, users.email, users.name, users.created_at, users.last_login_at,
-               users.deactivated_at
+               users.deactivated_at,
+               listed.ids, listed.devices, listed.remembered, listed.addresses, listed.created,
+               listed.seen,
+               lately.events, lately.addresses, lately.moments
           FROM sessions
           JOIN users ON users.id = sessions.user_id
-         WHERE sessions.id = %s
+         CROSS JOIN LATERAL (
+               SELECT array_agg(id) AS ids,
+                      array_agg(device) AS devices,
+                      array_agg(remembered) AS remembered,
+                      array_agg(host(address)) AS addresses,
+                      array_agg(created_at) AS created,
+                      array_agg(last_seen_at) AS seen
+                 FROM (SELECT *
+                         FROM sessions
+                        WHERE %(events)s::bigint IS NOT NULL
+                          AND user_id = users.id
+                          AND expires_at > now()
+                          AND last_seen_at > now() - idle_limit
+                        ORDER BY last_seen_at DESC, created_at DESC) AS each
+               ) AS listed
+         CROSS JOIN LATERAL (
+               SELECT array_agg(event) AS events,
+                      array_agg(host(address)) AS addresses,
+                      array_agg(happened_at) AS moments
+                 FROM (SELECT *
+                         FROM account_events
+                        WHERE %(events)s IS NOT NULL
+                          AND user_id = users.id
+                        ORDER BY happened_at DESC, id DESC
+                        LIMIT %(events)s) AS each
+               ) AS lately
+         WHERE sessions.id = %(id)s
            AND sessions.expires_at > now()
            AND sessions.last_seen_at > now() - sessions.idle_limit
            AND users.deactivated_at IS NULL
     """
-    for key, seen_recently, login_age, *user in fetch(db, statement, [session_id]):
-        return Session(bytes(key), seen_recently, login_age, User(*user))
+    for row in fetch(db, statement, {"events": events, "id": session_id}):
+        (key, recently, login_age), user = row[:3], User(*row[3:9])
+        listed, lately = _rows(row[9:15]), _rows(row[15:])
+        return Session(
+            bytes(key),
+            recently,
+            login_age,
+            user,
+            [ListedSession(fingerprint(bytes(each[0])), *each[1:]) for each in listed],
+            [Event(what, user.id, None, address, None, when) for what, address, when in lately],
+        )
     return None
+
+
+def _rows(columns: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """What array_agg made columns of; they are NULL where there was no row."""
+    return list(zip(*(column or () for column in columns), strict=True))
 
 
 def list_of_user(db: Connection, user_id: int) -> list[ListedSession]:

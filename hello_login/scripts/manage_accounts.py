@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from .. import connections
 from ..accounts import Accounts
 from ..passwords import PasswordRefused
-from ..repositories import users
+from ..repositories import events, sessions, users
 from . import as_operator, open_config
 
 COMMANDS = {
@@ -130,11 +130,11 @@ def _describe(user: users.User, operator: Accounts, number: int) -> str:
         f"Last login  {_moment(user.last_login_at)}",
         "\nSessions (fingerprint, last seen, address, device)",
     ]
-    for session in operator.sessions(user):
+    for session in sessions.list_of_user(operator.db, user.id):
         seen = _moment(session.last_seen_at)
         lines.append(f"  {session.fingerprint}  {seen}  {session.address or '-'}  {session.device}")
     lines.append("\nLast events (when, what, session, address)")
-    for event in operator.events(user, number):
+    for event in events.list_of_user(operator.db, user.id, number):
         where = f"{event.fingerprint or '-'}  {event.address or '-'}"
         lines.append(f"  {_moment(event.happened_at)}  {event.event}  {where}")
     return "\n".join(lines)

@@ -34,17 +34,15 @@ CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 """ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
 
 
-@view_config(route_name="account", renderer="account.jinja2")
+@view_config(route_name="account", renderer="account.jinja2", shown_events=100)
 def show_account(request: Any) -> Any:
     """Who you are, where you are logged in, and what happened."""
     session = request.login_session
-    sessions = request.accounts.sessions(session.user)
-    events = request.accounts.events(session.user, 100)
-    alike = groupby(events, key=lambda event: (event.event, event.address))
+    alike = groupby(session.events, key=lambda event: (event.event, event.address))
     return {
         "user": session.user,
         "current": session.fingerprint,
-        "sessions": sorted(sessions, key=lambda each: each.fingerprint != session.fingerprint),
+        "sessions": sorted(session.listed, key=lambda e: e.fingerprint != session.fingerprint),
         # What happened many times in a row is told once: it would hide all else.
         "events": [list(group) for _, group in islice(alike, 10)],
         "words": EVENTS,
@@ -80,7 +78,12 @@ def change_password(request: Any) -> Any:
     return _show(request, form, advice=passwords.advice)
 
 
-@view_config(route_name="end_sessions", renderer="end_sessions.jinja2", require_methods=FORM)
+@view_config(
+    route_name="end_sessions",
+    renderer="end_sessions.jinja2",
+    require_methods=FORM,
+    shown_events=0,
+)
 def end_sessions(request: Any) -> Any:
     """End the session of this fingerprint, or all others.
 
@@ -88,7 +91,7 @@ def end_sessions(request: Any) -> Any:
     """
     session, which = request.login_session, request.params.get("session", "")
     only = None if which == "others" else which
-    devices = {each.fingerprint: each.device for each in request.accounts.sessions(session.user)}
+    devices = {each.fingerprint: each.device for each in session.listed}
     if only is not None and (only not in devices or only == session.fingerprint):
         return HTTPSeeOther(request.route_path("account"))
     fresh = timedelta(minutes=request.registry.hello_login.fresh_login_minutes)

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 import hello_login
 from hello_login.accounts import Accounts
-from hello_login.repositories.users import User
+from hello_login.repositories.sessions import Session
 from tests.conftest import MakeIni
 from tests.functional.test_account import send
 from tests.people import EMAIL, PASSWORD, log_in, log_out, register
@@ -140,23 +140,23 @@ def test_a_page_whose_commit_broke_is_made_once_more_unseen(
     assert "Ada Lovelace" in browser.get("/account")
 
 
-def test_a_page_that_only_reads_is_made_once_more_when_its_connection_ends_before_the_commit(
+def test_a_page_that_has_read_all_it_shows_does_not_miss_its_connection(
     browser: webtest.TestApp, operator: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(browser)
     ended: list[Any] = []
-    events = Accounts.events
+    find_session = Accounts.find_session
 
-    def end_connection(self: Accounts, user: User, number: int) -> Any:
-        found = events(self, user, number)
-        if not ended:
-            pid = self.db.info.backend_pid
-            ended.append(fetch(operator, f"SELECT pg_terminate_backend({pid}, 5000)"))
+    def end_connection(self: Accounts, token: str, **asked: Any) -> Session | None:
+        found = find_session(self, token, **asked)
+        pid = self.db.info.backend_pid
+        ended.append(fetch(operator, f"SELECT pg_terminate_backend({pid}, 5000)"))
         return found
 
-    monkeypatch.setattr(Accounts, "events", end_connection)
-    assert "Ada Lovelace" in browser.get("/account")
-    assert ended == [[(True,)]]
+    monkeypatch.setattr(Accounts, "find_session", end_connection)
+    for _ in range(2):
+        assert "Ada Lovelace" in browser.get("/account")
+    assert ended == [[(True,)]] * 2
 
 
 def test_a_mistake_of_ours_in_a_statement_is_no_outage(

@@ -44,7 +44,7 @@ def test_who_is_not_logged_in_waits_for_no_query(
         ("/healthz", 0),
         ("/static/style.css", 0),
         ("/", 1),
-        ("/account", 3),
+        ("/account", 1),
         ("/account/profile", 1),
         ("/account/password", 1),
         ("/account/delete", 1),

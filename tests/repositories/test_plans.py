@@ -67,6 +67,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
             db, session_id=SESSION, user_id=2, remembered=False, address=None, device="", **BEGUN
         ),
         "find": lambda db: sessions.find(db, SESSION),
+        "find, with lists": lambda db: sessions.find(db, SESSION, events=100),
         "list_of_user": lambda db: sessions.list_of_user(db, 2),
         "touch": lambda db: sessions.touch(db, SESSION, "192.0.2.1"),
         "exists": lambda db: sessions.exists(db, SESSION),

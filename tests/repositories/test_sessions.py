@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import sessions, users
+from hello_login.repositories import events, sessions, users
+from hello_login.repositories.events import Event
 
 IDLE_LIMIT, LIMIT = timedelta(hours=2), timedelta(hours=24)
 SESSION_ID = bytes(range(32))
@@ -111,6 +112,25 @@ def test_a_session_is_listed_with_its_device_and_its_address(
     assert listed.fingerprint == session.fingerprint == "000102030405"
     assert (listed.device, listed.address) == ("Firefox on Linux", "2001:db8::1")
     assert sessions.list_of_user(db, session.user.id + 1) == []
+
+
+def test_a_session_comes_with_all_of_its_account_and_the_latest_events_if_asked_for(
+    db: Connection, session_id: bytes
+) -> None:
+    alone = sessions.find(db, session_id)
+    assert alone is not None
+    assert (alone.listed, alone.events) == ([], [])
+    user_id = alone.user.id
+    insert(db, user_id, bytes(reversed(session_id)))
+    for event in ("registered", "logged_in", "name_changed"):
+        events.insert(db, Event(event, user_id, address="192.0.2.1"))
+    whole = sessions.find(db, session_id, events=2)
+    assert whole is not None
+    assert len(whole.listed) == 2
+    assert whole.listed == sessions.list_of_user(db, user_id)
+    assert [each.event for each in whole.events] == ["name_changed", "logged_in"]
+    assert whole.events == events.list_of_user(db, user_id, 2)
+    assert whole._replace(listed=[], events=[]) == alone
 
 
 @pytest.mark.parametrize(("hours", "idle"), [(24, 0), (2, 2)])
