@@ -1,4 +1,7 @@
-"""Several processes that serve one socket, each with connections of its own.
+"""Several processes that serve one port, each with connections of its own.
+
+Each has a socket, among which the kernel shares out who connects (SO_REUSEPORT): on one socket for
+all, the same process would nearly always be the first to accept.
 
 The first one serves nothing: it starts another for each that dies, and passes a stop on.  It does
 so by closing its end of a pipe, which it also does by dying.  Its children heed no signals, for
@@ -43,41 +46,35 @@ class Leash(wasyncore.file_dispatcher):  # in a child
     handle_read = handle_close
 
 
-def run(
-    number: int,
-    listener: socket.socket,
-    make: Callable[[], Server],
-    *,
-    url: str,
-    drain_seconds: float,
-) -> None:
-    """Serve by so many processes until a signal; return when all of them have finished.
+Make = Callable[[socket.socket], Server]
 
-    make: makes the server, in its process; this one, if number is 1.
+
+def run(listeners: list[socket.socket], make: Make, *, url: str, drain_seconds: float) -> None:
+    """Serve by a process for each socket until a signal; return when all of them have finished.
+
+    make: makes a server, in its process; in this one, if there is one socket.
     url: where it serves, for the log.  drain_seconds: as Server.run_until_stopped has it.
     A second signal ends all processes at once.
     """
-    if number == 1:
-        server = make()
+    if len(listeners) == 1:
+        server = make(listeners[0])
         log.info("Serving %s", url)
         server.run_until_stopped(drain_seconds)
     else:
-        _Parent(listener, make, drain_seconds).run(number, url)
+        _Parent(listeners, make, drain_seconds).run(url)
 
 
 class _Parent:
     """The process that serves nothing."""
 
-    def __init__(
-        self, listener: socket.socket, make: Callable[[], Server], drain_seconds: float
-    ) -> None:
-        self._listener = listener
+    def __init__(self, listeners: list[socket.socket], make: Make, drain_seconds: float) -> None:
+        self._listeners = listeners
         self._make = make
         self._drain_seconds = drain_seconds
-        self._children: dict[int, float] = {}
+        self._children: dict[int, tuple[socket.socket, float]] = {}
         self._stopping = False
 
-    def run(self, number: int, url: str) -> None:
+    def run(self, url: str) -> None:
         heeded = {each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN}
         received, note = os.pipe()
         os.set_blocking(note, False)
@@ -85,9 +82,9 @@ class _Parent:
         for each in (*heeded, signal.SIGCHLD):
             signal.signal(each, lambda *_: None)
         self._leash, self._held = os.pipe()
-        for _ in range(number):
-            self._start()
-        log.info("Serving %s, by %s processes", url, number)
+        for listener in self._listeners:
+            self._start(listener)
+        log.info("Serving %s, by %s processes", url, len(self._listeners))
         while self._children:
             (signalled,) = os.read(received, 1)
             if signalled in heeded:
@@ -97,12 +94,15 @@ class _Parent:
         for end in (received, note, self._leash):
             os.close(end)
 
-    def _start(self) -> None:
+    def _start(self, listener: socket.socket) -> None:
         child = os.fork()
         if child == 0:  # in a child
             os.close(self._held)
-            _serve(self._make, self._leash, self._drain_seconds)
-        self._children[child] = time.monotonic()
+            for other in self._listeners:
+                if other is not listener:
+                    other.close()
+            _serve(lambda: self._make(listener), self._leash, self._drain_seconds)
+        self._children[child] = listener, time.monotonic()
 
     def _stop(self, signalled: int) -> None:
         if self._stopping:
@@ -111,19 +111,20 @@ class _Parent:
             os._exit(128 + signalled)
         self._stopping = True
         os.close(self._held)
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     def _replace(self) -> None:
         """Start another for each that has ended, unless all are to end."""
         for child in list(self._children):
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
-                lived = time.monotonic() - self._children.pop(child)
+                listener, started = self._children.pop(child)
                 if not self._stopping:
                     code = os.waitstatus_to_exitcode(status)
                     log.error("Process %s ended with %s: starting another", child, code)
-                    time.sleep(max(0.0, PAUSE - lived))
-                    self._start()
+                    time.sleep(max(0.0, started + PAUSE - time.monotonic()))
+                    self._start(listener)
 
 
 def _serve(make: Callable[[], Server], leash: int, seconds: float) -> NoReturn:  # in a child

@@ -36,9 +36,9 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     if proxy is not None:
         options |= _trusting(proxy)
     host = global_config.get("http_host") or host
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        # The reloader ends and starts this process alone.
+        listeners = _listen(host, port, 1 if hupper.is_active() else checked.processes)
     except OSError as error:
         # create_server adds what stands in the sentence already.
         why = (error.strerror or "").partition(" (while")[0]
@@ -53,19 +53,28 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     def serve(app: Any) -> None:
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
 
-        def make() -> Server:
+        def make(listener: socket.socket) -> Server:
             return Server(app, listener, queue_seconds=checked.queue_seconds, **options)
 
         try:
-            # The reloader ends and starts this one alone.
-            number = 1 if hupper.is_active() else checked.processes
             seconds, url = checked.drain_seconds, f"http://{shown}:{port}"
-            processes.run(number, listener, make, url=url, drain_seconds=seconds)
+            processes.run(listeners, make, url=url, drain_seconds=seconds)
         finally:
             # pserve --reload kills this process a second after Ctrl-C, maybe before it exits.
             embedded.at_exit.close()
 
     return serve
+
+
+def _listen(host: str, port: int, number: int) -> list[socket.socket]:
+    """So many sockets that listen there."""
+    address, family = (host, port), socket.AF_INET6 if ":" in host else socket.AF_INET
+    # By itself, for those of two servers would share a port as well.
+    listener = socket.create_server(address, family=family)
+    if number == 1:
+        return [listener]
+    listener.close()
+    return [socket.create_server(address, family=family, reuse_port=True) for _ in range(number)]
 
 
 def _trusting(proxy: str) -> dict[str, Any]:

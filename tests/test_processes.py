@@ -14,10 +14,12 @@ from hello_login.serving import SIGNALS, Server
 
 
 @pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """Where nobody serves yet."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener
+def listeners() -> Iterator[list[socket.socket]]:
+    """Two sockets on one port, where nobody serves yet."""
+    first = socket.create_server(("127.0.0.1", 0), reuse_port=True)
+    second = socket.create_server(first.getsockname(), reuse_port=True)
+    with first, second:
+        yield [first, second]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,7 @@ def kill() -> NoReturn:
 
 @pytest.mark.parametrize(("die", "code"), [(fail, 1), (kill, -9)])
 def test_one_that_dies_is_replaced_until_a_signal_ends_them_all(
-    listener: socket.socket,
+    listeners: list[socket.socket],
     caplog: pytest.LogCaptureFixture,
     die: Callable[[], NoReturn],
     code: int,
@@ -57,7 +59,7 @@ def test_one_that_dies_is_replaced_until_a_signal_ends_them_all(
     reading, writing = os.pipe()
     os.write(writing, b"dddse")
 
-    def make() -> Server:
+    def make(listener: socket.socket) -> Server:
         """In a child: three die, one serves, one ends it all."""
         task = os.read(reading, 1)
         if task == b"d":
@@ -66,17 +68,17 @@ def test_one_that_dies_is_replaced_until_a_signal_ends_them_all(
             os.kill(parent, signal.SIGTERM)
         return server(listener)
 
-    processes.run(2, listener, make, url="http://localhost", drain_seconds=1)
+    processes.run(listeners, make, url="http://localhost", drain_seconds=1)
     lines = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
     assert len(lines) == 3
     assert all(each.endswith(f"ended with {code}: starting another") for each in lines)
-    assert listener.fileno() == -1
+    assert [each.fileno() for each in listeners] == [-1, -1]
     os.close(reading)
     os.close(writing)
 
 
 def test_a_second_signal_kills_them(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+    listeners: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = os.getpid()
     really_end = os._exit
@@ -88,12 +90,12 @@ def test_a_second_signal_kills_them(
 
     monkeypatch.setattr(os, "_exit", end)
 
-    def make() -> NoReturn:
+    def make(_: socket.socket) -> NoReturn:
         """In a child: more than one, for two that wait are one."""
         while True:
             os.kill(parent, signal.SIGTERM)
             time.sleep(0.01)
 
     with pytest.raises(SystemExit) as ended:
-        processes.run(2, listener, make, url="http://localhost", drain_seconds=1)
+        processes.run(listeners, make, url="http://localhost", drain_seconds=1)
     assert ended.value.code == 128 + signal.SIGTERM

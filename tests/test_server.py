@@ -35,7 +35,7 @@ class Site:
     """An application on a real server, asked once, which a signal then ends."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
         self.answer = b""
 
     def app(self, environ: Any, start_response: Any) -> list[bytes]:
@@ -47,7 +47,7 @@ class Site:
         asking = threading.Thread(target=self._ask, args=(end, headers))
         handlers = {each: signal.getsignal(each) for each in SIGNALS}
         serve = server.bind(
-            {**CONFIG, "http_port": str(self._port)}, host="127.0.0.1", threads="1", ident=""
+            {**CONFIG, "http_port": str(self.port)}, host="127.0.0.1", threads="1", ident=""
         )
         asking.start()
         try:
@@ -58,7 +58,7 @@ class Site:
             asking.join()
 
     def _ask(self, end: signal.Signals, headers: str) -> None:
-        with socket.create_connection(("127.0.0.1", self._port)) as connection:
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
             connection.sendall(f"GET / HTTP/1.0\r\n{headers}\r\n".encode())
             while part := connection.recv(4096):
                 self.answer += part
@@ -123,6 +123,18 @@ def test_a_port_in_use_is_told_in_a_sentence(taken: int) -> None:
     ) as end:
         server.bind({**CONFIG, "http_port": str(taken), "http_host": "127.0.0.1"}, host="192.0.2.1")
     assert "\n" not in str(end.value)
+
+
+def test_processes_share_a_port_but_not_with_another_server(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    config = {**CONFIG, "http_port": str(site.port)}
+    first, second = server._listen("127.0.0.1", site.port, 2)
+    with first, second:
+        assert first.getsockname() == second.getsockname()
+        with pytest.raises(SystemExit, match=f"port {site.port} "):
+            server.bind(config, host="127.0.0.1")
 
 
 def test_an_address_of_another_machine_is_told_as_such() -> None:
