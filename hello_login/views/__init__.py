@@ -16,7 +16,6 @@ def includeme(config: Any) -> None:
     config.add_settings(
         {"jinja2.undefined": "strict", "jinja2.trim_blocks": True, "jinja2.lstrip_blocks": True}
     )
-    config.add_jinja2_search_path("hello_login:templates")
     config.scan()
 
 

@@ -34,7 +34,9 @@ CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 """ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
 
 
-@view_config(route_name="account", renderer="account.jinja2", shown_events=100)
+@view_config(
+    route_name="account", renderer="hello_login:templates/account.jinja2", shown_events=100
+)
 def show_account(request: Any) -> Any:
     """Who you are, where you are logged in, and what happened."""
     session = request.login_session
@@ -50,7 +52,11 @@ def show_account(request: Any) -> Any:
     }
 
 
-@view_config(route_name="change_profile", renderer="profile.jinja2", require_methods=FORM)
+@view_config(
+    route_name="change_profile",
+    renderer="hello_login:templates/profile.jinja2",
+    require_methods=FORM,
+)
 def change_profile(request: Any) -> Any:
     """Another name, or another address, for which the password is asked."""
     session = request.login_session
@@ -67,7 +73,11 @@ def change_profile(request: Any) -> Any:
     return _show(request, form)
 
 
-@view_config(route_name="change_password", renderer="password.jinja2", require_methods=FORM)
+@view_config(
+    route_name="change_password",
+    renderer="hello_login:templates/password.jinja2",
+    require_methods=FORM,
+)
 def change_password(request: Any) -> Any:
     """Another password; all other sessions end."""
     session, passwords = request.login_session, request.registry.passwords
@@ -80,7 +90,7 @@ def change_password(request: Any) -> Any:
 
 @view_config(
     route_name="end_sessions",
-    renderer="end_sessions.jinja2",
+    renderer="hello_login:templates/end_sessions.jinja2",
     require_methods=FORM,
     shown_events=0,
 )
@@ -111,7 +121,11 @@ def end_sessions(request: Any) -> Any:
     return _show(request, form, which=which, device=devices.get(which), asked=asked)
 
 
-@view_config(route_name="delete_account", renderer="delete.jinja2", require_methods=FORM)
+@view_config(
+    route_name="delete_account",
+    renderer="hello_login:templates/delete.jinja2",
+    require_methods=FORM,
+)
 def delete_account(request: Any) -> Any:
     """Delete the account, and everything of it."""
     session, form = request.login_session, forms.ConfirmForm(request.POST)

@@ -98,7 +98,9 @@ def _of(request: Any) -> dict[str, Any]:
 def _respond(request: Any, status: int, words: tuple[str, str] | None = None) -> Any:
     """Touches neither the path nor who is asking: either may be what failed."""
     title, advice = words or WORDS.get(status) or WORDS[400 if status < 500 else 500]
-    renderer = "error.jinja2" if preferred(request, JSON, HTML) == HTML else "json"
+    renderer = (
+        "hello_login:templates/error.jinja2" if preferred(request, JSON, HTML) == HTML else "json"
+    )
     response = render_to_response(
         renderer, {"error": title, "advice": advice, "request_id": request.id}, request
     )

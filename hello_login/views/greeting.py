@@ -17,6 +17,9 @@ def greet(request: Any) -> Any:
     request.response.vary = ["Accept"]
     if preferred(request, JSON, HTML) == HTML:
         return render_to_response(
-            "home.jinja2", {"greeting": GREETING}, request, response=request.response
+            "hello_login:templates/home.jinja2",
+            {"greeting": GREETING},
+            request,
+            response=request.response,
         )
     return render_to_response("json", {"answer": GREETING}, request, response=request.response)

@@ -17,7 +17,7 @@ REFUSED = "The address or the password is wrong. Check both, and try again."
 
 @view_config(
     route_name="login",
-    renderer="login.jinja2",
+    renderer="hello_login:templates/login.jinja2",
     permission=NO_PERMISSION_REQUIRED,
     require_methods=FORM,
 )

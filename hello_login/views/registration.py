@@ -13,7 +13,7 @@ from . import FORM, ask_to_wait, show
 
 @view_config(
     route_name="register",
-    renderer="register.jinja2",
+    renderer="hello_login:templates/register.jinja2",
     permission=NO_PERMISSION_REQUIRED,
     require_methods=FORM,
 )
