@@ -75,11 +75,13 @@ def add_headers(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any],
 
     # Not by the request's scheme, which is http where nobody has set TRUSTED_PROXY; over http,
     # browsers do not heed it.
-    headers = HEADERS | (HTTPS_HEADERS if registry.hello_login.secure_cookies else {})
+    https = HTTPS_HEADERS if registry.hello_login.secure_cookies else {}
+    headers = [*HEADERS.items(), *https.items()]
 
     def tween(request: Any) -> Any:
         response = handler(request)
-        response.headers.update(headers)
+        # No view has any of them; to look, once for each, took a seventh of the greeting's time.
+        response.headerlist.extend(headers)
         # Static files say how long they may be kept; all else may know who asked, or hold a form.
         response.headers.setdefault("Cache-Control", "no-store")
         return response
