@@ -2,8 +2,10 @@
 
 import math
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
+from webob.acceptparse import create_accept_header
 from wtforms import Form
 
 JSON, HTML = "application/json", "text/html"
@@ -24,7 +26,13 @@ def preferred(request: Any, *offers: str) -> str:
 
     The response must say Vary: Accept.
     """
-    acceptable = request.accept.acceptable_offers(list(offers))
+    return _preferred(request.environ.get("HTTP_ACCEPT"), offers)
+
+
+@lru_cache(256)
+def _preferred(accept: str | None, offers: tuple[str, ...]) -> str:
+    """Few browsers send many different ones."""
+    acceptable = create_accept_header(accept).acceptable_offers(list(offers))
     return str(acceptable[0][0]) if acceptable else offers[0]
 
 
