@@ -1,6 +1,7 @@
 """What is known of who asks, before any login: the network, the device."""
 
 import re
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ class Client(NamedTuple):
         return str(self.address)
 
 
+@lru_cache(1024)
 def parse_address(text: str | None) -> str | None:
     """An IP address in its usual form; None for what is none, as a proxy may send."""
     try:
