@@ -2,8 +2,8 @@
 
 import os
 import secrets
-import threading
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -41,9 +41,10 @@ class Passwords:
         self.advice = f"{self._min_length} characters or more. {ADVICE}"
         """What a form says before anybody chooses a password."""
 
-        # More at once than there are processors would only take longer, all of them.
+        # More at once than there are processors would only take longer, all of them.  In threads of
+        # their own, because each thread that has hashed keeps the memory for the next time.
         share = max(1, (os.cpu_count() or 1) // settings.processes)
-        self._turn = threading.Semaphore(settings.verifications or share)
+        self._threads = ThreadPoolExecutor(settings.verifications or share, "passwords")
 
         # Made at start, for the first verification would otherwise take twice as long.
         self._nobodys_hash = self._context.hash(secrets.token_hex())
@@ -78,8 +79,8 @@ class Passwords:
     def hash(self, password: str, *personal: str) -> str:
         """Hash a new password, with a salt of its own; raises PasswordRefused, as check does."""
         self.check(password, *personal)
-        with self._turn:
-            return str(self._context.hash(unicodedata.normalize("NFC", password)))
+        normalized = unicodedata.normalize("NFC", password)
+        return str(self._threads.submit(self._context.hash, normalized).result())
 
     def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Whether the password is the hash's, and a new hash if the costs have changed since.
@@ -89,10 +90,11 @@ class Passwords:
         """
         if len(password) > self._max_length:
             return False, None
-        with self._turn:
-            matches, new_hash = self._context.verify_and_update(
-                unicodedata.normalize("NFC", password), password_hash or self._nobodys_hash
-            )
+        matches, new_hash = self._threads.submit(
+            self._context.verify_and_update,
+            unicodedata.normalize("NFC", password),
+            password_hash or self._nobodys_hash,
+        ).result()
         if not matches or password_hash is None:
             return False, None
         return True, new_hash
