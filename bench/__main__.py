@@ -27,6 +27,7 @@ from .measuring import (
     Plan,
     compare,
     count_round_trips,
+    nothing,
     workloads,
 )
 
@@ -41,7 +42,6 @@ def measure(plan: Plan, base: str | None, scratch: Path, stack: ExitStack) -> re
     few, many = create_databases(plan, scratch, stack)
     results = report.Results(machine=contenders.machine(), users=(plan.few_users, plan.users))
     tell("The limits")
-    results.argon2 = [limits.argon2_rate(plan.seconds * 2) for _ in range(plan.rounds)]
     results.pgbench = [
         limits.pgbench_rate(many, plan.users, scratch, 2) for _ in range(plan.rounds)
     ]
@@ -99,10 +99,15 @@ def measure_workloads(
         names = [each.name for each in main if workload in workloads(each)]
         return [(name, running[name], plan.users) for name in names]
 
+    def argon2() -> None:
+        results.argon2.append(limits.argon2_rate(plan.seconds))
+
     for workload in load.WORKLOADS:
         tell(f"{workload}: {CLIENTS} clients")
-        results.rates[workload] = compare(taking(workload), workload, plan)
-    results.memory = {name: running[name].memory() for name in running}
+        results.rates[workload] = compare(
+            taking(workload), workload, plan, beside=argon2 if workload == "login" else nothing
+        )
+    results.memory = {each.name: running[each.name].memory() for each in main}
     for workload in ("greeting, JSON", "/account") if plan.variants else ():
         for title, clients, keep_alive in report.VARIANTS:
             tell(f"{workload}: {title}")

@@ -1,4 +1,4 @@
-"""The servers that are compared, each as its documentation says to run it in production."""
+"""The servers that are compared, each with as many processes, and threads where it has them."""
 
 import os
 import signal
@@ -153,7 +153,11 @@ class Server:
     def memory(self) -> tuple[float, float]:
         """MiB: resident in a process that serves, and in all of them, shared pages counted once."""
         processes = self._processes()
-        serving = [each for each in processes if not each.children()]
+        serving = [
+            each
+            for each in processes
+            if not each.children() and "resource_tracker" not in " ".join(each.cmdline())
+        ]
         resident = sum(each.memory_info().rss for each in serving) / len(serving)
         whole = sum(each.memory_full_info().pss for each in processes)
         return resident / 2**20, whole / 2**20

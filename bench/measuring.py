@@ -2,7 +2,7 @@
 
 import asyncio
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +61,10 @@ class Measured:
         return sum(e.received for e in self.loads) / sum(len(e.latencies) for e in self.loads)
 
 
+def nothing() -> None:
+    """What stands beside most of them."""
+
+
 def compare(
     servers: Iterable[tuple[str, Server, int]],
     workload: str,
@@ -68,8 +72,9 @@ def compare(
     *,
     clients: int = CLIENTS,
     keep_alive: bool = True,
+    beside: Callable[[], None] = nothing,
 ) -> dict[str, Measured]:
-    """Measure one workload on some servers in turn, once a round."""
+    """Measure one workload on some servers in turn, once a round; and what stands beside them."""
     crowds = {
         name: (
             server,
@@ -94,6 +99,8 @@ def compare(
                 measured[name].cpu.append(used / len(seen.latencies) * 1000)
                 # Which process a connection is served by is luck: once more in each round.
                 crowd.close()
+            if number > 0:
+                beside()
 
     asyncio.run(run())
     return measured

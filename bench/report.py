@@ -9,7 +9,7 @@ import matplotlib as mpl
 
 from . import contenders
 from .contenders import BARE, BARE_SAME_SERVER, DJANGO, FLASK, FLASK_SYNC, HELLO_LOGIN, WSGI_PEERS
-from .measuring import Measured
+from .measuring import CLIENTS, Measured
 
 mpl.use("svg")
 
@@ -70,10 +70,12 @@ def write(results: Results, folder: Path) -> str:
     few, many = results.users
     text = (
         f"On one machine ({described}), in one run, the clients on it as well; {many:,} users with "
-        f"three sessions each; {contenders.PROCESSES} processes of {contenders.THREADS} threads.\n"
+        f"three sessions each; {contenders.PROCESSES} processes of {contenders.THREADS} threads, "
+        f"{CLIENTS} clients; {len(results.argon2)} rounds.\n"
         f"\n**Requests per second, as multiples of hello_login's** ({CAPTION}):\n\n"
         f"{rates_table(results)}\n"
-        f"\n**What a request to /account costs**, and a start:\n\n{costs_table(results)}\n"
+        f"\n**What a request to /account costs**, and a start; the processor time is that of the "
+        f"server's processes, not PostgreSQL's:\n\n{costs_table(results)}\n"
         f"\n**Goals:**\n\n{goals_table(results, few, many)}\n"
     )
     (folder / "table.md").write_text(text)
@@ -213,9 +215,10 @@ def details(results: Results) -> str:
                 f"{measured.latency(0.99):.2f}",
                 f"{measured.cpu_ms:.3f}",
                 f"{measured.received:,.0f}",
-                f"{results.round_trips.get(name, {}).get(workload, 0):.3g}",
+                f"{trips:.3g}" if trips is not None else "",
             ]
             for name, measured in every.items()
+            for trips in [results.round_trips.get(name, {}).get(workload)]
         ]
         head = ["", "requests/s", "p50 ms", "p99 ms", "CPU ms", "bytes", "SQL round trips"]
         parts.append(f"### {title}\n\n{table(head, rows)}")

@@ -1,4 +1,4 @@
-"""waitress, which has no processes of its own, in several that share one socket.
+"""waitress, which has no processes of its own, in several that share one port.
 
 python waitress_processes.py PORT THREADS PROCESSES MODULE:APPLICATION
 """
@@ -16,14 +16,18 @@ import waitress
 def main() -> None:
     """Serve until SIGTERM."""
     port, threads, processes, name = sys.argv[1:]
-    listener = socket.create_server(("127.0.0.1", int(port)), backlog=1024)
+    address = ("127.0.0.1", int(port))
+    # One for each: on one for all, the same process would nearly always be the first to accept.
+    listeners = [socket.create_server(address, reuse_port=True) for _ in range(int(processes))]
     # Otherwise it writes a line for each request that has to wait for a thread.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - the import path has strings
     children = []
-    for _ in range(int(processes)):
+    for listener in listeners:
         child = os.fork()
         if child == 0:
+            for other in set(listeners) - {listener}:
+                other.close()
             module, _, attribute = name.partition(":")
             app = getattr(importlib.import_module(module), attribute)
             waitress.serve(app, sockets=[listener], threads=int(threads), ident=None)

@@ -1,7 +1,7 @@
 """Several processes that serve one port, each with connections of its own.
 
-Each has a socket, among which the kernel shares out who connects (SO_REUSEPORT): on one socket for
-all, the same process would nearly always be the first to accept.
+Each has a socket, among which Linux shares out who connects (SO_REUSEPORT): on one socket for all,
+the same process would nearly always be the first to accept.
 
 The first one serves nothing: it starts another for each that dies, and passes a stop on.  It does
 so by closing its end of a pipe, which it also does by dying.  Its children heed no signals, for
@@ -95,6 +95,8 @@ class _Parent:
             os.close(end)
 
     def _start(self, listener: socket.socket) -> None:
+        # Until a child heeds none, a signal to all of them would be noted twice.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         child = os.fork()
         if child == 0:  # in a child
             os.close(self._held)
@@ -102,6 +104,7 @@ class _Parent:
                 if other is not listener:
                     other.close()
             _serve(lambda: self._make(listener), self._leash, self._drain_seconds)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._children[child] = listener, time.monotonic()
 
     def _stop(self, signalled: int) -> None:
@@ -110,9 +113,10 @@ class _Parent:
                 os.kill(child, signal.SIGKILL)
             os._exit(128 + signalled)
         self._stopping = True
-        os.close(self._held)
+        # First: while this process holds them, who connects after a child's close is not refused.
         for listener in self._listeners:
             listener.close()
+        os.close(self._held)
 
     def _replace(self) -> None:
         """Start another for each that has ended, unless all are to end."""
@@ -135,6 +139,7 @@ def _serve(make: Callable[[], Server], leash: int, seconds: float) -> NoReturn: 
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         server = make()
         Leash(leash, server)
         server.run_until_stopped(seconds)

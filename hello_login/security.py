@@ -42,7 +42,7 @@ def includeme(config: Any) -> None:
     config.add_request_method(policy.client, "client", reify=True)
     config.add_request_method(policy.known_userid, "known_userid", property=True)
     config.add_request_method(make_accounts, "accounts", reify=True)
-    config.add_request_method(lambda _: None, "shown_events", reify=True)
+    config.add_request_method(lambda _: None, "overview_events", reify=True)
     config.set_default_permission("authenticated")
 
     config.set_csrf_storage_policy(
@@ -53,7 +53,7 @@ def includeme(config: Any) -> None:
     # Pyramid checks the permission first, and would send a forged form to the login page.
     config.add_view_deriver(csrf_view, "csrf_view", under=FIRST_DERIVER, over="secured_view")
     config.add_view_deriver(require_methods, under=FIRST_DERIVER, over="csrf_view")
-    config.add_view_deriver(shown_events, under=FIRST_DERIVER, over="secured_view")
+    config.add_view_deriver(overview_events, under=FIRST_DERIVER, over="secured_view")
 
 
 class AuthTktSecurityPolicy:
@@ -157,7 +157,7 @@ class AuthTktSecurityPolicy:
         if ticket is None:
             return None
         accounts: Accounts = request.accounts
-        return accounts.find_session(ticket["userid"], events=request.shown_events)
+        return accounts.find_session(ticket["userid"], events=request.overview_events)
 
     def _end_session(self, request: Any) -> None:
         session = self.session(request)
@@ -222,21 +222,21 @@ def require_methods(view: Any, info: Any) -> Any:
 require_methods.options = ("require_methods",)  # type: ignore[attr-defined]
 
 
-def shown_events(view: Any, info: Any) -> Any:
-    """A view deriver: the session that permits the view comes with the account's sessions, and so
-    many events, in the same statement."""
-    number: int | None = info.options.get("shown_events")
+def overview_events(view: Any, info: Any) -> Any:
+    """A view deriver: the session that permits the view comes with an overview of its account, all
+    sessions and so many events, in the same statement."""
+    number: int | None = info.options.get("overview_events")
     if number is None:
         return view
 
     def showing(context: Any, request: Any) -> Any:
-        request.shown_events = number
+        request.overview_events = number
         return view(context, request)
 
     return showing
 
 
-shown_events.options = ("shown_events",)  # type: ignore[attr-defined]
+overview_events.options = ("overview_events",)  # type: ignore[attr-defined]
 
 
 def local_path(target: str | None) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hupper
+from waitress.adjustments import Adjustments
 
 from . import embedded, processes, settings
 from .serving import Server
@@ -35,6 +36,10 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     proxy = settings.trusted_proxy(os.environ)
     if proxy is not None:
         options |= _trusting(proxy)
+    try:
+        Adjustments(**options)  # here, and not first in each process
+    except ValueError as error:
+        raise SystemExit(f"[server:main] is wrong: {error}: correct it.") from None
     host = global_config.get("http_host") or host
     try:
         # The reloader ends and starts this process alone.
@@ -69,11 +74,12 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
 def _listen(host: str, port: int, number: int) -> list[socket.socket]:
     """So many sockets that listen there."""
     address, family = (host, port), socket.AF_INET6 if ":" in host else socket.AF_INET
-    # By itself, for those of two servers would share a port as well.
-    listener = socket.create_server(address, family=family)
     if number == 1:
-        return [listener]
-    listener.close()
+        return [socket.create_server(address, family=family)]
+    # Those of another server would share the port as well: so first one that would not.
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
     return [socket.create_server(address, family=family, reuse_port=True) for _ in range(number)]
 
 

@@ -34,7 +34,8 @@ CHEAP_HASHES = {"hello_login.argon2_memory_kib": "8", "hello_login.argon2_passes
 def _no_environment() -> Iterator[None]:
     """No variable of whoever runs the tests is seen by them."""
     with pytest.MonkeyPatch.context() as patch:
-        for variable in ("DATABASE_URL", "SECRET_KEY", "PORT", "TRUSTED_PROXY"):
+        names = ("DATABASE_URL", "SECRET_KEY", "PORT", "TRUSTED_PROXY")
+        for variable in (*names, "WEB_CONCURRENCY", "LOG_LEVEL"):
             patch.delenv(variable, raising=False)
         yield
 

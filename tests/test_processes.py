@@ -1,4 +1,4 @@
-"""Several processes that serve one socket."""
+"""Several processes that serve one port."""
 
 import os
 import signal

@@ -117,6 +117,11 @@ def test_the_reloader_ends_its_worker_by_sigterm_as_ever(
     assert handlers == [handler]
 
 
+def test_an_option_that_waitress_does_not_know_is_told_in_a_sentence() -> None:
+    with pytest.raises(SystemExit, match=r"^\[server:main\] is wrong: .*threds"):
+        server.bind(CONFIG, host="127.0.0.1", threds="4")
+
+
 def test_a_port_in_use_is_told_in_a_sentence(taken: int) -> None:
     with pytest.raises(
         SystemExit, match=rf"port {taken} \(Address already in use\): .*PORT="

@@ -10,12 +10,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from psycopg2 import sql
+from psycopg2.errors import FeatureNotSupported
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
-_prepared: WeakKeyDictionary[Connection, dict[str, sql.Composed]] = WeakKeyDictionary()
+_prepared: WeakKeyDictionary[Connection, dict[str, str]] = WeakKeyDictionary()
 """What executes each statement that a connection has prepared."""
 
 
@@ -36,10 +37,15 @@ def _execute(cursor: Cursor, statement: str, parameters: Parameters) -> None:
     prepared = _prepared.setdefault(cursor.connection, {})
     if statement not in prepared:
         prepared[statement] = _prepare(cursor, statement, parameters, f"s{len(prepared)}")
-    cursor.execute(prepared[statement], parameters)
+    try:
+        cursor.execute(prepared[statement], parameters)
+    except FeatureNotSupported:
+        # A migration has changed a column's type, and so what the statement returns.
+        cursor.connection.close()
+        raise
 
 
-def _prepare(cursor: Cursor, statement: str, parameters: Parameters, name: str) -> sql.Composed:
+def _prepare(cursor: Cursor, statement: str, parameters: Parameters, name: str) -> str:
     """Prepare it under this name, and return what executes it with the same parameters."""
     if isinstance(parameters, Mapping):
         names = [each for each in parameters if f"%({each})s" in statement]
@@ -51,4 +57,4 @@ def _prepare(cursor: Cursor, statement: str, parameters: Parameters, name: str) 
     called = sql.Identifier(name)
     cursor.execute(sql.SQL("PREPARE {} AS {}").format(called, sql.SQL(statement)))
     values = sql.SQL("({})").format(sql.SQL(", ").join(places)) if places else sql.SQL("")
-    return sql.SQL("EXECUTE {}{}").format(called, values)
+    return sql.SQL("EXECUTE {}{}").format(called, values).as_string(cursor)

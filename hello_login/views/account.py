@@ -35,7 +35,7 @@ CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 
 
 @view_config(
-    route_name="account", renderer="hello_login:templates/account.jinja2", shown_events=100
+    route_name="account", renderer="hello_login:templates/account.jinja2", overview_events=100
 )
 def show_account(request: Any) -> Any:
     """Who you are, where you are logged in, and what happened."""
@@ -92,7 +92,7 @@ def change_password(request: Any) -> Any:
     route_name="end_sessions",
     renderer="hello_login:templates/end_sessions.jinja2",
     require_methods=FORM,
-    shown_events=0,
+    overview_events=0,
 )
 def end_sessions(request: Any) -> Any:
     """End the session of this fingerprint, or all others.

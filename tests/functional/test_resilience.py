@@ -7,6 +7,7 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,6 +24,9 @@ pytestmark = pytest.mark.process
 
 LOST = "lost"
 """The request was taken, and never answered."""
+
+
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for processes")
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +274,7 @@ def test_a_signal_ends_a_server_that_nobody_uses_soon_and_well(
     assert process.wait(timeout=2) == 0
 
 
+@only_linux
 def test_a_signal_to_all_processes_at_once_loses_nothing_either(serve: Serve) -> None:
     """So do Heroku, and Ctrl-C."""
     server = serve(**QUICK, processes="2")
@@ -285,6 +290,7 @@ def test_a_signal_to_all_processes_at_once_loses_nothing_either(serve: Serve) ->
     assert set(traffic.statuses()) == {200, 303}
 
 
+@only_linux
 def test_a_process_that_dies_is_replaced_and_the_other_serves_on(
     serve: Serve, database: Database
 ) -> None:
@@ -307,6 +313,7 @@ def test_a_process_that_dies_is_replaced_and_the_other_serves_on(
     check_nothing_lost_or_doubled(database, traffic)
 
 
+@only_linux
 def test_the_processes_end_when_the_one_that_started_them_was_killed(serve: Serve) -> None:
     server = serve(**QUICK, processes="2")
     (process,) = server._processes

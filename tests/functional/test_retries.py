@@ -159,6 +159,17 @@ def test_a_page_that_has_read_all_it_shows_does_not_miss_its_connection(
     assert ended == [[(True,)]] * 2
 
 
+def test_a_page_survives_a_migration_that_changes_a_columns_type(
+    browser: webtest.TestApp, operator: Connection
+) -> None:
+    register(browser)
+    assert "Ada Lovelace" in browser.get("/account")
+    statement = "ALTER TABLE users ALTER COLUMN name TYPE varchar(100)"
+    with operator.cursor() as cursor:
+        cursor.execute(statement)
+    assert "Ada Lovelace" in browser.get("/account")
+
+
 def test_a_mistake_of_ours_in_a_statement_is_no_outage(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
 ) -> None:
