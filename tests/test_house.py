@@ -54,3 +54,8 @@ def test_the_readme_tells_only_targets_that_there_are() -> None:
     told = set(re.findall(r"\bmake ([a-z]+)", (ROOT / "README.md").read_text()))
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"serve", "test", "sure"} <= told <= targets
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    table = (ROOT / "bench/results/table.md").read_text().strip()
+    assert table in (ROOT / "README.md").read_text()
