@@ -113,7 +113,7 @@ class _Parent:
                 os.kill(child, signal.SIGKILL)
             os._exit(128 + signalled)
         self._stopping = True
-        # First: while this process holds them, who connects after a child's close is not refused.
+        # First: as long as this process holds them too, they take who connects, to serve nobody.
         for listener in self._listeners:
             listener.close()
         os.close(self._held)
