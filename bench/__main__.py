@@ -27,7 +27,6 @@ from .measuring import (
     Plan,
     compare,
     count_round_trips,
-    nothing,
     workloads,
 )
 
@@ -105,7 +104,7 @@ def measure_workloads(
     for workload in load.WORKLOADS:
         tell(f"{workload}: {CLIENTS} clients")
         results.rates[workload] = compare(
-            taking(workload), workload, plan, beside=argon2 if workload == "login" else nothing
+            taking(workload), workload, plan, beside=argon2 if workload == "login" else None
         )
     results.memory = {each.name: running[each.name].memory() for each in main}
     for workload in ("greeting, JSON", "/account") if plan.variants else ():
@@ -175,6 +174,7 @@ def main() -> None:
         # As root, PostgreSQL runs as another user, who has to get there.
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         scratch.chmod(0o755)
+        contenders.write_bare_ini(scratch)
         results = measure(QUICK if arguments.quick else FULL, arguments.base, scratch, stack)
     sys.stdout.write(report.write(results, contenders.HERE / "results"))
 

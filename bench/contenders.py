@@ -23,7 +23,8 @@ PROCESSES, THREADS = 2, 4
 
 @dataclass(frozen=True)
 class Contender:
-    """What to start; {port} stands for the port it shall listen on."""
+    """What to start; {port} stands for the port it shall listen on, {scratch} for the folder that
+    write_bare_ini() was given."""
 
     name: str
     command: tuple[str, ...]
@@ -44,22 +45,20 @@ GUNICORN = (
     "--no-control-socket",
 )
 GTHREAD = (*GUNICORN, "-k", "gthread", "--threads", str(THREADS))
-PSERVE = ("pserve", "{ini}", "http_port={port}", "http_host=127.0.0.1")
-WAITRESS = (sys.executable, str(HERE / "waitress_processes.py"), "{port}", str(THREADS))
+WHERE = ("http_port={port}", "http_host=127.0.0.1")
+PSERVE = ("pserve", "production.ini", *WHERE)
+RUNNER = str(HERE / "waitress_processes.py")
+WAITRESS = (sys.executable, RUNNER, "{port}", str(THREADS), str(PROCESSES))
 UVICORN = ("uvicorn", "--workers", str(PROCESSES), "--port", "{port}", "--no-access-log")
 
-HELLO_LOGIN = Contender(
-    "hello_login", PSERVE, environ=(("WEB_CONCURRENCY", str(PROCESSES)), ("INI", "production.ini"))
-)
-ONE_PROCESS = Contender(
-    "hello_login, 1 process", PSERVE, environ=(("WEB_CONCURRENCY", "1"), ("INI", "production.ini"))
-)
+HELLO_LOGIN = Contender("hello_login", PSERVE, environ=(("WEB_CONCURRENCY", str(PROCESSES)),))
+ONE_PROCESS = Contender("hello_login, 1 process", PSERVE, environ=(("WEB_CONCURRENCY", "1"),))
 FLASK = Contender("Flask, gunicorn gthread", (*GTHREAD, "flask_app:app"), HERE / "peers")
 FLASK_SYNC = Contender("Flask, gunicorn sync", (*GUNICORN, "flask_app:app"), HERE / "peers")
 DJANGO = Contender("Django, gunicorn gthread", (*GTHREAD, "django_app:application"), HERE / "peers")
 PYRAMID = Contender(
     "Pyramid with SQLAlchemy, waitress",
-    (*WAITRESS, str(PROCESSES), "pyramid_app:app"),
+    (*WAITRESS, "pyramid_app:app"),
     HERE / "peers",
 )
 FASTAPI = Contender(
@@ -78,14 +77,14 @@ FASTAPI = Contender(
 )
 BARE = Contender(
     "bare function, waitress",
-    (*WAITRESS, str(PROCESSES), "bare:greet"),
+    (*WAITRESS, "bare:greet"),
     HERE,
     greets_only=True,
 )
 BARE_SAME_SERVER = Contender(
     "bare function, our server",
-    PSERVE,
-    environ=(("WEB_CONCURRENCY", str(PROCESSES)), ("INI", "{bare}")),
+    ("pserve", "{scratch}/bare.ini", *WHERE),
+    environ=HELLO_LOGIN.environ,
     greets_only=True,
 )
 WSGI_PEERS = (FLASK, FLASK_SYNC, DJANGO, PYRAMID)
@@ -106,7 +105,6 @@ class Server:
 
         scratch: a folder for its log.
         """
-        self.contender = contender
         self.port = free_port()
         environ = {
             **os.environ,
@@ -115,9 +113,9 @@ class Server:
             "PYTHONPATH": str(ROOT),
         }
         environ.update(contender.environ)
-        places = {"port": self.port, "bare": bare_ini(scratch)}
-        places["ini"] = environ.pop("INI", "").format(**places)
-        program, *arguments = (each.format(**places) for each in contender.command)
+        program, *arguments = (
+            each.format(port=self.port, scratch=scratch) for each in contender.command
+        )
         self._log = scratch / f"{contender.name}.log"
         started = time.perf_counter()
         with self._log.open("w") as log:
@@ -172,14 +170,12 @@ class Server:
         self._process.wait()
 
 
-def bare_ini(scratch: Path) -> Path:
-    """production.ini with a bare function in place of the application."""
+def write_bare_ini(scratch: Path) -> None:
+    """Write production.ini with a bare function in place of the application."""
     text = (ROOT / "production.ini").read_text().replace("%(here)s", str(ROOT))
-    path = scratch / "bare.ini"
-    path.write_text(
+    (scratch / "bare.ini").write_text(
         text.replace("use = egg:hello_login\nhello", "use = call:bench.bare:make\nhello")
     )
-    return path
 
 
 def machine() -> Mapping[str, str]:

@@ -44,14 +44,9 @@ STATEMENTS = [
 ]
 
 
-def token(user: int, number: int) -> str:
-    """What the cookie of an account's session signs."""
-    return f"session-{user}-{number}"
-
-
 def session_id(user: int, number: int) -> bytes:
-    """The session's id, which is the token's SHA-256."""
-    return hashlib.sha256(token(user, number).encode()).digest()
+    """The id of one of an account's sessions."""
+    return hashlib.sha256(f"session-{user}-{number}".encode()).digest()
 
 
 def fill(url: str, migration_files: Path, users: int) -> None:

@@ -173,11 +173,10 @@ async def csrf_token(client: Client, path: str, *, timed: bool = False) -> str:
     return found[1].decode()
 
 
-async def log_in_once(client: Client, site: Site) -> None:
+async def log_in_once(client: Client, site: Site, *, timed: bool = False) -> None:
     """Before: a session, for what needs one."""
-    token = await csrf_token(client, "/login")
-    form = {**credentials(site), "csrf_token": token}
-    await client.ask("/login", form, expect=(302, 303), timed=False)
+    form = {**credentials(site), "csrf_token": await csrf_token(client, "/login", timed=timed)}
+    await client.ask("/login", form, expect=(302, 303), timed=timed)
 
 
 async def greet_json(client: Client, _site: Site) -> None:
@@ -225,17 +224,13 @@ async def journey(client: Client, site: Site) -> None:
     """Logs in, looks around, logs out: 12 requests."""
     client.cookies.clear()
     await client.ask("/")
-    token = await csrf_token(client, "/login", timed=True)
-    await client.ask("/login", {**credentials(site), "csrf_token": token}, expect=(302, 303))
+    await log_in_once(client, site, timed=True)
     for _ in range(5):
         await client.ask("/account")
     await client.ask("/")
     await client.ask("/", accept=JSON)
-    page = await client.ask("/account")
-    found = TOKEN.search(page)
-    if found is None:
-        raise ValueError("/account has no csrf_token")
-    await client.ask("/logout", {"csrf_token": found[1].decode()}, expect=(302, 303))
+    token = await csrf_token(client, "/account", timed=True)
+    await client.ask("/logout", {"csrf_token": token}, expect=(302, 303))
 
 
 async def nothing(_client: Client, _site: Site) -> None:

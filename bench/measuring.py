@@ -61,10 +61,6 @@ class Measured:
         return sum(e.received for e in self.loads) / sum(len(e.latencies) for e in self.loads)
 
 
-def nothing() -> None:
-    """What stands beside most of them."""
-
-
 def compare(
     servers: Iterable[tuple[str, Server, int]],
     workload: str,
@@ -72,7 +68,7 @@ def compare(
     *,
     clients: int = CLIENTS,
     keep_alive: bool = True,
-    beside: Callable[[], None] = nothing,
+    beside: Callable[[], None] | None = None,
 ) -> dict[str, Measured]:
     """Measure one workload on some servers in turn, once a round; and what stands beside them."""
     crowds = {
@@ -99,7 +95,7 @@ def compare(
                 measured[name].cpu.append(used / len(seen.latencies) * 1000)
                 # Which process a connection is served by is luck: once more in each round.
                 crowd.close()
-            if number > 0:
+            if number > 0 and beside is not None:
                 beside()
 
     asyncio.run(run())

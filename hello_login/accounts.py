@@ -135,7 +135,8 @@ class Accounts:
         if session is not None and not session.seen_recently:
             sessions.touch(self.db, session.id, self.client.address)
             self.db.commit()  # what holds the row keeps others of its owner's requests waiting
-            return sessions.find(self.db, session.id, events=events)
+            if events is not None:  # the list shows when it was last seen
+                return sessions.find(self.db, session.id, events=events)
         return session
 
     def hold_session(self, session: Session) -> bool:

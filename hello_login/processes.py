@@ -99,11 +99,7 @@ class _Parent:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         child = os.fork()
         if child == 0:  # in a child
-            os.close(self._held)
-            for other in self._listeners:
-                if other is not listener:
-                    other.close()
-            _serve(lambda: self._make(listener), self._leash, self._drain_seconds)
+            self._serve(listener)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._children[child] = listener, time.monotonic()
 
@@ -130,21 +126,24 @@ class _Parent:
                     time.sleep(max(0.0, started + PAUSE - time.monotonic()))
                     self._start(listener)
 
-
-def _serve(make: Callable[[], Server], leash: int, seconds: float) -> NoReturn:  # in a child
-    """In a child: serve, and end without what the parent does at its own end."""
-    status = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        server = make()
-        Leash(leash, server)
-        server.run_until_stopped(seconds)
-        status = 0
-    except BaseException:
-        log.exception("A process that serves failed")
-    finally:
-        os._exit(status)
+    def _serve(self, listener: socket.socket) -> NoReturn:  # in a child
+        """Serve, and end without what the parent does at its own end."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for each in SIGNALS:
+                signal.signal(each, signal.SIG_IGN)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            os.close(self._held)
+            for other in self._listeners:
+                if other is not listener:
+                    other.close()
+            server = self._make(listener)
+            Leash(self._leash, server)
+            server.run_until_stopped(self._drain_seconds)
+            status = 0
+        except BaseException:
+            log.exception("A process that serves failed")
+        finally:
+            os._exit(status)

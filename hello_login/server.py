@@ -37,7 +37,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     if proxy is not None:
         options |= _trusting(proxy)
     try:
-        Adjustments(**options)  # here, and not first in each process
+        adjustments = Adjustments(**options)
     except ValueError as error:
         raise SystemExit(f"[server:main] is wrong: {error}: correct it.") from None
     host = global_config.get("http_host") or host
@@ -59,7 +59,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
 
         def make(listener: socket.socket) -> Server:
-            return Server(app, listener, queue_seconds=checked.queue_seconds, **options)
+            return Server(app, listener, adjustments, queue_seconds=checked.queue_seconds)
 
         try:
             seconds, url = checked.drain_seconds, f"http://{shown}:{port}"

@@ -159,16 +159,14 @@ class Server(TcpWSGIServer):
     _map: Any
 
     def __init__(
-        self, app: Any, listener: socket.socket, *, queue_seconds: float, **options: Any
+        self, app: Any, listener: socket.socket, adjustments: Adjustments, *, queue_seconds: float
     ) -> None:
-        adjustments = Adjustments(**options)
         dispatchers = ThreadedTaskDispatcher(), ThreadedTaskDispatcher()
         for each in dispatchers:
             each.set_thread_count(adjustments.threads)
         self.form_dispatcher = dispatchers[1]
         self.queue_seconds = queue_seconds
         self.stopping = False
-        self.draining = False
         super().__init__(
             app,
             _sock=listener,
@@ -177,6 +175,14 @@ class Server(TcpWSGIServer):
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
         )
+
+    @property
+    def draining(self) -> bool:
+        """Whether an answer is its connection's last.
+
+        Not before nobody can connect: whoever is told so makes another connection at once.
+        """
+        return not self.accepting
 
     def add_task(self, task: Any) -> None:
         """Queue a connection whose next request is complete."""
@@ -200,8 +206,6 @@ class Server(TcpWSGIServer):
             while not self.stopping:
                 self._step(self.adj.asyncore_loop_timeout)
         self._stop_listening()
-        # Not before: whoever is told that the connection ends makes another one at once.
-        self.draining = True
         stopped = time.time()
         while self.active_channels and time.time() < stopped + drain_seconds:
             for channel in list(self.active_channels.values()):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pytest
+from waitress.adjustments import Adjustments
 
 from hello_login import processes
 from hello_login.serving import SIGNALS, Server
@@ -35,8 +36,8 @@ def _signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def server(listener: socket.socket) -> Server:
     """A server of nothing."""
-    options = {"threads": 1, "asyncore_use_poll": True, "ident": ""}
-    return Server(lambda *_: [], listener, queue_seconds=1, **options)
+    adjustments = Adjustments(threads=1, asyncore_use_poll=True, ident="")
+    return Server(lambda *_: [], listener, adjustments, queue_seconds=1)
 
 
 def fail() -> NoReturn:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from waitress.adjustments import Adjustments
 
 from hello_login.serving import SIGNALS, Channel, Server
 from hello_login.tweens import REFUSED
@@ -28,8 +29,8 @@ class Site:
         self.port = self.listener.getsockname()[1]
         self.begun = threading.Semaphore(0)
         self.may_end = threading.Event()
-        options = {"threads": 1, "asyncore_use_poll": True, "ident": ""}
-        self.server = Server(self.app, self.listener, queue_seconds=queue_seconds, **options)
+        adjustments = Adjustments(threads=1, asyncore_use_poll=True, ident="")
+        self.server = Server(self.app, self.listener, adjustments, queue_seconds=queue_seconds)
 
     def app(self, environ: Any, start_response: Any) -> list[bytes]:
         if environ["REQUEST_METHOD"] == "POST":

@@ -16,6 +16,7 @@ import pytest
 import webtest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waitress.adjustments import Adjustments
 
 from hello_login.serving import Server
 from tests.conftest import MakeClient
@@ -161,16 +162,14 @@ def site(browser: webtest.TestApp) -> Iterator[int]:
         return browser.app({**environ, **browser.extra_environ}, start_response)
 
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(
-        app,
-        listener,
-        queue_seconds=2,
+    adjustments = Adjustments(
         threads=1,
         asyncore_use_poll=True,
         max_request_body_size=65536,
         max_request_header_size=16384,
         ident="",
     )
+    server = Server(app, listener, adjustments, queue_seconds=2)
 
     def serve() -> None:
         while not server.stopping:
