@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help serve test containers browser bench lint format requirements sure
+.PHONY: help serve test containers browser pictures bench lint format requirements sure
 .DEFAULT_GOAL := help
 
 help:     ## Show this list
@@ -17,9 +17,13 @@ test: .venv/installed    ## Run the whole suite, but for the containers, on an e
 containers: .venv/installed    ## Build the image and try it, by itself, with compose and as Heroku runs it (needs Docker)
 	@$(BIN)/python -m pytest -m container
 
-browser: .venv/installed    ## Install what the browser tests need: Chromium (Debian, as root) and Playwright
+browser: .venv/installed    ## Install what the browser tests need: Chromium (Debian, as root), Playwright, and what judges pages
 	@command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends chromium; }
 	@$(BIN)/python -m pip install --quiet --editable '.[development,browser]'
+	@cd tests/browser && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --ignore-scripts
+
+pictures: browser    ## Make docs/pictures anew: every page as Chromium shows it
+	@$(BIN)/python -m tests.browser.pictures
 
 bench: bench/.venv/installed    ## Compare with other frameworks, and with the limits, in 12 minutes (QUICK=1: in 2)
 	@bench/.venv/bin/python -m bench $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE))

@@ -4,10 +4,27 @@ import unicodedata
 from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
-from wtforms import BooleanField, EmailField, Form, HiddenField, PasswordField, StringField
+from wtforms import BooleanField, EmailField, HiddenField, PasswordField, StringField
+from wtforms import Form as BaseForm
 from wtforms.validators import DataRequired, EqualTo, InputRequired, Length, ValidationError
 
 from .passwords import PasswordRefused, Passwords
+
+
+class Form(BaseForm):
+    """A form that knows what is wrong with it, and where to begin."""
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What is wrong, and the id of the field where it can be mended."""
+        of_fields = [(field.id, error) for field in self for error in field.errors]
+        return [(self.focus(), error) for error in self.form_errors] + of_fields
+
+    def focus(self) -> str:
+        """The id of the field to begin with: the first, of those that have to be typed again."""
+        fields = [field for field in self if not isinstance(field, HiddenField)]
+        wrong = [field for field in fields if field.errors]
+        emptied = [field for field in fields if self.form_errors and field.type == "PasswordField"]
+        return str((wrong or emptied or fields)[0].id)
 
 
 def _strip(text: str | None) -> str | None:
@@ -18,12 +35,12 @@ def _normalize_name(text: str | None) -> str | None:
     return text and unicodedata.normalize("NFC", text.strip())
 
 
-def _email_field() -> EmailField:
+def _email_field(autocomplete: str) -> EmailField:
     return EmailField(
-        "E-mail address",
-        [DataRequired("Type your e-mail address.")],
+        "Email address",
+        [DataRequired("Type your email address.")],
         filters=[_strip],
-        render_kw={"autocomplete": "username"},
+        render_kw={"autocomplete": autocomplete},
     )
 
 
@@ -35,15 +52,19 @@ def normalize_email(address: str) -> str:
     return validate_email(address, check_deliverability=False).normalized
 
 
-def _password_field(label: str, message: str, autocomplete: str) -> PasswordField:
-    return PasswordField(label, [InputRequired(message)], render_kw={"autocomplete": autocomplete})
+def _password_field(label: str, autocomplete: str, *validators: Any) -> PasswordField:
+    attributes = {"autocomplete": autocomplete, "autocapitalize": "none", "spellcheck": "false"}
+    return PasswordField(label, validators, render_kw=attributes)
 
 
 class LoginForm(Form):
-    """Log in.  An address that is none is as unknown as any other."""
+    """Log in.  An address that is none is as unknown as any other.
 
-    email = _email_field()
-    password = _password_field("Password", "Type your password.", "current-password")
+    next: where to go on.
+    """
+
+    email = _email_field("username")
+    password = _password_field("Password", "current-password", InputRequired("Type your password."))
     remember = BooleanField("Stay logged in on this device")
     next = HiddenField()
 
@@ -58,7 +79,9 @@ class LoginForm(Form):
 class ConfirmForm(Form):
     """Ask somebody who is logged in for the password."""
 
-    current = _password_field("Your password", "Type your password.", "current-password")
+    current = _password_field(
+        "Your password", "current-password", InputRequired("Type your password.")
+    )
 
 
 class PersonForm(Form):
@@ -73,7 +96,7 @@ class PersonForm(Form):
         filters=[_normalize_name],
         render_kw={"autocomplete": "name"},
     )
-    email = _email_field()
+    email = _email_field("email")
 
     def validate_name(self, field: StringField) -> None:
         """Any characters but control characters."""
@@ -85,7 +108,8 @@ class PersonForm(Form):
         try:
             field.data = normalize_email(field.data or "")
         except EmailNotValidError as error:
-            raise ValidationError(str(error)) from error
+            message = f"{error} An address looks like name@example.org."
+            raise ValidationError(message) from error
 
 
 class NewPasswordForm(Form):
@@ -94,18 +118,18 @@ class NewPasswordForm(Form):
     passwords: the rules that it must meet.  personal: its owner's name and address.
     """
 
-    password = _password_field("Password", "Choose a password.", "new-password")
-    confirm = PasswordField(
+    password = _password_field("Password", "new-password", InputRequired("Choose a password."))
+    confirm = _password_field(
         "Password, once more",
-        [
-            InputRequired("Type the password once more."),
-            EqualTo("password", "The two passwords differ: type the same one in both."),
-        ],
-        render_kw={"autocomplete": "new-password"},
+        "new-password",
+        InputRequired("Type the password once more."),
+        EqualTo("password", "The two passwords differ: type the same one in both."),
     )
 
-    def __init__(self, formdata: Any, passwords: Passwords, *personal: str) -> None:
-        super().__init__(formdata)
+    def __init__(
+        self, formdata: Any, passwords: Passwords, *personal: str, data: Any = None
+    ) -> None:
+        super().__init__(formdata, data=data)
         self._passwords = passwords
         self._personal = personal
 
@@ -122,7 +146,9 @@ class NewPasswordForm(Form):
 
 
 class RegisterForm(NewPasswordForm, PersonForm):
-    """Register."""
+    """Register.  next: where to go on, as of LoginForm."""
+
+    next = HiddenField()
 
     def personal(self) -> tuple[str, ...]:
         """The name and the address that are typed with it."""
@@ -132,7 +158,7 @@ class RegisterForm(NewPasswordForm, PersonForm):
 class ProfileForm(PersonForm):
     """Change name and address; the password is for another address alone."""
 
-    current = PasswordField("Your password", render_kw={"autocomplete": "current-password"})
+    current = _password_field("Your password", "current-password")
 
 
 class PasswordForm(NewPasswordForm, ConfirmForm):

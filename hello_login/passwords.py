@@ -12,7 +12,6 @@ from passlib.context import CryptContext
 
 from .settings import Settings
 
-ADVICE = "Four or five unrelated words are easy to remember and hard to guess."
 PRODUCT = "hello login"
 
 
@@ -38,7 +37,10 @@ class Passwords:
             argon2__time_cost=settings.argon2_passes,
             argon2__parallelism=settings.argon2_lanes,
         )
-        self.advice = f"{self._min_length} characters or more. {ADVICE}"
+        self.advice = (
+            f"{self._min_length} characters or more. "
+            "Four or five unrelated words are easy to remember and hard to guess."
+        )
         """What a form says before anybody chooses a password."""
 
         # More at once than there are processors would only take longer, all of them.  In threads of
@@ -61,10 +63,10 @@ class Passwords:
         if len(password) > self._max_length:
             raise PasswordRefused(f"This is too long: use {self._max_length} characters or fewer.")
         if password.casefold() in _common_passwords():
-            raise PasswordRefused(f"Many people use this password, so it is tried first. {ADVICE}")
+            raise PasswordRefused("Many people use this password: choose another one.")
         if self._is_expected(password, personal):
             raise PasswordRefused(
-                f"Use something other than your name, your address or ours. {ADVICE}"
+                "This is too close to your name, your address or ours: choose something else."
             )
 
     def _is_expected(self, password: str, personal: tuple[str, ...]) -> bool:

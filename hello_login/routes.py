@@ -1,6 +1,19 @@
 """Every URL there is."""
 
+import hashlib
+from pathlib import Path
 from typing import Any
+
+
+def _hash_files(folder: Path) -> str:
+    content = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+STATIC = f"static/{_hash_files(Path(__file__).parent / 'static')}"
+"""Where the static files are.  Others would be elsewhere, so these may be kept for a year."""
+
+YEAR = 365 * 24 * 60 * 60
 
 
 def includeme(config: Any) -> None:
@@ -16,4 +29,4 @@ def includeme(config: Any) -> None:
     config.add_route("delete_account", "/account/delete")
     config.add_route("healthz", "/healthz")
     config.add_route("readyz", "/readyz")
-    config.add_static_view("static", "hello_login:static", cache_max_age=3600)
+    config.add_static_view(STATIC, "hello_login:static", cache_max_age=YEAR)

@@ -4,7 +4,10 @@ from typing import Any
 
 import webtest
 
+from hello_login.routes import STATIC
+
 EMAIL = "ada@example.com"
+STYLESHEET = f"/{STATIC}/style.css"
 PASSWORD = "correct horse battery"
 
 

@@ -37,7 +37,13 @@ def test_nobody_is_connected_to_but_postgresql_and_nothing_is_unpickled() -> Non
 
 def test_static_files_are_of_the_kinds_that_are_meant_to_be_served() -> None:
     kinds = {path.suffix for path in (ROOT / "hello_login/static").iterdir()}
-    assert kinds == {".css", ".svg"}
+    assert kinds == {".css", ".js", ".svg"}
+
+
+def test_the_stylesheet_and_the_script_are_small() -> None:
+    static = ROOT / "hello_login/static"
+    assert (static / "style.css").stat().st_size < 10_000
+    assert (static / "forms.js").stat().st_size < 2_000
 
 
 def test_the_readme_tells_every_setting_with_its_default() -> None:

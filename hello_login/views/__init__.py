@@ -6,15 +6,20 @@ from functools import lru_cache
 from typing import Any
 
 from webob.acceptparse import create_accept_header
-from wtforms import Form
+
+from ..forms import Form, LoginForm, RegisterForm
+from ..security import local_path
 
 JSON, HTML = "application/json", "text/html"
 FORM = ("GET", "HEAD", "POST")
 """require_methods of a view that shows a form and takes it."""
 
+UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
+
 
 def includeme(config: Any) -> None:
     """Add the views of every module here, and their templates."""
+    config.include(".flash")
     config.add_settings(
         {"jinja2.undefined": "strict", "jinja2.trim_blocks": True, "jinja2.lstrip_blocks": True}
     )
@@ -50,8 +55,24 @@ def ask_to_wait(request: Any, form: Form, wait: timedelta) -> None:
     form.form_errors = [f"Too many attempts. Wait {in_words(wait)}, then try again."]
 
 
+def target(request: Any, form: LoginForm | RegisterForm) -> str:
+    """Where somebody wanted to go who had to log in first."""
+    return local_path(form.next.data) or str(request.route_path("account"))
+
+
 def in_words(time: timedelta) -> str:
     """A time in minutes, or in seconds where it is short, rounded up."""
     seconds = math.ceil(time.total_seconds())
-    number, unit = (seconds, "second") if seconds < 60 else (math.ceil(seconds / 60), "minute")
+    return _count(seconds, "second") if seconds < 60 else _count(math.ceil(seconds / 60), "minute")
+
+
+def ago(time: timedelta) -> str:
+    """How long ago it was, in the largest unit that fits, rounded down."""
+    for unit, length in UNITS.items():
+        if time >= length:
+            return f"{_count(time // length, unit)} ago"
+    return "just now"
+
+
+def _count(number: int, unit: str) -> str:
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

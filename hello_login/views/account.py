@@ -1,17 +1,17 @@
 """The person's own account."""
 
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import groupby, islice
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import forget
 from pyramid.view import view_config
-from wtforms import Form
 
 from .. import forms
 from ..accounts import EmailTaken, Refused
-from . import FORM, ask_to_wait, show
+from . import FORM, ago, ask_to_wait, show
+from .flash import redirect
 
 EVENTS = {
     "registered": "You registered",
@@ -24,7 +24,7 @@ EVENTS = {
     "session_ended": "A session was ended",
     "password_changed": "The password was changed",
     "name_changed": "The name was changed",
-    "address_changed": "The e-mail address was changed",
+    "address_changed": "The email address was changed",
     "deactivated": "The account was deactivated",
     "reactivated": "The account was reactivated",
 }
@@ -48,7 +48,8 @@ def show_account(request: Any) -> Any:
         # What happened many times in a row is told once: it would hide all else.
         "events": [list(group) for _, group in islice(alike, 10)],
         "words": EVENTS,
-        "utc": timezone.utc,
+        "now": datetime.now(timezone.utc),
+        "ago": ago,
     }
 
 
@@ -67,7 +68,7 @@ def change_profile(request: Any) -> Any:
             if email == session.user.email or _may_have_another_address(request, form):
                 _hold_session(request)
                 request.accounts.change_profile(session, name=name, email=email)
-                return HTTPSeeOther(request.route_path("account"))
+                return redirect(request, request.route_path("account"), "profile_changed")
         except EmailTaken:
             form.email.errors = ["Another account has this address: use another one."]
     return _show(request, form)
@@ -84,7 +85,8 @@ def change_password(request: Any) -> Any:
     form = forms.PasswordForm(request.POST, passwords, session.user.name, session.user.email)
     if request.method == "POST" and form.validate() and _is_owner(request, form):
         request.accounts.change_password(session.user, form.password.data, but=session)
-        return HTTPSeeOther(request.route_path("account"), headers=request.renew_session())
+        headers = request.renew_session()
+        return redirect(request, request.route_path("account"), "password_changed", headers)
     return _show(request, form, advice=passwords.advice)
 
 
@@ -100,7 +102,7 @@ def end_sessions(request: Any) -> Any:
     Whoever logged in a while ago is asked for the password (ASVS 5.0, 7.5.2).
     """
     session, which = request.login_session, request.params.get("session", "")
-    only = None if which == "others" else which
+    only, ended = (None, "sessions_ended") if which == "others" else (which, "session_ended")
     devices = {each.fingerprint: each.device for each in session.listed}
     if only is not None and (only not in devices or only == session.fingerprint):
         return HTTPSeeOther(request.route_path("account"))
@@ -111,13 +113,14 @@ def end_sessions(request: Any) -> Any:
         if not asked:
             _hold_session(request)
             request.accounts.end_sessions(session.user, only=only, but=session)
-            return HTTPSeeOther(request.route_path("account"))
+            return redirect(request, request.route_path("account"), ended)
         if "current" not in request.POST:
             query = {"session": which}
             return HTTPSeeOther(request.route_path("end_sessions", _query=query))
         if form.validate() and _is_owner(request, form):
             request.accounts.end_sessions(session.user, only=only, but=session)
-            return HTTPSeeOther(request.route_path("account"), headers=request.renew_session())
+            headers = request.renew_session()
+            return redirect(request, request.route_path("account"), ended, headers)
     return _show(request, form, which=which, device=devices.get(which), asked=asked)
 
 
@@ -132,7 +135,7 @@ def delete_account(request: Any) -> Any:
     if request.method == "POST" and form.validate() and _is_owner(request, form):
         headers = [*forget(request), CLEAR_SITE_DATA]
         request.accounts.delete(session.user, session)
-        return HTTPSeeOther(request.route_path("greeting"), headers=headers)
+        return redirect(request, request.route_path("greeting"), "deleted", headers)
     return _show(request, form)
 
 
@@ -150,13 +153,13 @@ def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool
     return True
 
 
-def _show(request: Any, form: Form, **more: Any) -> Any:
+def _show(request: Any, form: forms.Form, **more: Any) -> Any:
     """The form; but not to whom is logged out meanwhile, or has done already what was asked for.
 
     The redirect is returned, and not raised, for what was noted is to be committed.
     """
     if request.method == "POST" and not request.accounts.hold_session(request.login_session):
-        return HTTPSeeOther(request.route_path("account"))
+        return redirect(request, request.route_path("account"), "too_late")
     return show(request, form, **more)
 
 
@@ -166,7 +169,7 @@ def _hold_session(request: Any) -> None:
     After a double click, the first request may have done already what the second one asks for.
     """
     if not request.accounts.hold_session(request.login_session):
-        raise HTTPSeeOther(request.route_path("account"))
+        raise redirect(request, request.route_path("account"), "too_late")
 
 
 def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:

@@ -1,7 +1,7 @@
 """What people see when a request can't be answered: in HTML or JSON, as asked."""
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 from pyramid.exceptions import BadCSRFOrigin, BadCSRFToken
@@ -13,26 +13,51 @@ from .. import logs
 from ..database import CommitUnknown
 from ..repositories.events import Event
 from . import HTML, JSON, preferred
+from .flash import redirect
 
 log = logging.getLogger(__name__)
 
-# What happened, and what to do.
+
+class Words(NamedTuple):
+    """What happened, and what to do."""
+
+    title: str
+    advice: str
+    retry: bool = False
+    """The same address may do better the next time."""
+
+
 WORDS = {
-    400: ("We can't read what was sent", "Go back, and try once more."),
-    403: ("This is not yours to see", "Log in with an account that may see it."),
-    404: ("There is no such page", "Check the address, or begin at the home page."),
-    405: ("This can't be done here", "Begin at the home page."),
-    413: ("This is too much at once", "Go back, and send less."),
-    431: ("This is too much at once", "Clear this site's cookies, and try once more."),
-    500: ("Something went wrong here", "It has been noted. Try again in a little while."),
-    503: ("Too many people want this just now", "Nothing is lost. Try again in a few seconds."),
+    400: Words("We can't read what was sent", "Go back, and try once more."),
+    403: Words("This is not yours to see", "Log in with an account that may see it."),
+    404: Words("There is no such page", "Check the address, or begin at the home page."),
+    405: Words("This can't be done here", "Begin at the home page."),
+    413: Words("This is too much at once", "Go back, and send less."),
+    431: Words("This is too much at once", "Clear this site's cookies, and try once more."),
+    500: Words(
+        "Something went wrong here", "It has been noted. Try again in a little while.", retry=True
+    ),
+    503: Words(
+        "Too many people want this just now",
+        "Nothing has changed. Try again in a few seconds.",
+        retry=True,
+    ),
 }
-UNAVAILABLE = ("Our database is too busy, or away", "Nothing is lost. Try again in a little while.")
-UNKNOWN = (
+UNAVAILABLE = Words(
+    "Our database is too busy, or away",
+    "Nothing has changed. Try again in a little while.",
+    retry=True,
+)
+UNKNOWN = Words(
     "We can't tell whether that was done",
     "The connection to our database was lost. Look whether it was, before you do it again.",
 )
-EXPIRED = ("This form has expired", "Go back, load the page anew, and send the form once more.")
+EXPIRED = Words(
+    "This form has expired",
+    "You may have logged in or out since it was loaded, perhaps in another tab. Load it anew, and "
+    "send it once more.",
+    retry=True,
+)
 
 
 @forbidden_view_config()
@@ -41,7 +66,9 @@ def show_forbidden(_error: Any, request: Any) -> Any:
     logs.write(Event("access_refused", address=request.client.address, request_id=request.id))
     if request.identity is not None or preferred(request, HTML, JSON) == JSON:
         return _respond(request, 403)
-    query = {"next": request.path_qs} if request.method in ("GET", "HEAD") else {}
+    if request.method == "POST":
+        return redirect(request, request.route_path("login"), "too_late")
+    query = {"next": request.path_qs}
     return HTTPSeeOther(request.route_path("login", _query=query), vary=["Accept"])
 
 
@@ -95,15 +122,23 @@ def _of(request: Any) -> dict[str, Any]:
     return {"fields": {"request_id": request.id}}
 
 
-def _respond(request: Any, status: int, words: tuple[str, str] | None = None) -> Any:
+def _respond(request: Any, status: int, words: Words | None = None) -> Any:
     """Touches neither the path nor who is asking: either may be what failed."""
-    title, advice = words or WORDS.get(status) or WORDS[400 if status < 500 else 500]
-    renderer = (
-        "hello_login:templates/error.jinja2" if preferred(request, JSON, HTML) == HTML else "json"
-    )
-    response = render_to_response(
-        renderer, {"error": title, "advice": advice, "request_id": request.id}, request
-    )
+    words = words or WORDS.get(status) or WORDS[400 if status < 500 else 500]
+    told = {"error": words.title, "advice": words.advice, "request_id": request.id}
+    if preferred(request, JSON, HTML) == HTML:
+        told["again"] = _again(request) if words.retry else ""
+        response = render_to_response("hello_login:templates/error.jinja2", told, request)
+    else:
+        response = render_to_response("json", told, request)
     response.status_int = status
     response.vary = ["Accept"]
     return response
+
+
+def _again(request: Any) -> str:
+    """What a link to the same address leads to; nothing where it can't be asked for."""
+    if request.method != "POST":
+        return "Try again"
+    is_form = request.matched_route is not None and request.matched_route.name != "logout"
+    return "Back to the form" if is_form else ""

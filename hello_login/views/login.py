@@ -8,11 +8,11 @@ from pyramid.view import view_config
 
 from ..accounts import Refused
 from ..forms import LoginForm
-from ..security import local_path
-from . import FORM, ask_to_wait, show
+from . import FORM, ask_to_wait, show, target
 from .account import CLEAR_SITE_DATA
+from .flash import redirect
 
-REFUSED = "The address or the password is wrong. Check both, and try again."
+REFUSED = "The address or the password is wrong: check both, and try again."
 
 
 @view_config(
@@ -24,9 +24,8 @@ REFUSED = "The address or the password is wrong. Check both, and try again."
 def log_in(request: Any) -> Any:
     """The form; posted, a new session, and on to where the person wanted to go."""
     form = LoginForm(request.POST, data={"next": request.GET.get("next")})
-    target = local_path(form.next.data) or request.route_path("account")
     if request.identity is not None:
-        return HTTPSeeOther(target)
+        return HTTPSeeOther(target(request, form))
     if request.method == "POST" and form.validate():
         try:
             user_id = request.accounts.authenticate(
@@ -39,7 +38,7 @@ def log_in(request: Any) -> Any:
                 form.form_errors = [REFUSED]
         else:
             headers = remember(request, user_id, remembered=form.remember.data)
-            return HTTPSeeOther(target, headers=headers)
+            return HTTPSeeOther(target(request, form), headers=headers)
     return show(request, form)
 
 
@@ -47,4 +46,4 @@ def log_in(request: Any) -> Any:
 def log_out(request: Any) -> Any:
     """End the session; whoever has none is logged out already."""
     headers = [*forget(request), CLEAR_SITE_DATA]
-    return HTTPSeeOther(request.route_path("greeting"), headers=headers)
+    return redirect(request, request.route_path("greeting"), "logged_out", headers)

@@ -8,7 +8,8 @@ from pyramid.view import view_config
 
 from ..accounts import EmailTaken, Refused
 from ..forms import RegisterForm
-from . import FORM, ask_to_wait, show
+from . import FORM, ask_to_wait, show, target
+from .flash import redirect
 
 
 @view_config(
@@ -19,11 +20,10 @@ from . import FORM, ask_to_wait, show
 )
 def register(request: Any) -> Any:
     """The form; posted, a new account, logged in."""
-    account = request.route_path("account")
-    if request.identity is not None:
-        return HTTPSeeOther(account)
     passwords = request.registry.passwords
-    form = RegisterForm(request.POST, passwords)
+    form = RegisterForm(request.POST, passwords, data={"next": request.GET.get("next")})
+    if request.identity is not None:
+        return HTTPSeeOther(target(request, form))
     if request.method == "POST" and form.validate():
         try:
             request.accounts.admit_registration()
@@ -37,5 +37,6 @@ def register(request: Any) -> Any:
         except EmailTaken:
             form.email.errors = ["This address has an account already: log in, or use another."]
         else:
-            return HTTPSeeOther(account, headers=remember(request, user_id))
+            headers = remember(request, user_id)
+            return redirect(request, target(request, form), "registered", headers)
     return show(request, form, advice=passwords.advice)

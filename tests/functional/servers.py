@@ -1,5 +1,6 @@
 """Real servers on a real PostgreSQL of their own, and people who use them over HTTP."""
 
+import contextlib
 import http.client
 import os
 import signal
@@ -7,10 +8,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
 import psycopg2
+from psycopg2.extensions import cursor as Cursor
 
 from hello_login import migrations
 from hello_login.embedded import EmbeddedPostgres
@@ -51,11 +54,20 @@ class Database(EmbeddedPostgres):
         self._ensure()
 
     def query(self, statement: str) -> list[tuple[object, ...]]:
+        with self._cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall()
+
+    def execute(self, statement: str) -> None:
+        with self._cursor() as cursor:
+            cursor.execute(statement)
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[Cursor]:
         connection = psycopg2.connect(self.url)
         try:
             with connection, connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall()
+                yield cursor
         finally:
             connection.close()
 

@@ -24,7 +24,7 @@ def test_the_account_page_tells_who_you_are_and_since_when(browser: webtest.Test
     register(browser)
     told = [each.get_text() for each in browser.get("/account").html("dd")]
     assert told[:2] == ["Ada Lovelace", EMAIL]
-    moment = r"\d\d \w+ \d{4}, \d\d:\d\d UTC"
+    moment = r"\d\d? \w+ \d{4}, \d\d:\d\d UTC"
     assert all(re.fullmatch(moment, each.strip()) for each in told[2:])
     assert len(told) == 4
 
@@ -54,6 +54,27 @@ def test_where_you_wanted_to_go_outlasts_a_wrong_password(browser: webtest.TestA
     form = refused.forms[0]
     form["password"] = PASSWORD
     assert form.submit(status=303).location == "http://localhost/readyz"
+
+
+def test_where_you_wanted_to_go_is_where_registering_leads(browser: webtest.TestApp) -> None:
+    to_login = browser.get("/account/profile", status=303).location
+    (link,) = browser.get(to_login).html.main.find_all("a")
+    assert link["href"] == "/register?next=%2Faccount%2Fprofile"
+    form = browser.get(link["href"]).forms[0]
+    for name, value in (("name", "Ada"), ("email", EMAIL), ("password", PASSWORD)):
+        form[name] = value
+    form["confirm"] = "another one"
+    form = form.submit(status=422).forms[0]
+    form["password"] = form["confirm"] = PASSWORD
+    assert form.submit(status=303).location == "http://localhost/account/profile"
+
+
+def test_registering_never_leads_to_another_site(browser: webtest.TestApp) -> None:
+    form = browser.get("/register?next=//evil.example").forms[0]
+    for name, value in (("name", "Ada"), ("email", EMAIL), ("password", PASSWORD)):
+        form[name] = value
+    form["confirm"] = PASSWORD
+    assert form.submit(status=303).location == "http://localhost/account"
 
 
 @pytest.mark.parametrize("page", ["/login", "/register"])
@@ -87,7 +108,7 @@ def test_what_is_no_address_is_as_unknown_as_any_other(
 
 def test_an_empty_login_says_what_to_type(browser: webtest.TestApp) -> None:
     refused = log_in(browser, email="", password="", status=422)
-    assert error_of(refused, "email") == "Type your e-mail address."
+    assert error_of(refused, "email") == "Type your email address."
     assert error_of(refused, "password") == "Type your password."
 
 
@@ -118,7 +139,8 @@ def test_a_refused_registration_keeps_what_was_typed_but_passwords(
     assert (form["name"].value, form["email"].value) == ("Ada", "ada@")
     assert (form["password"].value, form["confirm"].value) == ("", "")
     assert "tooshort" not in refused
-    assert error_of(refused, "email") == "There must be something after the @-sign."
+    told = "There must be something after the @-sign. An address looks like name@example.org."
+    assert error_of(refused, "email") == told
     assert error_of(refused, "password").startswith("This is too short")
     assert error_of(refused, "confirm").startswith("The two passwords differ")
     field = refused.html.find(id="password")
@@ -156,7 +178,7 @@ def test_a_name_is_shown_as_it_was_typed(browser: webtest.TestApp, name: str) ->
 
 def test_a_name_is_no_password(browser: webtest.TestApp) -> None:
     refused = register(browser, name="Ada Lovelace", password="ada lovelace", status=422)
-    assert "other than your name" in error_of(refused, "password")
+    assert "too close to your name" in error_of(refused, "password")
 
 
 def test_fields_that_no_form_has_change_nothing(browser: webtest.TestApp) -> None:
@@ -187,7 +209,7 @@ def test_password_fields_hide_what_is_typed_and_say_what_they_are(browser: webte
         ("/login", "email"): ("email", "username"),
         ("/login", "password"): ("password", "current-password"),
         ("/register", "name"): ("text", "name"),
-        ("/register", "email"): ("email", "username"),
+        ("/register", "email"): ("email", "email"),
         ("/register", "password"): ("password", "new-password"),
         ("/register", "confirm"): ("password", "new-password"),
     }

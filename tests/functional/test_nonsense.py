@@ -20,7 +20,7 @@ from waitress.adjustments import Adjustments
 
 from hello_login.serving import Server
 from tests.conftest import MakeClient
-from tests.people import register
+from tests.people import STYLESHEET, register
 
 ROUTES = [
     "/",
@@ -34,7 +34,7 @@ ROUTES = [
     "/account/delete",
     "/healthz",
     "/readyz",
-    "/static/style.css",
+    STYLESHEET,
     "/nowhere",
 ]
 FIELDS = ["name", "email", "password", "confirm", "current", "remember", "next", "session", "x"]

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.servers import QUICK, Database, Person, Server
-from tests.people import EMAIL, PASSWORD
+from tests.people import EMAIL, PASSWORD, STYLESHEET
 
 pytestmark = pytest.mark.process
 
@@ -221,7 +221,7 @@ def test_without_its_database_a_site_says_so_at_once_and_serves_what_needs_none(
         assert "Our database is too busy" in text
         assert time.monotonic() - started < 2
         stranger = Person(server.port)
-        paths = ("/", "/login", "/register", "/healthz", "/static/style.css", "/readyz")
+        paths = ("/", "/login", "/register", "/healthz", STYLESHEET, "/readyz")
         assert [stranger.ask(path)[0] for path in paths] == [200] * 5 + [503]
     finally:
         database.start_again()

@@ -9,7 +9,7 @@ import webtest
 import hello_login
 from tests.conftest import MakeIni
 from tests.functional.round_trips import RoundTrips
-from tests.people import log_in, log_out, register
+from tests.people import STYLESHEET, log_in, log_out, register
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def person(relay: RoundTrips, ini: MakeIni) -> webtest.TestApp:
     return person
 
 
-@pytest.mark.parametrize("path", ["/", "/login", "/register", "/healthz", "/static/style.css"])
+@pytest.mark.parametrize("path", ["/", "/login", "/register", "/healthz", STYLESHEET])
 def test_who_is_not_logged_in_waits_for_no_query(
     relay: RoundTrips, person: webtest.TestApp, path: str
 ) -> None:
@@ -42,7 +42,7 @@ def test_who_is_not_logged_in_waits_for_no_query(
     ("path", "round_trips"),
     [
         ("/healthz", 0),
-        ("/static/style.css", 0),
+        (STYLESHEET, 0),
         ("/", 1),
         ("/account", 1),
         ("/account/profile", 1),

@@ -11,8 +11,9 @@ from pyramid.security import remember
 import hello_login
 from hello_login import database
 from hello_login.accounts import Accounts
+from hello_login.routes import STATIC
 from tests.conftest import SECRET_KEY, MakeClient, MakeIni
-from tests.people import EMAIL, PASSWORD, log_in, log_out, register
+from tests.people import EMAIL, PASSWORD, STYLESHEET, log_in, log_out, register
 
 
 def cookies_set(response: Any) -> dict[str, str]:
@@ -122,6 +123,9 @@ def test_cookies_in_production_are_for_https_and_this_host_alone(https: webtest.
     device = cookies.pop("__Host-device")
     assert device.startswith("Max-Age=31536000; Path=/; expires=")
     assert device.endswith("; secure; HttpOnly; SameSite=Lax")
+    flash = cookies.pop("__Host-flash")
+    assert flash.startswith("Max-Age=60; Path=/; expires=")
+    assert flash.endswith("; secure; HttpOnly; SameSite=Lax")
     assert cookies == {
         "__Host-session": "Path=/; secure; HttpOnly; SameSite=Lax",
         "__Host-csrf_token": "Path=/; secure; HttpOnly; SameSite=Lax",
@@ -134,7 +138,7 @@ def test_cookies_in_production_are_for_https_and_this_host_alone(https: webtest.
 
 def test_cookies_in_development_work_without_https(browser: webtest.TestApp) -> None:
     cookies = cookies_set(register(browser))
-    assert "secure" not in cookies.pop("device")
+    assert "secure" not in cookies.pop("device") + cookies.pop("flash")
     assert cookies == {
         "session": "Path=/; HttpOnly; SameSite=Lax",
         "csrf_token": "Path=/; HttpOnly; SameSite=Lax",
@@ -201,7 +205,7 @@ def test_logging_out_clears_what_the_browser_kept(browser: webtest.TestApp) -> N
         ("/%FF", 400),
         ("/logout", 405),
         ("/healthz", 200),
-        ("/static/style.css", 200),
+        (STYLESHEET, 200),
     ],
 )
 def test_every_answer_has_the_headers_that_guard_it(
@@ -210,7 +214,8 @@ def test_every_answer_has_the_headers_that_guard_it(
     headers = browser.get(path, status=status).headers
     policy = headers["Content-Security-Policy"].split("; ")
     assert "default-src 'none'" in policy
-    assert "unsafe-inline" not in headers["Content-Security-Policy"]
+    assert {"script-src 'self'", "require-trusted-types-for 'script'"} <= set(policy)
+    assert "unsafe" not in headers["Content-Security-Policy"]
     assert {"frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"} <= set(policy)
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "same-origin"
@@ -218,7 +223,8 @@ def test_every_answer_has_the_headers_that_guard_it(
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert not [name for name in headers if name.startswith("Access-Control-")]
     assert "Strict-Transport-Security" not in headers
-    assert ("no-store" in headers["Cache-Control"]) is (path != "/static/style.css")
+    kept = "max-age=31536000" if path == STYLESHEET else "no-store"
+    assert headers["Cache-Control"] == kept
 
 
 def test_https_is_asked_for_in_production_even_where_the_proxy_is_not_known(
@@ -226,19 +232,21 @@ def test_https_is_asked_for_in_production_even_where_the_proxy_is_not_known(
 ) -> None:
     for scheme in ("http", "https"):
         browser = client(production_app, **{"wsgi.url_scheme": scheme})
-        for path in ("/", "/nowhere", "/static/style.css"):
+        for path in ("/", "/nowhere", STYLESHEET):
             headers = browser.get(path, status="*").headers
             assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
 
 
-def test_pages_have_no_script_and_no_style_of_their_own_and_nothing_from_elsewhere(
+def test_no_page_holds_a_script_or_a_style_and_nothing_comes_from_elsewhere(
     browser: webtest.TestApp,
 ) -> None:
     for path in ("/", "/login", "/register", "/nowhere"):
         html = browser.get(path, status="*").html
-        loaded = [each.get("src") or each["href"] for each in html(["img", "link", "iframe"])]
-        assert all(each.startswith("/static/") for each in loaded)
-        assert not html.find_all(["script", "style"])
+        loading = html(["img", "link", "iframe", "script"])
+        loaded = [each.get("src") or each["href"] for each in loading]
+        assert all(each.startswith(f"/{STATIC}/") for each in loaded)
+        assert not any(each.get_text() for each in html("script"))
+        assert not html("style")
         assert not html.find_all(style=True)
 
 

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import webtest
+from psycopg2.extensions import connection as Connection
 
+from hello_login.routes import STATIC
 from hello_login.views import greeting
 from tests.conftest import MakeClient
 from tests.people import register
@@ -21,8 +23,9 @@ ACCEPTED = {
     ("method", "path", "status", "title"),
     [
         ("GET", "/nowhere", 404, "There is no such page"),
-        ("GET", "/static/nothing.css", 404, "There is no such page"),
-        ("GET", "/static/", 404, "There is no such page"),
+        ("GET", f"/{STATIC}/nothing.css", 404, "There is no such page"),
+        ("GET", f"/{STATIC}/", 404, "There is no such page"),
+        ("GET", "/static/0123456789ab/style.css", 404, "There is no such page"),
         ("POST", "/", 405, "This can't be done here"),
         ("GET", "/logout", 405, "This can't be done here"),
         ("TRACE", "/login", 405, "This can't be done here"),
@@ -139,6 +142,33 @@ def test_what_nobody_foresaw_is_told_in_the_log_alone(
     assert "NameError: name 'GREETING' is not defined" in caplog.text
 
 
-def test_an_error_page_does_not_ask_the_database_who_is_asking(browser: webtest.TestApp) -> None:
+def test_an_error_page_leads_on_and_does_not_ask_the_database_who_is_asking(
+    browser: webtest.TestApp, db: Connection
+) -> None:
     register(browser)
-    assert browser.get("/nowhere", status=404).html.nav is None
+    db.close()
+    page = browser.get("/nowhere", status=404)
+    assert [link["href"] for link in page.html.header("a")] == ["/", "/account"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "links"),
+    [
+        ("GET", "/", 500, {"": "Try again", "/": "Home page"}),
+        ("POST", "/login", 400, {"": "Back to the form", "/": "Home page"}),
+        ("POST", "/logout", 400, {"/": "Home page"}),
+        ("POST", "/nowhere", 404, {"/": "Home page"}),
+        ("GET", "/nowhere", 404, {"/": "Home page"}),
+    ],
+)
+def test_what_may_do_better_the_next_time_can_be_asked_for_again(
+    browser: webtest.TestApp,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+    status: int,
+    links: dict[str, str],
+) -> None:
+    monkeypatch.delattr(greeting, "GREETING")
+    page = browser.request(path, method=method, status=status)
+    assert {link["href"]: link.get_text() for link in page.html.main("a")} == links

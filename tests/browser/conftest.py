@@ -1,0 +1,53 @@
+"""One Chromium and one site for all tests here, which are skipped where there is no Chromium."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.site import CHROMIUM, Site, launch, open_page
+
+HOW = "make browser installs it"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test here drives the browser, and starts processes."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.process)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip(f"there is no Chromium: {HOW}")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason=f"there is no Playwright: {HOW}", exc_type=ImportError
+    )
+    with playwright.sync_playwright() as started, launch(started) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def site(chromium: Any) -> Iterator[Site]:  # noqa: ARG001 (nothing is started for no browser)
+    folder = Path(tempfile.mkdtemp(prefix="hello_login-tests-"))
+    folder.chmod(0o755)
+    site = Site(folder)
+    yield site
+    site.stop()
+    shutil.rmtree(folder)
+
+
+Visit = Callable[..., Any]
+
+
+@pytest.fixture
+def visit(chromium: Any, site: Site) -> Iterator[Visit]:
+    """Opens pages, each of a person who was never here before; see open_page."""
+    with ExitStack() as opened:
+        yield lambda **options: opened.enter_context(open_page(chromium, site, **options))

@@ -1,0 +1,244 @@
+"""What people do, in a real Chromium."""
+
+import secrets
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Visit
+from tests.browser.walk import fill, log_in, register
+from tests.people import PASSWORD
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+
+
+@pytest.fixture
+def email() -> str:
+    return f"{secrets.token_hex(4)}@example.com"
+
+
+class Keyboard:
+    """Somebody who has no mouse."""
+
+    def __init__(self, page: Any) -> None:
+        self._page = page
+
+    def go_to(self, role: str, name: str) -> None:
+        """Press Tab until this has the focus, which must be seen."""
+        wanted = self._page.get_by_role(role, name=name, exact=True).first
+        wanted.wait_for()
+        for _ in range(30):
+            if wanted.evaluate("element => element === document.activeElement"):
+                outline = wanted.evaluate("element => getComputedStyle(element).outlineStyle")
+                assert outline == "solid"
+                return
+            self._page.keyboard.press("Tab")
+        raise AssertionError(f"Tab does not lead to {name}")
+
+    def press(self, role: str, name: str) -> None:
+        """Go there and press Enter."""
+        self.go_to(role, name)
+        self._page.keyboard.press("Enter")
+
+    def type(self, *texts: str) -> None:
+        """Type into the field that has the focus and into those that follow, and press Enter."""
+        for number, text in enumerate(texts):
+            if number:
+                self._go_to_next_field()
+            self._page.keyboard.press("Control+A")
+            self._page.keyboard.type(text)
+        self._page.keyboard.press("Enter")
+
+    def _go_to_next_field(self) -> None:
+        self._page.keyboard.press("Tab")
+        while self.focused() == "BUTTON":  # that shows the password
+            self._page.keyboard.press("Tab")
+
+    def focused(self, what: str = "tagName") -> str:
+        return str(self._page.evaluate(f"document.activeElement.{what}"))
+
+
+# Each two of them together in one run or another.
+@pytest.mark.parametrize(
+    ("java_script", "device", "scheme"),
+    [
+        (False, PHONE, "dark"),
+        (False, DESKTOP, "light"),
+        (True, PHONE, "light"),
+        (True, DESKTOP, "dark"),
+    ],
+    ids=["no script, phone, dark", "no script, desktop", "script, phone", "script, desktop, dark"],
+)
+def test_the_whole_journey_is_made_by_keyboard_alone(
+    visit: Visit, email: str, java_script: bool, device: dict[str, Any], scheme: str
+) -> None:
+    page = visit(java_script_enabled=java_script, color_scheme=scheme, **device)
+    keyboard = Keyboard(page)
+    heading, said = page.get_by_role("heading", level=1), page.get_by_role("status")
+    problems = page.get_by_role("alert").get_by_role("link")
+
+    page.goto("/")
+    keyboard.press("link", "Register")
+    page.wait_for_url("/register")
+    keyboard.type("Ada Lovelace", email, "short", "different")
+    problems.first.wait_for()
+    assert page.title() == "Error: Register · Hello Login"
+    assert problems.all_inner_texts() == [
+        "This is too short: use 12 characters or more.",
+        "The two passwords differ: type the same one in both.",
+    ]
+    assert keyboard.focused("id") == "password"
+    keyboard.type(PASSWORD, PASSWORD)
+    page.wait_for_url("/account")
+    assert said.inner_text() == "Welcome! Your account is ready, and you are logged in."
+
+    keyboard.press("button", "Log out")
+    page.wait_for_url("/")
+    assert said.inner_text() == "You are logged out."
+    keyboard.press("link", "Log in")
+    page.wait_for_url("/login")
+    keyboard.type(email, "a wrong password")
+    problems.wait_for()
+    assert keyboard.focused("id") == "password"
+    keyboard.type(PASSWORD)
+    page.wait_for_url("/account")
+    assert said.count() == 0
+
+    other = visit()
+    log_in(other, email)
+    other.wait_for_url("/account")
+    page.reload()
+    devices = page.get_by_role("listitem").filter(has_text="last seen just now")
+    assert devices.count() == 1
+    keyboard.press("button", "End this session: Chrome on Linux")
+    said.wait_for()
+    assert said.inner_text() == "That session has ended."
+    assert devices.count() == 0
+
+    keyboard.press("link", "Change password")
+    page.wait_for_url("/account/password")
+    keyboard.type(PASSWORD, PASSWORD + "!", PASSWORD + "!")
+    page.wait_for_url("/account")
+    assert said.inner_text().startswith("Your password is changed")
+
+    keyboard.press("link", "Delete account")
+    page.wait_for_url("/account/delete")
+    keyboard.type(PASSWORD + "!")
+    page.wait_for_url("/")
+    assert said.inner_text() == "Your account is deleted."
+    assert heading.inner_text() == "Hello World, Little Dude, How Are You?"
+
+
+def test_the_skip_link_leads_past_the_header(visit: Visit) -> None:
+    page = visit()
+    page.goto("/")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('main') !== null")
+
+
+def test_each_problem_leads_to_its_field(visit: Visit) -> None:
+    page = visit(java_script_enabled=False)
+    page.goto("/register")
+    fill(page, "Register")
+    for name in ("name", "email", "password", "confirm"):
+        page.get_by_role("alert").locator(f"a[href='#{name}']").click()
+        assert page.evaluate("document.activeElement.id") == name
+
+
+def test_a_password_is_shown_on_demand_and_hidden_again_when_it_is_sent(visit: Visit) -> None:
+    page = visit()
+    page.goto("/login")
+    field = page.locator("#password")
+    field.fill("a secret")
+    page.get_by_role("button", name="Show: Password").click()
+    assert field.get_attribute("type") == "text"
+    with page.expect_request("**/login") as sent:
+        page.evaluate(
+            """() => {
+                const [next, password] = document.querySelectorAll("[name=next], #password");
+                next.form.addEventListener("submit", () => { next.value = password.type; });
+            }"""
+        )
+        field.press("Enter")
+    assert "next=password" in sent.value.post_data
+    page.get_by_role("button", name="Show: Password").click()
+    page.get_by_role("button", name="Hide: Password").click()
+    assert field.get_attribute("type") == "password"
+
+
+@pytest.mark.parametrize("java_script", [False, True], ids=["no JavaScript", "JavaScript"])
+def test_a_double_click_registers_once(visit: Visit, email: str, java_script: bool) -> None:
+    page = visit(java_script_enabled=java_script)
+    page.goto("/register")
+    for name, text in (("name", "Ada"), ("email", email), ("password", PASSWORD)):
+        page.locator(f"#{name}").fill(text)
+    page.locator("#confirm").fill(PASSWORD)
+    page.get_by_role("main").get_by_role("button", name="Register").dblclick()
+    page.wait_for_url("/account")
+    assert page.get_by_text("You registered").count() == 1
+
+
+def test_what_is_clicked_again_while_it_is_being_sent_is_sent_once(
+    visit: Visit, email: str
+) -> None:
+    page = visit()
+    register(page, email)
+    page.goto("/account/password")
+    sent = []
+    page.on("request", lambda request: sent.append(request) if request.method == "POST" else None)
+    for name, text in (("current", PASSWORD), ("password", "another one"), ("confirm", "another")):
+        page.locator(f"#{name}").fill(text + "!")
+    page.evaluate(
+        """() => {
+            const button = document.querySelector("main button:not([type])");
+            button.click();
+            setTimeout(() => button.click(), 20);
+        }"""
+    )
+    page.get_by_role("alert").wait_for()
+    page.wait_for_timeout(200)
+    assert len(sent) == 1
+
+
+def test_neither_back_nor_reload_sends_a_form_once_more(visit: Visit, email: str) -> None:
+    page = visit()
+    page.goto("/register")
+    fill(page, "Register", name="Ada", email=email, password="short", confirm="short")
+    page.get_by_role("alert").wait_for()
+    fill(page, "Register", password=PASSWORD, confirm=PASSWORD)
+    page.wait_for_url("/account")
+    sent = []
+    page.on("request", lambda request: sent.append(request.method))
+    page.reload()
+    page.go_back()
+    page.wait_for_url("/account")  # where /register leads whoever is logged in
+    page.go_back()
+    assert "GET" in sent
+    assert "POST" not in sent
+
+
+def test_a_form_that_expired_in_another_tab_leads_back_to_itself(visit: Visit, email: str) -> None:
+    page = visit()
+    register(page, email)
+    page.get_by_role("button", name="Log out").click()
+    page.goto("/login")
+    other = page.context.new_page()
+    log_in(other, email)
+    other.wait_for_url("/account")
+    fill(page, "Log in", email=email, password=PASSWORD)
+    assert page.get_by_role("heading", level=1).inner_text() == "This form has expired"
+    page.get_by_role("link", name="Back to the form").click()
+    page.wait_for_url("/account")
+
+
+def test_registering_leads_to_where_the_person_wanted_to_go(visit: Visit, email: str) -> None:
+    page = visit(java_script_enabled=False)
+    page.goto("/account/profile")
+    assert page.get_by_text("Log in to go on.").count() == 1
+    page.get_by_role("main").get_by_role("link", name="Register").click()
+    fill(page, "Register", name="Ada", email=email, password=PASSWORD, confirm=PASSWORD)
+    page.wait_for_url("/account/profile")
+    assert page.get_by_role("status").inner_text().startswith("Welcome!")
