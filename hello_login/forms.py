@@ -1,5 +1,6 @@
 """What may be typed."""
 
+import re
 import unicodedata
 from typing import Any
 
@@ -44,6 +45,17 @@ def _email_field(autocomplete: str) -> EmailField:
     )
 
 
+def local_path(target: str | None) -> str | None:
+    r"""The target, if a redirect to it can lead nowhere but to this site; None otherwise.
+
+    One slash must come first, and no slash after it.  Only printable ASCII may follow, as in every
+    URL that a browser sends; and no backslash, which browsers take for a slash.
+    """
+    if target and re.fullmatch(r"/(?!/)[!-\[\]-~]*", target):
+        return target
+    return None
+
+
 def normalize_email(address: str) -> str:
     """The address in the form that is stored and compared.
 
@@ -66,7 +78,7 @@ class LoginForm(Form):
     email = _email_field("username")
     password = _password_field("Password", "current-password", InputRequired("Type your password."))
     remember = BooleanField("Stay logged in on this device")
-    next = HiddenField()
+    next = HiddenField(filters=[local_path])
 
     def address(self) -> str:
         """The address as registration would have stored it."""
@@ -94,7 +106,7 @@ class PersonForm(Form):
             Length(max=100, message="Use no more than %(max)d characters."),
         ],
         filters=[_normalize_name],
-        render_kw={"autocomplete": "name"},
+        render_kw={"autocomplete": "name", "dir": "auto"},
     )
     email = _email_field("email")
 
@@ -148,7 +160,7 @@ class NewPasswordForm(Form):
 class RegisterForm(NewPasswordForm, PersonForm):
     """Register.  next: where to go on, as of LoginForm."""
 
-    next = HiddenField()
+    next = HiddenField(filters=[local_path])
 
     def personal(self) -> tuple[str, ...]:
         """The name and the address that are typed with it."""

@@ -59,14 +59,19 @@ class Passwords:
         """
         password = unicodedata.normalize("NFC", password)
         if len(password) < self._min_length:
-            raise PasswordRefused(f"This is too short: use {self._min_length} characters or more.")
+            raise PasswordRefused(
+                f"This password is too short: use {self._min_length} characters or more."
+            )
         if len(password) > self._max_length:
-            raise PasswordRefused(f"This is too long: use {self._max_length} characters or fewer.")
+            raise PasswordRefused(
+                f"This password is too long: use {self._max_length} characters or fewer."
+            )
         if password.casefold() in _common_passwords():
             raise PasswordRefused("Many people use this password: choose another one.")
         if self._is_expected(password, personal):
             raise PasswordRefused(
-                "This is too close to your name, your address or ours: choose something else."
+                "This password is too close to your name, your address or this site's name: "
+                "choose another one."
             )
 
     def _is_expected(self, password: str, personal: tuple[str, ...]) -> bool:

@@ -4,6 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from pyramid.security import NO_PERMISSION_REQUIRED
+from pyramid.static import static_view
+
 
 def _hash_files(folder: Path) -> str:
     content = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
@@ -29,4 +32,6 @@ def includeme(config: Any) -> None:
     config.add_route("delete_account", "/account/delete")
     config.add_route("healthz", "/healthz")
     config.add_route("readyz", "/readyz")
-    config.add_static_view(STATIC, "hello_login:static", cache_max_age=YEAR)
+    config.add_route("static", f"/{STATIC}/*subpath")
+    files = static_view("hello_login:static", cache_max_age=YEAR, use_subpath=True)
+    config.add_view(files, route_name="static", permission=NO_PERMISSION_REQUIRED)

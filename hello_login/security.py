@@ -4,7 +4,6 @@ A view needs a login, a CSRF token for what is not safe, and GET or HEAD.  It op
 permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=(...).
 """
 
-import re
 import secrets
 from datetime import timedelta
 from typing import Any
@@ -237,14 +236,3 @@ def overview_events(view: Any, info: Any) -> Any:
 
 
 overview_events.options = ("overview_events",)  # type: ignore[attr-defined]
-
-
-def local_path(target: str | None) -> str | None:
-    r"""The target, if a redirect to it can lead nowhere but to this site; None otherwise.
-
-    One slash must come first, and no slash after it.  Only printable ASCII may follow, as in every
-    URL that a browser sends; and no backslash, which browsers take for a slash.
-    """
-    if target and re.fullmatch(r"/(?!/)[!-\[\]-~]*", target):
-        return target
-    return None

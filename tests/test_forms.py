@@ -1,11 +1,11 @@
-"""What is wrong with a form, and where to begin with it."""
+"""What is wrong with a form, where to begin with it, and where it leads."""
 
 from typing import Any
 
 import pytest
 from webob.multidict import MultiDict
 
-from hello_login.forms import LoginForm, RegisterForm
+from hello_login.forms import LoginForm, RegisterForm, local_path
 from hello_login.passwords import Passwords
 from tests.people import EMAIL, PASSWORD
 
@@ -45,3 +45,36 @@ def test_a_form_that_is_refused_as_a_whole_begins_with_the_password() -> None:
     form.form_errors = ["Wrong."]
     assert form.focus() == "password"
     assert form.problems() == [("password", "Wrong.")]
+
+
+@pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/%C3%BC", "/a//b"])
+def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
+    assert local_path(target) == target
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        None,
+        "",
+        "account",
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "https:evil.example",
+        "https://evil.example/",
+        "javascript:alert(1)",
+        "/\t/evil.example",
+        "/account\r\nSet-Cookie: a=b",
+        "\t//evil.example",
+        " //evil.example",
+        "/account\x7f",
+        "/account\n",
+        "/a b",
+        "/\xfc",
+        "/\u65e5\u672c",
+        "/\u2028",
+    ],
+)
+def test_nothing_else_may_be_gone_on_to(target: str | None) -> None:
+    assert local_path(target) is None

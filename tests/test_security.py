@@ -2,11 +2,7 @@
 
 from typing import Any
 
-import pytest
 from pyramid.httpexceptions import default_exceptionresponse_view
-
-from hello_login import security
-from hello_login.routes import STATIC
 
 OPEN = {
     "greeting": {"needs login": False},
@@ -19,7 +15,7 @@ OPEN = {
     "delete_account": {"methods": ("GET", "HEAD", "POST")},
     "healthz": {"needs login": False},
     "readyz": {"needs login": False},
-    f"__{STATIC}/": {"needs login": False},
+    "static": {"needs login": False},
 }
 """Every view that opens itself, and how far.  A new one is a decision: make it here as well."""
 
@@ -41,36 +37,3 @@ def test_every_view_is_closed_but_those_that_open_themselves_by_name(app: Any) -
         if guards != CLOSED:
             opened[view["route_name"]] = dict(guards.items() - CLOSED.items())
     assert opened == OPEN
-
-
-@pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/%C3%BC", "/a//b"])
-def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
-    assert security.local_path(target) == target
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        None,
-        "",
-        "account",
-        "//evil.example",
-        "/\\evil.example",
-        "\\\\evil.example",
-        "https:evil.example",
-        "https://evil.example/",
-        "javascript:alert(1)",
-        "/\t/evil.example",
-        "/account\r\nSet-Cookie: a=b",
-        "\t//evil.example",
-        " //evil.example",
-        "/account\x7f",
-        "/account\n",
-        "/a b",
-        "/\xfc",
-        "/\u65e5\u672c",
-        "/\u2028",
-    ],
-)
-def test_nothing_else_may_be_gone_on_to(target: str | None) -> None:
-    assert security.local_path(target) is None

@@ -8,7 +8,6 @@ from typing import Any
 from webob.acceptparse import create_accept_header
 
 from ..forms import Form, LoginForm, RegisterForm
-from ..security import local_path
 
 JSON, HTML = "application/json", "text/html"
 FORM = ("GET", "HEAD", "POST")
@@ -57,7 +56,7 @@ def ask_to_wait(request: Any, form: Form, wait: timedelta) -> None:
 
 def target(request: Any, form: LoginForm | RegisterForm) -> str:
     """Where somebody wanted to go who had to log in first."""
-    return local_path(form.next.data) or str(request.route_path("account"))
+    return form.next.data or str(request.route_path("account"))
 
 
 def in_words(time: timedelta) -> str:

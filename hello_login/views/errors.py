@@ -55,8 +55,13 @@ UNKNOWN = Words(
 EXPIRED = Words(
     "This form has expired",
     "You may have logged in or out since it was loaded, perhaps in another tab. Load it anew, and "
-    "send it once more.",
+    "send it once more. If that does not help, allow cookies for this site.",
     retry=True,
+)
+NOT_LOGGED_OUT = Words(
+    EXPIRED.title,
+    "You may be logged out already, perhaps in another tab. Go to the home page, and log out there "
+    "if you are not.",
 )
 
 
@@ -66,10 +71,10 @@ def show_forbidden(_error: Any, request: Any) -> Any:
     logs.write(Event("access_refused", address=request.client.address, request_id=request.id))
     if request.identity is not None or preferred(request, HTML, JSON) == JSON:
         return _respond(request, 403)
+    login = request.route_path("login", _query={"next": request.path_qs})
     if request.method == "POST":
-        return redirect(request, request.route_path("login"), "too_late")
-    query = {"next": request.path_qs}
-    return HTTPSeeOther(request.route_path("login", _query=query), vary=["Accept"])
+        return redirect(request, login, "session_over")
+    return HTTPSeeOther(login, vary=["Accept"])
 
 
 @exception_view_config(BadCSRFToken)
@@ -77,7 +82,7 @@ def show_forbidden(_error: Any, request: Any) -> Any:
 def show_expired(_error: Any, request: Any) -> Any:
     """A form from another site, or from before the last login or logout."""
     logs.write(Event("csrf_refused", address=request.client.address, request_id=request.id))
-    return _respond(request, 400, EXPIRED)
+    return _respond(request, 400, EXPIRED if _takes_get(request) else NOT_LOGGED_OUT)
 
 
 @notfound_view_config()
@@ -140,5 +145,8 @@ def _again(request: Any) -> str:
     """What a link to the same address leads to; nothing where it can't be asked for."""
     if request.method != "POST":
         return "Try again"
-    is_form = request.matched_route is not None and request.matched_route.name != "logout"
-    return "Back to the form" if is_form else ""
+    return "Load the form anew" if _takes_get(request) else ""
+
+
+def _takes_get(request: Any) -> bool:
+    return request.matched_route is not None and request.matched_route.name != "logout"

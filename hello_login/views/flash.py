@@ -17,6 +17,7 @@ MESSAGES = {
     "session_ended": "That session has ended.",
     "sessions_ended": "All your other sessions have ended.",
     "deleted": "Your account is deleted.",
+    "session_over": "Your session had ended. Log in, and see whether this was done.",
     "too_late": "This was done already, or your session had ended before.",
 }
 

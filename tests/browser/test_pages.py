@@ -121,8 +121,6 @@ def test_the_first_view_of_the_login_is_small(visit: Visit) -> None:
 def test_what_never_changes_is_asked_for_once(visit: Visit) -> None:
     page = visit()
     page.goto("/login", wait_until="networkidle")
-    asked: list[str] = []
-    page.on("response", lambda response: asked.append(response.url))
     with page.expect_navigation(wait_until="networkidle"):
         page.get_by_role("main").get_by_role("link", name="Register").click()
     cached = page.evaluate(

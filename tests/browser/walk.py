@@ -41,21 +41,27 @@ def log_in(page: Any, email: str = EMAIL, password: str = PASSWORD) -> None:
 def walk(page: Any, site: Site) -> Iterator[str]:
     """Yields the name of a state when the page is in it; the next one begins where it is left."""
     page.goto("/")
-    yield "home"
+    yield _see(page, "home", "Log in to be greeted by name")
     page.goto("/register")
-    yield "register"
+    yield _see(page, "register", "Registered already?")
     fill(page, "Register", name="", email="ada@", password="short", confirm="other")
-    yield "register-refused"
+    yield _see(page, "register-refused", "The two passwords differ")
     register(page)
-    yield "registered"
+    yield _see(page, "registered", "Welcome!")
     page.goto("/")
-    yield "home-logged-in"
+    yield _see(page, "home-logged-in", "Good to see you")
     yield from _walk_account(page, site)
     yield from _walk_errors(page, site)
     page.goto("/")
     page.get_by_role("button", name="Log out").click()
-    yield "logged-out"
+    yield _see(page, "logged-out", "You are logged out")
     yield from _walk_login(page)
+
+
+def _see(page: Any, state: str, words: str) -> str:
+    """Wait for what is said in this state alone."""
+    page.get_by_role("main").get_by_text(words).first.wait_for()
+    return state
 
 
 def _walk_account(page: Any, site: Site) -> Iterator[str]:
@@ -64,67 +70,73 @@ def _walk_account(page: Any, site: Site) -> Iterator[str]:
         log_in(other.new_page())
         other.close()
     page.goto("/account")
-    yield "account"
+    yield _see(page, "account", "Firefox on Windows")
     page.goto("/account/profile")
-    yield "profile"
+    yield _see(page, "profile", "Needed only for another address")
     fill(page, "Save", name="", email="ada@example.org")
-    yield "profile-refused"
+    yield _see(page, "profile-refused", "Type the name")
     page.goto("/account/profile")
     fill(page, "Save", name="Ada King")
-    yield "profile-saved"
+    yield _see(page, "profile-saved", "Your changes are saved")
+    page.goto("/account/profile")
+    fill(page, "Save", name="Augusta" * 14)
+    yield _see(page, "long-name", "AugustaAugusta")
+    page.goto("/account/profile")
+    fill(page, "Save", name="Ada King")
+    _see(page, "", "Your changes are saved")
     page.goto("/account/password")
-    yield "password"
+    yield _see(page, "password", "other devices have to log in again")
     fill(page, "Change password", current="a wrong one", password="password1234", confirm="other")
-    yield "password-refused"
+    yield _see(page, "password-refused", "Many people use this password")
     page.goto("/account")
     which = page.locator("button[name=session]").first.get_attribute("value")
     page.goto(f"/account/sessions/end?session={which}")
-    yield "end-session"
+    yield _see(page, "end-session", "Whoever uses it")
     site.database.execute("UPDATE sessions SET authenticated_at = now() - INTERVAL '1 hour'")
     page.goto("/account/sessions/end?session=others")
-    yield "end-sessions-asked"
+    yield _see(page, "end-sessions-asked", "You logged in a while ago")
     fill(page, "End them", current="a wrong one")
-    yield "end-sessions-refused"
+    yield _see(page, "end-sessions-refused", "This is not your password")
     page.goto("/account/delete")
-    yield "delete"
+    yield _see(page, "delete", "will be gone")
     fill(page, "Delete my account", current="a wrong one")
-    yield "delete-refused"
+    yield _see(page, "delete-refused", "This is not your password")
 
 
 def _walk_errors(page: Any, site: Site) -> Iterator[str]:
     page.goto("/account/profile")
     page.context.clear_cookies(name="csrf_token")
     fill(page, "Save")
-    yield "expired"
+    yield _see(page, "expired", "This form has expired")
     page.goto("/nowhere")
-    yield "not-found"
+    yield _see(page, "not-found", "There is no such page")
     page.goto("/logout")
-    yield "not-allowed"
+    yield _see(page, "not-allowed", "This can't be done here")
     forbidden = _render_forbidden(site)
     page.route(re.compile("/account$"), lambda route: route.fulfill(status=403, body=forbidden))
     page.goto("/account")
-    yield "forbidden"
+    yield _see(page, "forbidden", "This is not yours to see")
     page.unroute_all()
     site.database.execute("ALTER TABLE sessions RENAME TO moved")
     page.goto("/account")
-    yield "failed"
+    yield _see(page, "failed", "Something went wrong here")
     site.database.execute("ALTER TABLE moved RENAME TO sessions")
     site.database.kill()
     page.goto("/account")
-    yield "offline"
+    yield _see(page, "offline", "Our database is too busy, or away")
     site.database.start_again()
 
 
 def _walk_login(page: Any) -> Iterator[str]:
     page.goto("/login")
-    yield "login"
+    yield _see(page, "login", "Forgot your password?")
     page.goto("/account")
-    yield "login-to-go-on"
+    yield _see(page, "login-to-go-on", "Log in to go on")
     log_in(page, password="a wrong one")
-    yield "login-refused"
+    yield _see(page, "login-refused", "The address or the password is wrong")
     for _ in range(5):
         log_in(page, password="a wrong one")
-    yield "login-throttled"
+    yield _see(page, "login-throttled", "Too many attempts")
 
 
 def _render_forbidden(site: Site) -> str:

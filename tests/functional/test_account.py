@@ -96,7 +96,7 @@ def test_a_form_whose_session_was_ended_meanwhile_says_so(ada: list[webtest.Test
     form["name"] = "Grace"
     page = form.submit(status=303).follow()
     assert page.html.h1.get_text() == "Log in"
-    assert "your session had ended before" in page.html.find(role="status").get_text()
+    assert "Your session had ended." in page.html.find(role="status").get_text()
     assert "Grace" not in ada[1].get("/account")
 
 

@@ -141,7 +141,7 @@ def test_a_refused_registration_keeps_what_was_typed_but_passwords(
     assert "tooshort" not in refused
     told = "There must be something after the @-sign. An address looks like name@example.org."
     assert error_of(refused, "email") == told
-    assert error_of(refused, "password").startswith("This is too short")
+    assert error_of(refused, "password").startswith("This password is too short")
     assert error_of(refused, "confirm").startswith("The two passwords differ")
     field = refused.html.find(id="password")
     assert field["aria-invalid"] == "true"

@@ -134,7 +134,7 @@ def test_a_password_against_the_rules_changes_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
-    with pytest.raises(SystemExit, match=r"^Nothing was changed\. This is too short"):
+    with pytest.raises(SystemExit, match=r"^Nothing was changed\. This password is too short"):
         main([PRODUCTION, "set-password", EMAIL])
     assert site.is_logged_in()
     assert site.can_log_in()

@@ -155,7 +155,7 @@ def test_an_error_page_leads_on_and_does_not_ask_the_database_who_is_asking(
     ("method", "path", "status", "links"),
     [
         ("GET", "/", 500, {"": "Try again", "/": "Home page"}),
-        ("POST", "/login", 400, {"": "Back to the form", "/": "Home page"}),
+        ("POST", "/login", 400, {"": "Load the form anew", "/": "Home page"}),
         ("POST", "/logout", 400, {"/": "Home page"}),
         ("POST", "/nowhere", 404, {"/": "Home page"}),
         ("GET", "/nowhere", 404, {"/": "Home page"}),
