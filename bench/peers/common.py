@@ -15,7 +15,7 @@ EVENTS = {
     "logged_in": "You logged in",
     "logged_out": "You logged out",
 }
-REFUSED = {"form": "The address or the password is wrong. Check both, and try again."}
+REFUSED = {"form": "The address or the password is wrong: check both, and try again."}
 TAKEN = {"email": "This address has an account already: log in, or use another."}
 
 
@@ -41,7 +41,7 @@ def registration_errors(name: str, email: str, password: str, confirm: str) -> d
     if not name:
         errors["name"] = "Type the name to greet you by."
     if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
-        errors["email"] = "Type your e-mail address."
+        errors["email"] = "Type your email address."
     if len(password) < 12:
         errors["password"] = "Use 12 characters or more."  # noqa: S105
     if password != confirm:
@@ -65,12 +65,19 @@ class Lazy:
 
 
 def _moment(time: datetime) -> str:
-    return time.astimezone(timezone.utc).strftime("%d %B %Y, %H:%M")
+    utc = time.astimezone(timezone.utc)
+    return f"{utc.day} {utc.strftime('%B %Y, %H:%M')}"
+
+
+def _ago(time: datetime) -> str:
+    minutes = (datetime.now(timezone.utc) - time).total_seconds() // 60
+    return f"{minutes:.0f} minutes ago" if minutes >= 1 else "just now"
 
 
 FILTERS: Mapping[str, Callable[[Any], str]] = {
-    "iso": lambda time: time.isoformat(),
+    "iso": lambda time: time.isoformat(timespec="seconds"),
     "moment": _moment,
+    "ago": _ago,
     "fingerprint": lambda session_id: bytes(session_id).hex()[:12],
     "words": lambda event: EVENTS.get(event, event),
 }
