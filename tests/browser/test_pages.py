@@ -32,13 +32,15 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def judges() -> None:
+def lighthouse(site: Site) -> list[Lighthouse]:
+    """Begun before all else here, for most of the time it waits."""
     if not TOOLS.exists():
         pytest.skip(f"there are no axe, Nu checker and Lighthouse: {HOW}")
+    return [Lighthouse(f"{site.url}{path}") for path in ("/", "/login", "/register")]
 
 
 @pytest.fixture(scope="module")
-def seen(chromium: Any, site: Site, judges: None) -> dict[str, Seen]:  # noqa: ARG001
+def seen(chromium: Any, site: Site, lighthouse: Any) -> dict[str, Seen]:  # noqa: ARG001
     """Every page in every state, by name."""
     seen = {}
     with open_page(chromium, site) as page:
@@ -100,9 +102,8 @@ def test_nothing_has_to_be_scrolled_sideways(seen: dict[str, Seen]) -> None:
     assert {name: page.overflow for name, page in seen.items() if max(page.overflow) > 0} == {}
 
 
-def test_lighthouse_gives_every_point(site: Site, judges: None) -> None:  # noqa: ARG001
-    runs = [Lighthouse(f"{site.url}{path}") for path in ("/", "/login", "/register")]
-    for run in runs:
+def test_lighthouse_gives_every_point(lighthouse: list[Lighthouse]) -> None:
+    for run in lighthouse:
         assert run.scores() == {"accessibility": 100, "best-practices": 100}
 
 

@@ -302,7 +302,10 @@ def prepared(browser: webtest.TestApp, path: str, **typed: str) -> Callable[[], 
     app = webtest.TestApp(browser.app, extra_environ={**browser.extra_environ})
     return lambda: int(
         app.post(
-            form.action, form.submit_fields(), headers={"Cookie": cookies}, status="*"
+            form.response.request.path_qs,
+            form.submit_fields(),
+            headers={"Cookie": cookies},
+            status="*",
         ).status_int
     )
 
