@@ -337,7 +337,7 @@ def test_heroku_serves_over_tls_what_its_file_says(heroku: tuple[str, str]) -> N
     browser = Browser(base)
     email = browser.register()
     names = {cookie.name for cookie in browser.cookies}
-    assert names == {"__Host-session", "__Host-csrf_token", "__Host-device"}
+    assert names == {"__Host-session", "__Host-csrf_token", "__Host-device", "__Host-flash"}
     assert all(cookie.secure for cookie in browser.cookies)
     assert "max-age=31536000" in browser.ask("/")[1]["Strict-Transport-Security"]
     assert browser.send("/logout", page="/")[0] == 303
