@@ -32,8 +32,7 @@ DEVICE_MEMORY = timedelta(days=365)
 def includeme(config: Any) -> None:
     """Close every view, and add the policy and the guards."""
     settings: Settings = config.registry.hello_login
-    prefix = "__Host-" if settings.secure_cookies else ""
-    policy = AuthTktSecurityPolicy(settings, prefix)
+    policy = AuthTktSecurityPolicy(settings)
     config.set_security_policy(policy)
     config.add_request_method(policy.session, "login_session", property=True)
     config.add_request_method(lambda request: policy.renew(request), "renew_session")
@@ -44,9 +43,8 @@ def includeme(config: Any) -> None:
     config.add_request_method(lambda _: None, "overview_events", reify=True)
     config.set_default_permission("authenticated")
 
-    config.set_csrf_storage_policy(
-        CSRFCookie(f"{prefix}csrf_token", secure=settings.secure_cookies, httponly=True)
-    )
+    name = cookie_name(settings, "csrf_token")
+    config.set_csrf_storage_policy(CSRFCookie(name, secure=settings.secure_cookies, httponly=True))
     config.add_subscriber(take_cookies_as_sent, NewRequest)
     config.set_default_csrf_options(require_csrf=True)
     # Pyramid checks the permission first, and would send a forged form to the login page.
@@ -62,15 +60,15 @@ class AuthTktSecurityPolicy:
     leaves behind, signs that this device has logged in to the account; it lets nobody in.
     """
 
-    def __init__(self, settings: Settings, prefix: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         shared = {"secure": settings.secure_cookies, "http_only": True, "wild_domain": False}
         self._cookie = AuthTktCookieHelper(
-            settings.secret_key, cookie_name=f"{prefix}session", **shared
+            settings.secret_key, cookie_name=cookie_name(settings, "session"), **shared
         )
         # Another secret, so that neither can be taken for the other.
         self._device_cookie = AuthTktCookieHelper(
             f"device {settings.secret_key}",
-            cookie_name=f"{prefix}device",
+            cookie_name=cookie_name(settings, "device"),
             timeout=int(DEVICE_MEMORY.total_seconds()),
             max_age=int(DEVICE_MEMORY.total_seconds()),
             **shared,
@@ -164,6 +162,11 @@ class AuthTktSecurityPolicy:
             request.accounts.end_session(session)
         self._session.clear(request)
         new_csrf_token(request)
+
+
+def cookie_name(settings: Settings, name: str) -> str:
+    """The name, by which browsers take a Secure cookie from this host alone (ASVS 5.0, 3.3.1)."""
+    return f"__Host-{name}" if settings.secure_cookies else name
 
 
 def request_id(request: Any) -> str:

@@ -52,13 +52,19 @@ def server_url() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@contextlib.contextmanager
+def make_folder() -> Iterator[Path]:
+    """A folder that every user can reach, unlike tmp_path, with a blank in its name."""
+    with tempfile.TemporaryDirectory(prefix="hello login-tests-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that every user can reach, unlike tmp_path, with a blank in its name."""
-    path = Path(tempfile.mkdtemp(prefix="hello login-tests-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    """One for the test alone."""
+    with make_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from typing import Any
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.response import Response
 
+from ..security import cookie_name
+
 MESSAGES = {
     "registered": "Welcome! Your account is ready, and you are logged in.",
     "logged_out": "You are logged out.",
@@ -55,4 +57,4 @@ def _set(request: Any, response: Response, message: str, max_age: int) -> None:
 
 
 def _name(request: Any) -> str:
-    return "__Host-flash" if request.registry.hello_login.secure_cookies else "flash"
+    return cookie_name(request.registry.hello_login, "flash")

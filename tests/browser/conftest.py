@@ -1,7 +1,5 @@
 """One Chromium and one site for all tests here, which are skipped where there is no Chromium."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.site import CHROMIUM, Site, launch, open_page
+from tests.conftest import make_folder
 
 HOW = "make browser installs it"
 
@@ -35,12 +34,10 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def site(chromium: Any) -> Iterator[Site]:  # noqa: ARG001 (nothing is started for no browser)
-    folder = Path(tempfile.mkdtemp(prefix="hello_login-tests-"))
-    folder.chmod(0o755)
-    site = Site(folder)
-    yield site
-    site.stop()
-    shutil.rmtree(folder)
+    with make_folder() as folder:
+        site = Site(folder)
+        yield site
+        site.stop()
 
 
 Visit = Callable[..., Any]

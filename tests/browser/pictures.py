@@ -1,8 +1,6 @@
 """make pictures: docs/pictures anew, each page in each state, in both schemes and two widths."""
 
 import io
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -10,7 +8,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser.site import Site, launch, open_page
 from tests.browser.walk import walk
-from tests.conftest import ROOT
+from tests.conftest import ROOT, make_folder
 
 PICTURES = ROOT / "docs/pictures"
 SCHEMES = ("light", "dark")
@@ -49,9 +47,8 @@ def main() -> None:
     for old in PICTURES.glob("*"):
         old.unlink()
     overview = {}
-    with tempfile.TemporaryDirectory(prefix="hello_login-pictures-") as folder:
-        Path(folder).chmod(0o755)
-        site = Site(Path(folder))
+    with make_folder() as folder:
+        site = Site(folder)
         with (
             sync_playwright() as started,
             launch(started) as browser,

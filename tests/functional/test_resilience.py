@@ -2,13 +2,11 @@
 
 import http.client
 import os
-import shutil
 import signal
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import make_folder
 from tests.functional.servers import QUICK, Database, Person, Server
 from tests.people import EMAIL, PASSWORD, STYLESHEET
 
@@ -32,12 +31,10 @@ only_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Database]:
     """A PostgreSQL of these tests' own."""
-    folder = Path(tempfile.mkdtemp(prefix="hello_login-resilience-"))
-    folder.chmod(0o755)
-    started = Database(folder)
-    yield started
-    started.stop()
-    shutil.rmtree(folder)
+    with make_folder() as folder:
+        started = Database(folder)
+        yield started
+        started.stop()
 
 
 @pytest.fixture(autouse=True)
