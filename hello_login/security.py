@@ -9,17 +9,16 @@ from datetime import timedelta
 from typing import Any
 
 from pyramid.authentication import AuthTktCookieHelper
-from pyramid.csrf import CookieCSRFStoragePolicy, new_csrf_token
-from pyramid.events import NewRequest
+from pyramid.csrf import new_csrf_token
 from pyramid.httpexceptions import HTTPMethodNotAllowed
 from pyramid.request import RequestLocalCache
 from pyramid.security import Allowed, Denied
 from pyramid.viewderivers import INGRESS as FIRST_DERIVER
-from pyramid.viewderivers import csrf_view
 
 from . import logs
 from .accounts import Accounts, Ticket
 from .clients import Client, KnownDevice, describe_device, parse_address
+from .cookies import cookie_name
 from .repositories.events import Event
 from .repositories.sessions import Session
 from .repositories.users import User
@@ -35,6 +34,7 @@ def includeme(config: Any) -> None:
     policy = AuthTktSecurityPolicy(settings)
     config.set_security_policy(policy)
     config.add_request_method(policy.session, "login_session", property=True)
+    config.add_request_method(policy.session_token, "session_token", property=True)
     config.add_request_method(lambda request: policy.renew(request), "renew_session")
     config.add_request_method(request_id, "id", reify=True)
     config.add_request_method(policy.client, "client", reify=True)
@@ -42,14 +42,8 @@ def includeme(config: Any) -> None:
     config.add_request_method(make_accounts, "accounts", reify=True)
     config.add_request_method(lambda _: None, "overview_events", reify=True)
     config.set_default_permission("authenticated")
-
-    name = cookie_name(settings, "csrf_token")
-    config.set_csrf_storage_policy(CSRFCookie(name, secure=settings.secure_cookies, httponly=True))
-    config.add_subscriber(take_cookies_as_sent, NewRequest)
-    config.set_default_csrf_options(require_csrf=True)
-    # Pyramid checks the permission first, and would send a forged form to the login page.
-    config.add_view_deriver(csrf_view, "csrf_view", under=FIRST_DERIVER, over="secured_view")
-    config.add_view_deriver(require_methods, under=FIRST_DERIVER, over="csrf_view")
+    config.include(".csrf")
+    config.add_view_deriver(require_methods, under=FIRST_DERIVER, over="refuse_other_origins")
     config.add_view_deriver(overview_events, under=FIRST_DERIVER, over="secured_view")
 
 
@@ -116,11 +110,10 @@ class AuthTktSecurityPolicy:
     def renew(self, request: Any) -> list[tuple[str, str]]:
         """Hand the session to the browser anew, after its owner has typed the password.
 
-        The token and the CSRF token that came with the request are void (ASVS 5.0, 7.2.4).
+        The session's token and its CSRF token change (ASVS 5.0, 7.2.4).
         """
         ticket = request.accounts.renew_session(self.session(request))
         self._session.clear(request)
-        new_csrf_token(request)
         return self._hand_out(request, ticket)
 
     def forget(self, request: Any) -> list[tuple[str, str]]:
@@ -149,12 +142,20 @@ class AuthTktSecurityPolicy:
             *self._device_cookie.remember(request, f"{ticket.stamp}.{device_id}"),
         ]
 
-    def _find_session(self, request: Any) -> Session | None:
+    def session_token(self, request: Any) -> str | None:
+        """Return the token in the session cookie if the signature is right; never query.
+
+        The session may have ended.
+        """
         ticket = self._cookie.identify(request)
-        if ticket is None:
+        return ticket["userid"] if ticket else None
+
+    def _find_session(self, request: Any) -> Session | None:
+        token = self.session_token(request)
+        if token is None:
             return None
         accounts: Accounts = request.accounts
-        return accounts.find_session(ticket["userid"], events=request.overview_events)
+        return accounts.find_session(token, events=request.overview_events)
 
     def _end_session(self, request: Any) -> None:
         session = self.session(request)
@@ -162,11 +163,6 @@ class AuthTktSecurityPolicy:
             request.accounts.end_session(session)
         self._session.clear(request)
         new_csrf_token(request)
-
-
-def cookie_name(settings: Settings, name: str) -> str:
-    """The name, by which browsers take a Secure cookie from this host alone (ASVS 5.0, 3.3.1)."""
-    return f"__Host-{name}" if settings.secure_cookies else name
 
 
 def request_id(request: Any) -> str:
@@ -188,20 +184,6 @@ def make_accounts(request: Any) -> Accounts:
     parts = (registry.hello_login, registry.passwords, registry.throttle, request.client)
     counted = request.environ.setdefault("hello_login.counted", set())
     return Accounts(request.db, *parts, note, counted, waived=frozenset(counted))
-
-
-def take_cookies_as_sent(event: Any) -> None:
-    """A new CSRF token is put among the request's cookies; not so for a run that comes after."""
-    environ = event.request.environ
-    environ["HTTP_COOKIE"] = environ.setdefault(
-        "hello_login.cookies", environ.get("HTTP_COOKIE", "")
-    )
-
-
-class CSRFCookie(CookieCSRFStoragePolicy):  # type: ignore[misc]
-    """A double-submit cookie of 256 random bits; Pyramid's UUID is too little for ASVS 11.5.1."""
-
-    _token_factory = staticmethod(secrets.token_urlsafe)
 
 
 def require_methods(view: Any, info: Any) -> Any:

@@ -44,6 +44,9 @@ def includeme(config: Any) -> None:
     config.add_tween(
         "hello_login.tweens.add_headers", under=INGRESS, over="pyramid_tm.tm_tween_factory"
     )
+    config.add_tween(
+        "hello_login.cookies.filter_cookies", under=INGRESS, over="hello_login.tweens.log_requests"
+    )
     config.add_tween("hello_login.tweens.refuse_malformed", under=EXCVIEW)
 
 

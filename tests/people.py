@@ -43,6 +43,11 @@ def log_out(browser: webtest.TestApp) -> Any:
     return browser.get("/").forms[0].submit(status=303)
 
 
+def csrf_token(browser: webtest.TestApp) -> str:
+    """Return the CSRF token of a browser that is logged in."""
+    return str(browser.get("/").forms[0]["csrf_token"].value)
+
+
 def error_of(page: Any, field: str) -> str:
     """What stands beside the field."""
     return str(page.html.find(id=f"{field}-error").get_text())

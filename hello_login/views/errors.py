@@ -60,8 +60,8 @@ EXPIRED = Words(
 )
 NOT_LOGGED_OUT = Words(
     EXPIRED.title,
-    "You may be logged out already, perhaps in another tab. Go to the home page, and log out there "
-    "if you are not.",
+    "You have logged in again since it was loaded, perhaps in another tab. Go to the home page, "
+    "and log out there.",
 )
 
 
@@ -80,7 +80,7 @@ def show_forbidden(_error: Any, request: Any) -> Any:
 @exception_view_config(BadCSRFToken)
 @exception_view_config(BadCSRFOrigin)
 def show_expired(_error: Any, request: Any) -> Any:
-    """A form from another site, or from before the last login or logout."""
+    """Refuse a form from another site, or from before the last login or logout."""
     logs.write(Event("csrf_refused", address=request.client.address, request_id=request.id))
     return _respond(request, 400, EXPIRED if _takes_get(request) else NOT_LOGGED_OUT)
 

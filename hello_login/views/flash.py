@@ -9,7 +9,7 @@ from typing import Any
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.response import Response
 
-from ..security import cookie_name
+from ..cookies import cookie_name
 
 MESSAGES = {
     "registered": "Welcome! Your account is ready, and you are logged in.",

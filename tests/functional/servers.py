@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -30,6 +31,9 @@ QUICK = {
     "secure_cookies": "false",
 }
 """For traffic: hashes that cost nothing, and people who all come from one address."""
+
+
+CSRF_TOKEN = re.compile('name="csrf_token" value="([^"]+)"')
 
 
 def free_port() -> int:
@@ -123,6 +127,7 @@ class Person:
         self.port = port
         self.address = address
         self.cookies: dict[str, str] = {}
+        self._csrf_tokens: dict[str, str] = {}
         self._connection: http.client.HTTPConnection | None = None
 
     def ask(self, path: str, form: dict[str, str] | None = None) -> tuple[int, int, str]:
@@ -130,6 +135,11 @@ class Person:
 
         Raises OSError or HTTPException when the request was taken, but not answered.
         """
+        session = self.cookies.get("session", "")
+        if form is not None and session and session not in self._csrf_tokens:
+            page = self.ask("/")
+            if page[0] == 503:  # without a page, nobody can send its form
+                return page
         connection = self._connect()
         headers = {
             "Accept": "text/html",
@@ -143,13 +153,15 @@ class Person:
             if form is None:
                 connection.request("GET", path, headers=headers)
             else:
-                body = urlencode({"csrf_token": self.cookies.get("csrf_token", ""), **form})
+                body = urlencode({"csrf_token": self._csrf_token(session), **form})
                 connection.request("POST", path, body, headers)
             with connection.getresponse() as answer:
                 for header in answer.headers.get_all("Set-Cookie", []):
                     name, _, value = header.partition(";")[0].partition("=")
                     self.cookies[name] = value
                 text = answer.read().decode()
+                if token := CSRF_TOKEN.search(text):
+                    self._csrf_tokens[self.cookies.get("session", "")] = token[1]
                 kept = not answer.will_close
         finally:
             if kept:
@@ -163,6 +175,12 @@ class Person:
             self._connection.close()
 
     __del__ = close
+
+    def _csrf_token(self, session: str) -> str:
+        """Return the token for the next form; a session has its own, which its pages hold."""
+        if session:
+            return self._csrf_tokens.get(session, "")
+        return self.cookies.get("csrf_token", "")
 
     def _connect(self) -> http.client.HTTPConnection:
         """The connection; where nobody listens, as soon as somebody does."""

@@ -8,7 +8,7 @@ import webtest
 from psycopg2.extensions import connection as Connection
 
 from tests.conftest import MakeClient
-from tests.people import EMAIL, PASSWORD, error_of, log_in, log_out, register
+from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, log_out, register
 
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; rv:143.0) Gecko/20100101 Firefox/143.0"
 NEW_PASSWORD = "staple battery horse"
@@ -114,11 +114,11 @@ def test_another_persons_session_can_neither_be_seen_nor_ended(
     register(grace, name="Grace", email="grace@example.com")
     assert fingerprint not in grace.get("/account")
     for which in (fingerprint, "others", "", "0" * 12):
-        form = {"session": which, "csrf_token": grace.cookies["csrf_token"]}
+        form = {"session": which, "csrf_token": csrf_token(grace)}
         grace.post("/account/sessions/end", form, status=303)
     ada[0].post(
         "/account/sessions/end",
-        {"session": "é" * 99, "csrf_token": ada[0].cookies["csrf_token"]},
+        {"session": "é" * 99, "csrf_token": csrf_token(ada[0])},
         status=303,
     )
     assert all(map(is_logged_in, [*ada, grace]))
@@ -157,10 +157,10 @@ def test_typing_the_password_again_makes_the_login_new_and_the_old_cookie_void(
     thief = client()
     thief.set_cookie("session", ada[0].cookies["session"])
     assert is_logged_in(thief)
-    token = ada[0].cookies["csrf_token"]
+    token = csrf_token(ada[0])
     send(ada[0], "/account/sessions/end?session=others", current=PASSWORD)
     assert not is_logged_in(thief)
-    assert ada[0].cookies["csrf_token"] != token
+    assert csrf_token(ada[0]) != token
     log_in(ada[1])
     end(ada[0], "End all other sessions")
     assert [is_logged_in(browser) for browser in ada] == [True, False, False]

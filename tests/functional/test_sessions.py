@@ -13,7 +13,7 @@ from hello_login import database
 from hello_login.accounts import Accounts
 from hello_login.routes import STATIC
 from tests.conftest import SECRET_KEY, MakeClient, MakeIni
-from tests.people import EMAIL, PASSWORD, STYLESHEET, log_in, log_out, register
+from tests.people import EMAIL, PASSWORD, STYLESHEET, csrf_token, log_in, log_out, register
 
 
 def cookies_set(response: Any) -> dict[str, str]:
@@ -149,27 +149,28 @@ def test_cookies_in_development_work_without_https(browser: webtest.TestApp) -> 
 def test_a_form_without_the_browsers_own_token_is_refused(
     browser: webtest.TestApp, token: str
 ) -> None:
-    register(browser)
-    browser.post("/logout", {"csrf_token": token}, status=400)
+    browser.get("/login")
     browser.post("/login", {"csrf_token": token}, status=400)
     browser.post("/register", {"csrf_token": token}, status=400)
+    register(browser)
+    browser.post("/logout", {"csrf_token": token}, status=400)
     assert "Ada" in browser.get("/account")
 
 
 def test_a_token_in_the_address_does_not_count(browser: webtest.TestApp) -> None:
     register(browser)
-    browser.post(f"/logout?csrf_token={browser.cookies['csrf_token']}", status=400)
+    browser.post(f"/logout?csrf_token={csrf_token(browser)}", status=400)
 
 
 def test_a_token_is_renewed_at_login_and_at_logout(browser: webtest.TestApp) -> None:
     browser.get("/login")
     tokens = [browser.cookies["csrf_token"]]
     register(browser)
-    tokens.append(browser.cookies["csrf_token"])
+    tokens += [browser.cookies["csrf_token"], csrf_token(browser)]
     log_out(browser)
     tokens.append(browser.cookies["csrf_token"])
-    assert len(set(tokens)) == 3
-    assert all(len(token) == 43 for token in tokens)  # of 6 bits each
+    assert len(set(tokens)) == 4
+    assert [len(token) for token in tokens] == [43, 43, 64, 43]  # 6 bits each, or 4
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost"])
@@ -182,12 +183,89 @@ def test_a_form_from_another_site_is_refused_even_with_the_token(
     assert "Ada" in https.get("/account")
 
 
-def test_logging_out_twice_is_no_error(browser: webtest.TestApp) -> None:
+def test_a_second_logout_ends_where_the_first_one_did(browser: webtest.TestApp) -> None:
     register(browser)
     form = browser.get("/").forms[0]
-    form.submit(status=303)
-    form["csrf_token"] = browser.cookies["csrf_token"]
-    form.submit(status=303)
+    first = form.submit(status=303)
+    again = form.submit(status=303)
+    assert again.location == first.location == "http://localhost/"
+    assert again.follow().html.find(role="status").get_text() == "You are logged out."
+
+
+@pytest.mark.parametrize("page", ["/login", "/register"])
+def test_a_form_of_a_browser_that_is_logged_in_meanwhile_leads_on(
+    browser: webtest.TestApp, page: str
+) -> None:
+    other_tab = browser.get(f"{page}?next=/account/profile").forms[0]
+    register(browser)
+    assert other_tab.submit(status=303).location == "http://localhost/account/profile"
+    other_tab["next"] = "https://evil.example/"
+    assert other_tab.submit(status=303).location == "http://localhost/account"
+
+
+@pytest.mark.parametrize("sent", ["session={}", "x=1 session={}", "x=1,session={}", "session ={}"])
+def test_only_a_cookie_of_exactly_its_name_is_a_session(
+    browser: webtest.TestApp, client: MakeClient, sent: str
+) -> None:
+    register(browser)
+    header = sent.format(browser.cookies["session"])
+    status = 200 if sent == "session={}" else 303
+    client(HTTP_COOKIE=header).get("/account", status=status)
+
+
+def test_a_cookie_planted_by_a_sibling_subdomain_does_not_replace_the_session(
+    browser: webtest.TestApp, client: MakeClient
+) -> None:
+    attacker = client()
+    register(browser)
+    register(attacker, name="Eve", email="eve@example.com")
+    for planted in ("x=1 session={}", "x=1,session={}", "session={}"):
+        own, evil = browser.cookies["session"], planted.format(attacker.cookies["session"])
+        victim = client(HTTP_COOKIE=f"session={own}; {evil}")
+        assert "Ada" in victim.get("/account")
+
+
+def test_a_planted_csrf_cookie_is_worth_nothing_to_a_session(browser: webtest.TestApp) -> None:
+    register(browser)
+    browser.set_cookie("csrf_token", "planted")
+    browser.post("/logout", {"csrf_token": "planted"}, status=400)
+    assert "Ada" in browser.get("/account")
+    log_out(browser)
+
+
+def test_a_forged_session_cookie_gives_a_form_no_token_of_its_own(
+    browser: webtest.TestApp,
+) -> None:
+    browser.set_cookie("session", "forged")
+    form = browser.get("/login").forms[0]
+    assert form["csrf_token"].value == browser.cookies["csrf_token"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 303),
+        ({"Sec-Fetch-Site": "none"}, 303),
+        ({"Sec-Fetch-Site": "same-site"}, 400),
+        ({"Sec-Fetch-Site": "cross-site"}, 400),
+        ({"Sec-Fetch-Site": "same-origin, cross-site"}, 400),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"}, 400),
+        ({}, 303),
+        ({"Origin": "http://localhost"}, 303),
+        ({"Origin": "http://LOCALHOST:80"}, 303),
+        ({"Origin": "null"}, 400),
+        ({"Origin": "http://localhost:8080"}, 400),
+        ({"Origin": "http://evil.localhost"}, 400),
+        ({"Origin": "http://localhost.evil.example"}, 400),
+    ],
+    ids=str,
+)
+def test_a_form_counts_only_when_a_page_of_this_origin_sent_it(
+    browser: webtest.TestApp, headers: dict[str, str], status: int
+) -> None:
+    register(browser)
+    browser.get("/").forms[0].submit(headers=headers, status=status)
+    browser.get("/account", status=200 if status == 400 else 303)
 
 
 def test_logging_out_clears_what_the_browser_kept(browser: webtest.TestApp) -> None:

@@ -23,7 +23,7 @@ from hello_login.repositories.sessions import Session
 from hello_login.throttling import Throttle
 from tests.conftest import MakeIni
 from tests.functional.test_account import change_password, send
-from tests.people import EMAIL, PASSWORD, error_of, log_in, register
+from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, register
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_passwords_and_tokens_are_in_no_table_and_in_no_log(
     browser = open_browser(site)
     register(browser)
     log_in(open_browser(site), password="a wrong password", status=422)
-    token = browser.cookies["csrf_token"]
+    token = csrf_token(browser)
     ticket = browser.cookies["session"]
     connection = psycopg2.connect(url)
     with connection.cursor() as cursor:
