@@ -68,7 +68,9 @@ def change_profile(request: Any) -> Any:
             if email == session.user.email or _may_have_another_address(request, form):
                 _hold_session(request)
                 request.accounts.change_profile(session, name=name, email=email)
-                return redirect(request, request.route_path("account"), "profile_changed")
+                # The password was typed for another address (ASVS 5.0, 7.2.4).
+                headers = request.renew_session() if email != session.user.email else []
+                return redirect(request, request.route_path("account"), "profile_changed", headers)
         except EmailTaken:
             form.email.errors = ["Another account has this address: use another one."]
     return _show(request, form)

@@ -235,6 +235,22 @@ def test_an_address_is_changed_with_the_password_alone(browser: webtest.TestApp)
     log_in(browser, email=new)
 
 
+def test_a_changed_address_renews_the_session_and_its_csrf_token(
+    browser: webtest.TestApp, client: MakeClient
+) -> None:
+    register(browser)
+    thief = client()
+    thief.set_cookie("session", browser.cookies["session"])
+    token = csrf_token(browser)
+    send(browser, "/account/profile", name="Augusta")
+    assert is_logged_in(thief)
+    assert csrf_token(browser) == token
+    send(browser, "/account/profile", email="augusta@example.com", current=PASSWORD)
+    assert not is_logged_in(thief)
+    assert is_logged_in(browser)
+    assert csrf_token(browser) != token
+
+
 @pytest.mark.parametrize(
     ("typed", "field", "told"),
     [
