@@ -3,8 +3,13 @@
 Each function takes the connection first, binds its parameters, and leaves the transaction to its
 caller.  PostgreSQL parses and plans a statement once for each connection, and not at each execution
 (PREPARE in its documentation).  So a parameter has a cast where its place does not tell its type.
+
+A prepared statement is named by a hash of its text.  A pooler that lets several connections share a
+session may then cause an error, but it can't execute another statement in place of this one.
 """
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -36,7 +41,7 @@ def fetch(db: Connection, statement: str, parameters: Parameters) -> list[tuple[
 def _execute(cursor: Cursor, statement: str, parameters: Parameters) -> None:
     prepared = _prepared.setdefault(cursor.connection, {})
     if statement not in prepared:
-        prepared[statement] = _prepare(cursor, statement, parameters, f"s{len(prepared)}")
+        prepared[statement] = _prepare(cursor, statement, parameters)
     try:
         cursor.execute(prepared[statement], parameters)
     except FeatureNotSupported:
@@ -45,16 +50,17 @@ def _execute(cursor: Cursor, statement: str, parameters: Parameters) -> None:
         raise
 
 
-def _prepare(cursor: Cursor, statement: str, parameters: Parameters, name: str) -> str:
-    """Prepare it under this name, and return what executes it with the same parameters."""
+def _prepare(cursor: Cursor, statement: str, parameters: Parameters) -> str:
+    """Prepare a statement, and return what executes it with the same parameters."""
+    name = sql.Identifier(f"s{hashlib.sha256(statement.encode()).hexdigest()[:16]}")
     if isinstance(parameters, Mapping):
-        names = [each for each in parameters if f"%({each})s" in statement]
-        statement %= {each: f"${number}" for number, each in enumerate(names, 1)}
-        places = [sql.Placeholder(each) for each in names]
+        # In the text's order, not the mapping's: one name must stand for one numbering.
+        keys = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+        statement %= {key: f"${number}" for number, key in enumerate(keys, 1)}
+        places = [sql.Placeholder(key) for key in keys]
     else:
         statement %= tuple(f"${number}" for number in range(1, len(parameters) + 1))
         places = [sql.Placeholder()] * len(parameters)
-    called = sql.Identifier(name)
-    cursor.execute(sql.SQL("PREPARE {} AS {}").format(called, sql.SQL(statement)))
+    cursor.execute(sql.SQL("PREPARE {} AS {}").format(name, sql.SQL(statement)))
     values = sql.SQL("({})").format(sql.SQL(", ").join(places)) if places else sql.SQL("")
-    return sql.SQL("EXECUTE {}{}").format(called, values).as_string(cursor)
+    return sql.SQL("EXECUTE {}{}").format(name, values).as_string(cursor)
