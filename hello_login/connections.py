@@ -1,8 +1,10 @@
 """Connections to PostgreSQL, and those that are kept between requests."""
 
+import re
 import select
 import time
 from collections import deque
+from contextlib import closing
 from typing import Any
 
 import psycopg2
@@ -23,44 +25,109 @@ KEEPALIVE: dict[str, Any] = {
 }
 """Whoever is gone without a word is given up after some ten seconds (libpq's documentation)."""
 
+REFUSALS = {
+    "authentication failed|no password supplied|role .* does not exist": (
+        "correct the user and the password in DATABASE_URL"
+    ),
+    "database .* does not exist|no such database": (
+        "create the database, or correct its name in DATABASE_URL"
+    ),
+    r"no pg_hba\.conf entry|permission denied|not permitted to log in": (
+        "allow it in PostgreSQL, or correct DATABASE_URL"
+    ),
+    "unsupported startup parameter": (
+        "let the pooler pass it on, or ignore it (PgBouncer's ignore_startup_parameters)"
+    ),
+}
+"""PostgreSQL's and PgBouncer's words for what waiting does not mend, and its remedies.
+
+psycopg2 has no SQLSTATE of a connection that failed.  In another language than English
+(lc_messages) they are not recognized, and count as what may pass.
+"""
+
+READ_ONLY = "session is read-only|server is in hot standby mode"
+"""libpq's words for a server that does not satisfy target_session_attrs."""
+
+
+class Refused(psycopg2.OperationalError):
+    """PostgreSQL answers, and refuses DATABASE_URL, as it will the next time."""
+
+
+class ReadOnly(psycopg2.OperationalError):
+    """PostgreSQL answers, and takes no writes: a standby, or a primary that was demoted."""
+
+
+def parameters(url: str) -> dict[str, str]:
+    """Return libpq's parameters of a URL, which asks for a server that takes writes by default."""
+    return {"target_session_attrs": "read-write", **parse_dsn(url)}
+
 
 def connect(url: str, options: str = "") -> Connection:
-    """Open a connection; raises psycopg2.OperationalError when PostgreSQL does not answer.
+    """Open a connection.
 
     options: settings of its session, as on PostgreSQL's command line; the URL may have more.
+    Raises psycopg2.OperationalError, or its subclasses Refused and ReadOnly, with a sentence that
+    says what is wrong and what to do.
     """
-    connection: Connection = psycopg2.connect(
-        url,
-        connect_timeout=CONNECT_TIMEOUT,
-        fallback_application_name="hello_login",
-        options=f"{parse_dsn(url).get('options', '')} {options}",
-        **KEEPALIVE,
-    )
+    given: dict[str, Any] = parameters(url)
+    # PgBouncer refuses blank ones, too.
+    options = f"{given.pop('options', '')} {options}".strip()
+    if options:
+        given["options"] = options
+    given |= {"connect_timeout": CONNECT_TIMEOUT, **KEEPALIVE}
+    try:
+        connection: Connection = psycopg2.connect(fallback_application_name="hello_login", **given)
+    except psycopg2.OperationalError as error:
+        raise _explain(str(error)) from None
     return connection
+
+
+def _explain(message: str) -> psycopg2.OperationalError:
+    """Return the error to raise for libpq's message, which has a line for each address it tried."""
+    lines = message.strip().splitlines()
+    for line in lines:
+        for words, remedy in REFUSALS.items():
+            if re.search(words, line):
+                return Refused(f"PostgreSQL refuses DATABASE_URL: {line}: {remedy}.")
+        if re.search(READ_ONLY, line):
+            return ReadOnly(
+                f"PostgreSQL takes no writes: {line}: name the primary in DATABASE_URL, or "
+                "promote this server."
+            )
+    # libpq puts two blanks after the severity of what a server says, in whatever language.
+    if ":  " in lines[0]:
+        return psycopg2.OperationalError(
+            f"PostgreSQL is not ready: {lines[0]}: wait, or correct DATABASE_URL."
+        )
+    return psycopg2.OperationalError(
+        f"PostgreSQL does not answer: {lines[0]}: start it, or correct DATABASE_URL."
+    )
+
+
+def check_writable(connection: Connection) -> None:
+    """Close a connection whose session is read-only, and raise ReadOnly."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_read_only")
+        if cursor.fetchone() == ("on",):
+            connection.close()
+            raise ReadOnly("PostgreSQL takes no writes")
 
 
 def wait(url: str, seconds: float) -> None:
     """Return when PostgreSQL answers a query.
 
-    Raises SystemExit with a sentence when it has not within so many seconds.
+    Raises SystemExit with a sentence when it has not within so many seconds, or refuses the URL.
     """
     deadline = time.monotonic() + seconds
     while True:
         try:
-            connection = connect(url)
+            with closing(connect(url)) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
         except psycopg2.OperationalError as error:
-            if time.monotonic() >= deadline:
-                reason = str(error).strip().splitlines()[0]
-                raise SystemExit(
-                    f"PostgreSQL does not answer: {reason}: start it, or correct DATABASE_URL."
-                ) from None
+            if isinstance(error, Refused) or time.monotonic() >= deadline:
+                raise SystemExit(str(error)) from None
             time.sleep(0.2)
         else:
-            try:
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT 1")
-            finally:
-                connection.close()
             return
 
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import threading
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -212,3 +213,13 @@ def test_every_url_that_postgresql_takes_will_do(new_database: NewDatabase) -> N
     folder = quote(psycopg2.extensions.parse_dsn(url)["host"], safe="")
     unusual = f"postgres://postgres:a#b%3F@{folder},{folder}:5432,5432/%74{name[1:]}"
     assert [each.name for each in migrations.migrate(unusual, SQL)] == migrations.names(SQL)
+
+
+def test_a_schema_is_changed_on_a_server_that_takes_writes_alone(new_database: NewDatabase) -> None:
+    url = new_database()
+    with closing(psycopg2.connect(url)) as operator, operator.cursor() as cursor:
+        operator.autocommit = True
+        name = operator.info.dbname
+        cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(psycopg2.OperationalError, match="read-only"):
+        list(migrations.migrate(url, SQL))
