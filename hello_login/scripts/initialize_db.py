@@ -39,8 +39,9 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.sample_users:
             _add_sample_users(connection, checked)
         print("\nTable                 Rows")
+        most = migrations.MOST_COUNTED
         for table, rows in migrations.count_rows(connection):
-            print(f"{table:<16}{rows:>10}")
+            print(f"{table:<16}{rows if rows <= most else f'> {most}':>10}")
     finally:
         connection.close()
 

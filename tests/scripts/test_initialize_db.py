@@ -2,8 +2,11 @@
 
 import re
 import socket
+import time
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from hello_login import connections
@@ -48,6 +51,31 @@ def test_run_again_it_changes_nothing(capsys: pytest.CaptureFixture[str]) -> Non
 def test_it_can_leave_the_schema_alone(capsys: pytest.CaptureFixture[str]) -> None:
     main([PRODUCTION, "--no-migrate"])
     assert capsys.readouterr().out.split() == ["Table", "Rows"]
+
+
+def test_of_a_large_table_only_the_first_rows_are_counted(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([PRODUCTION])
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("""
+            INSERT INTO throttles (key, forget_at)
+            SELECT sha256(n::text::bytea), now()
+              FROM generate_series(1, 30000) AS n
+        """)
+        main([PRODUCTION, "--no-migrate"])
+        # The session that read them tells their number when it ends.
+        read, deadline = 0, time.monotonic() + 10
+        while not read and time.monotonic() < deadline:
+            cursor.execute("""
+                SELECT seq_tup_read + coalesce(idx_tup_fetch, 0)
+                  FROM pg_stat_user_tables
+                 WHERE relname = 'throttles'
+            """)
+            ((read,),) = cursor.fetchall()
+    assert read == 10_001
+    assert re.search(r"^throttles +> 10000$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
