@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from psycopg2 import sql
-from psycopg2.errors import FeatureNotSupported
+from psycopg2.errors import FeatureNotSupported, ReadOnlySqlTransaction
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
@@ -44,8 +44,9 @@ def _execute(cursor: Cursor, statement: str, parameters: Parameters) -> None:
         prepared[statement] = _prepare(cursor, statement, parameters)
     try:
         cursor.execute(prepared[statement], parameters)
-    except FeatureNotSupported:
-        # A migration has changed a column's type, and so what the statement returns.
+    except (FeatureNotSupported, ReadOnlySqlTransaction):
+        # A migration has changed a column's type, and so what the statement returns; or the server
+        # is no longer the primary.  Another connection may do better.
         cursor.connection.close()
         raise
 

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(
             f"The schema is out of date: initialize_db {arguments.config_uri}"
         ) from None
-    except psycopg2.OperationalError as error:
+    except (psycopg2.OperationalError, psycopg2.errors.ReadOnlySqlTransaction) as error:
         raise SystemExit(f"Nothing was changed: {error}") from None
     except (EOFError, KeyboardInterrupt):
         raise SystemExit("Nothing was changed: nothing was typed.") from None

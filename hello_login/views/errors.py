@@ -4,6 +4,7 @@ import logging
 from typing import Any, NamedTuple
 
 import psycopg2
+from psycopg2 import errors
 from pyramid.exceptions import BadCSRFOrigin, BadCSRFToken
 from pyramid.httpexceptions import HTTPError, HTTPSeeOther
 from pyramid.renderers import render_to_response
@@ -63,6 +64,14 @@ NOT_LOGGED_OUT = Words(
     "You have logged in again since it was loaded, perhaps in another tab. Go to the home page, "
     "and log out there.",
 )
+REMEDIES: dict[type[psycopg2.Error], str] = {
+    errors.UndefinedTable: "run initialize_db",
+    errors.UndefinedColumn: "run initialize_db",
+    errors.ReadOnlySqlTransaction: "name the primary in DATABASE_URL",
+    errors.InvalidSqlStatementName: "let the pooler keep a session for each connection",
+    errors.DuplicatePreparedStatement: "let the pooler keep a session for each connection",
+}
+"""What the operator can do about errors that are no mistake in a statement."""
 
 
 @forbidden_view_config()
@@ -97,13 +106,15 @@ def show_http_error(error: Any, request: Any) -> Any:
 
 
 @exception_view_config(psycopg2.Error)
-def show_database_error(error: Exception, request: Any) -> Any:
+def show_database_error(error: psycopg2.Error, request: Any) -> Any:
     """PostgreSQL does not answer, or ended what it was asked; otherwise the mistake is ours."""
+    said, remedy = str(error).strip(), REMEDIES.get(type(error))
     unavailable = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
     # psycopg2 raises DatabaseError itself only where the server has not told what went wrong.
-    if not unavailable and type(error) is not psycopg2.DatabaseError:
+    if not (remedy or unavailable or type(error) is psycopg2.DatabaseError):
         return show_failure(error, request)
-    log.error("The database did not do it: %s", str(error).strip(), extra=_of(request))
+    said = f"{said}: {remedy}" if remedy else said
+    log.error("The database did not do it: %s", said, extra=_of(request))
     response = _respond(request, 503, UNAVAILABLE)
     response.retry_after = 5
     return response

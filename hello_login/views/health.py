@@ -6,7 +6,7 @@ import psycopg2
 from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import view_config
 
-from .. import migrations
+from .. import connections, migrations
 
 
 @view_config(route_name="healthz", renderer="json", permission=NO_PERMISSION_REQUIRED)
@@ -17,14 +17,16 @@ def is_alive(_request: Any) -> Any:
 
 @view_config(route_name="readyz", renderer="json", permission=NO_PERMISSION_REQUIRED)
 def is_ready(request: Any) -> Any:
-    """The database answers and has every migration; otherwise 503, naming which does not hold."""
+    """Return 200 if the database takes writes and has every migration, else 503 and what fails."""
     wanted = migrations.names(request.registry.hello_login.migrations)
     try:
+        connections.check_writable(request.db)
         missing = migrations.missing(request.db, wanted)
-    except psycopg2.OperationalError:
+    except psycopg2.OperationalError as error:
         request.tm.doom()  # or pyramid_tm would commit on a connection that is broken
         request.response.status_int = 503
-        return {"status": "unavailable", "database": "unreachable"}
+        read_only = isinstance(error, connections.ReadOnly)
+        return {"status": "unavailable", "database": "read-only" if read_only else "unreachable"}
     if missing:
         request.response.status_int = 503
         return {"status": "unavailable", "database": "ok", "schema": "out of date"}

@@ -57,6 +57,16 @@ class Database(EmbeddedPostgres):
     def start_again(self) -> None:
         self._ensure()
 
+    @property
+    def socket(self) -> Path:
+        """The folder of its socket."""
+        return self._socket()
+
+    def demote(self) -> None:
+        """Start it again after it was killed, as a standby: it takes no writes."""
+        (self._cluster / "standby.signal").touch()
+        self._ensure()
+
     def query(self, statement: str) -> list[tuple[object, ...]]:
         with self._cursor() as cursor:
             cursor.execute(statement)
@@ -82,9 +92,9 @@ class Server:
     def __init__(self, folder: Path, url: str, **changes: str) -> None:
         text = (ROOT / "production.ini").read_text().replace("%(here)s", str(ROOT))
         settings = "".join(f"hello_login.{name} = {changes[name]}\n" for name in changes)
-        self._ini = folder / "changed.ini"
-        self._ini.write_text(text.replace("\n[server:main]", f"{settings}\n[server:main]"))
-        self._variables = {"DATABASE_URL": url, "SECRET_KEY": "k" * 32}
+        self.ini = folder / "changed.ini"
+        self.ini.write_text(text.replace("\n[server:main]", f"{settings}\n[server:main]"))
+        self.environment = {**os.environ, "DATABASE_URL": url, "SECRET_KEY": "k" * 32}
         self.port = free_port()
         self.log = folder / "server.log"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -93,8 +103,8 @@ class Server:
         """Start, and return when it serves."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [PSERVE, self._ini, f"http_port={self.port}", "http_host=127.0.0.1"],
-                env={**os.environ, **self._variables},
+                [PSERVE, self.ini, f"http_port={self.port}", "http_host=127.0.0.1"],
+                env=self.environment,
                 stdout=log,
                 stderr=log,
             )

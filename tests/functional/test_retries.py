@@ -1,5 +1,6 @@
 """What fails for a reason that may be gone is done once more; what may have been done, is not."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,14 +11,17 @@ import webtest
 from psycopg2.extensions import connection as Connection
 
 import hello_login
+from hello_login import migrations
 from hello_login.accounts import Accounts
 from hello_login.repositories.sessions import Session
-from tests.conftest import MakeIni
+from tests.conftest import ROOT, MakeIni, NewDatabase
 from tests.functional.test_account import send
 from tests.people import EMAIL, PASSWORD, log_in, log_out, register
+from tests.repositories.test_statements import swap_sessions
 
 END_CONNECTION = "PERFORM pg_terminate_backend(pg_backend_pid());"
 DEADLOCK = "RAISE EXCEPTION USING ERRCODE = 'deadlock_detected';"
+READ_ONLY = "RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction';"
 CONFLICT = "RAISE EXCEPTION USING ERRCODE = 'serialization_failure';"
 
 
@@ -75,7 +79,7 @@ def fetch(operator: Connection, statement: str) -> Any:
         return cursor.fetchall()
 
 
-@pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, CONFLICT])
+@pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
 def test_a_registration_that_fails_before_its_commit_is_done_once_more_unseen(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, how: str
 ) -> None:
@@ -87,7 +91,7 @@ def test_a_registration_that_fails_before_its_commit_is_done_once_more_unseen(
     assert fetch(operator, "SELECT DISTINCT failures FROM throttles") == [(1,)]
 
 
-@pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, CONFLICT])
+@pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
 def test_a_login_that_is_done_once_more_is_one_login(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, how: str
 ) -> None:
@@ -168,6 +172,76 @@ def test_a_page_survives_a_migration_that_changes_a_columns_type(
     with operator.cursor() as cursor:
         cursor.execute(statement)
     assert "Ada Lovelace" in browser.get("/account")
+
+
+def test_a_connection_to_a_server_that_takes_no_writes_is_replaced_as_soon_as_one_does(
+    url: str, ini: MakeIni, operator: Connection
+) -> None:
+    asked = f"{url}&target_session_attrs=any"
+    site = hello_login.main({}, **ini(database_url=asked))
+    browser = webtest.TestApp(site, extra_environ={"HTTP_HOST": "localhost"})
+    name = operator.info.dbname
+    with operator.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        answer = register(browser, status=503)
+        assert answer.headers["Retry-After"] == "5"
+        cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    register(browser)
+
+
+def test_a_pooler_that_mixes_up_sessions_is_told_and_nothing_is_repeated(
+    url: str,
+    ini: MakeIni,
+    browser: webtest.TestApp,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    register(browser)
+    site = hello_login.main({}, **ini(database_url=url))
+    other = webtest.TestApp(site, extra_environ=browser.extra_environ)
+    other.set_cookie("session", browser.cookies["session"])
+    used: list[Connection] = []
+    find_session = Accounts.find_session
+
+    def find_in_anothers_session(self: Accounts, token: str, **asked: Any) -> Session | None:
+        used.append(self.db)
+        if len(used) == 2:
+            swap_sessions(*used)
+        return find_session(self, token, **asked)
+
+    monkeypatch.setattr(Accounts, "find_session", find_in_anothers_session)
+    assert "Ada Lovelace" in browser.get("/account")
+    for person, reason in ((other, "already exists"), (browser, "does not exist")):
+        caplog.clear()
+        answer = person.get("/account", status=503)
+        assert answer.headers["Retry-After"] == "5"
+        assert f"{reason}: let the pooler keep a session for each connection" in caplog.text
+    assert len(used) == 3
+    swap_sessions(*used[:2])
+    for person in (other, browser):
+        assert "Ada Lovelace" in person.get("/account")
+
+
+def test_a_database_without_tables_is_an_outage_that_its_migration_ends(
+    new_database: NewDatabase, ini: MakeIni, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = new_database()
+    site = hello_login.main({}, **ini(database_url=url))
+    browser = webtest.TestApp(site, extra_environ={"HTTP_HOST": "localhost"})
+    assert log_in(browser, status=503).headers["Retry-After"] == "5"
+    assert re.search(r'relation "\w+" does not exist.*: run initialize_db', caplog.text, re.DOTALL)
+    list(migrations.migrate(url, ROOT / "sql"))
+    log_in(browser, status=422)
+    register(browser)
+
+
+def test_a_schema_of_the_version_before_is_an_outage(
+    browser: webtest.TestApp, operator: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    with operator.cursor() as cursor:
+        cursor.execute("ALTER TABLE users DROP COLUMN deactivated_at")
+    log_in(browser, status=503)
+    assert ": run initialize_db" in caplog.text
 
 
 def test_a_mistake_of_ours_in_a_statement_is_no_outage(

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -279,6 +280,21 @@ def test_a_connection_that_is_lost_is_told(site: Site, monkeypatch: pytest.Monke
     monkeypatch.setattr(Accounts, "set_active", lose)
     with pytest.raises(SystemExit, match="Nothing was changed: the connection was lost"):
         main([PRODUCTION, "deactivate", EMAIL])
+    assert site.is_logged_in()
+
+
+def test_a_server_that_takes_no_writes_is_told(
+    url: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(connections.connect(url)) as operator, operator.cursor() as cursor:
+        operator.autocommit = True
+        name = operator.info.dbname
+        cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(SystemExit, match=r"^PostgreSQL takes no writes: .*: name the primary"):
+        main([PRODUCTION, "end-sessions", EMAIL])
+    monkeypatch.setenv("DATABASE_URL", f"{url}&target_session_attrs=any")
+    with pytest.raises(SystemExit, match=r"^Nothing was changed: .*read-only transaction"):
+        main([PRODUCTION, "end-sessions", EMAIL])
     assert site.is_logged_in()
 
 

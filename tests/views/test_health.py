@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import closing
 from typing import Any
 
 import psycopg2
@@ -70,6 +71,23 @@ def test_it_is_not_ready_while_its_database_ends_the_connection(
     lock.close()
     other.close()
     assert answers[0].json == {"status": "unavailable", "database": "unreachable"}
+
+
+@pytest.mark.parametrize("attributes", ["read-write", "any"])
+def test_it_is_not_ready_while_its_database_takes_no_writes(
+    ini: MakeIni, url: str, attributes: str
+) -> None:
+    asked = f"{url}&target_session_attrs={attributes}"
+    site = webtest.TestApp(hello_login.main({}, **ini(database_url=asked)))
+    with closing(psycopg2.connect(url)) as operator:
+        operator.autocommit = True
+        change = f"ALTER DATABASE {operator.info.dbname}"
+        with operator.cursor() as cursor:
+            cursor.execute(f"{change} SET default_transaction_read_only = on")
+            response = site.get("/readyz", status=503)
+            assert response.json == {"status": "unavailable", "database": "read-only"}
+            cursor.execute(f"{change} RESET default_transaction_read_only")
+            assert site.get("/readyz").json["database"] == "ok"
 
 
 def test_it_is_not_ready_without_its_database(without_database: webtest.TestApp) -> None:
