@@ -7,6 +7,7 @@ What failed before the commit, for a reason that may be gone, pyramid_retry runs
 """
 
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from psycopg2.extensions import TransactionRollbackError
 from psycopg2.extensions import connection as Connection
 from pyramid_retry import mark_error_retryable
 
-from . import migrations
+from . import connections, migrations
 from .connections import ConnectionPool, is_broken
 from .embedded import EmbeddedPostgres
 from .settings import Settings
@@ -37,11 +38,7 @@ class CommitUnknown(Exception):
 def includeme(config: Any) -> None:
     """Add request.tm and request.db, and start the development database where it is asked for."""
     settings: Settings = config.registry.hello_login
-    pool = ConnectionPool(
-        locate(settings),
-        f"-c statement_timeout={settings.statement_timeout_seconds}s"
-        f" -c lock_timeout={settings.lock_timeout_seconds}s {GENERIC_PLANS}",
-    )
+    pool = ConnectionPool(locate(settings), _options(settings))
     if settings.database_url is None:
         applied = migrations.migrate(pool.url, settings.migrations)
         log.info("Migrated the development database: %s migrations applied", len(list(applied)))
@@ -65,6 +62,35 @@ def includeme(config: Any) -> None:
     config.include("pyramid_tm")
     config.include("pyramid_retry")
     config.add_request_method(db, reify=True)
+
+
+def check(settings: Settings, config_uri: str) -> None:
+    """Log what is wrong with the database that DATABASE_URL names, if there is one.
+
+    It is asked as requests will ask it.  One that does not answer yet may do so later.
+    Raises SystemExit with a sentence when PostgreSQL refuses DATABASE_URL.
+    """
+    if settings.database_url is None:
+        return
+    try:
+        connection = connections.connect(settings.database_url, _options(settings))
+        with closing(connection):
+            missing = migrations.missing(connection, migrations.names(settings.migrations))
+    except connections.Refused as error:
+        raise SystemExit(str(error)) from None
+    except psycopg2.Error as error:
+        log.warning("%s", str(error).strip())
+    else:
+        if missing:
+            log.error("The schema is out of date: initialize_db %s", config_uri)
+
+
+def _options(settings: Settings) -> str:
+    """Return the settings of each connection's session."""
+    return (
+        f"-c statement_timeout={settings.statement_timeout_seconds}s"
+        f" -c lock_timeout={settings.lock_timeout_seconds}s {GENERIC_PLANS}"
+    )
 
 
 def locate(settings: Settings) -> str:

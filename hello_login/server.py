@@ -15,7 +15,7 @@ from typing import Any
 import hupper
 from waitress.adjustments import Adjustments
 
-from . import embedded, processes, settings
+from . import database, embedded, processes, settings
 from .serving import Server
 
 RELOADER_PATIENCE = 5.0
@@ -40,6 +40,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         adjustments = Adjustments(**options)
     except ValueError as error:
         raise SystemExit(f"[server:main] is wrong: {error}: correct it.") from None
+    database.check(checked, global_config["__file__"])
     host = global_config.get("http_host") or host
     try:
         # The reloader ends and starts this process alone.

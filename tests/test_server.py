@@ -15,12 +15,13 @@ from hello_login import embedded, server
 from tests.conftest import ROOT, SECRET_KEY
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+UNREACHABLE = "postgresql://ada:pa55@127.0.0.1:1/app"
 CONFIG = {"__file__": str(ROOT / "production.ini")}
 
 
 @pytest.fixture(autouse=True)
 def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql:///app")
+    monkeypatch.setenv("DATABASE_URL", UNREACHABLE)
     monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
 
 
@@ -174,3 +175,11 @@ def test_settings_that_are_wrong_are_told_before_a_port_in_use(
     monkeypatch.delenv("SECRET_KEY")
     with pytest.raises(SystemExit, match=r"^SECRET_KEY is missing"):
         server.bind({**CONFIG, "http_port": str(taken)}, host="127.0.0.1")
+
+
+def test_a_database_that_is_refused_is_told_in_a_sentence(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", server_url.replace("/postgres?", "/nowhere?"))
+    with pytest.raises(SystemExit, match=r"^PostgreSQL refuses .*: create the database, or"):
+        server.bind(CONFIG, host="127.0.0.1")
