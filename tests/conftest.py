@@ -3,6 +3,7 @@
 import contextlib
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -38,6 +39,28 @@ def _no_environment() -> Iterator[None]:
         for variable in (*names, "WEB_CONCURRENCY", "LOG_LEVEL"):
             patch.delenv(variable, raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_ignored_signals() -> Iterator[None]:
+    """Handle the signals that nohup, or a shell's background job, has set to be ignored.
+
+    A program that a test starts inherits an ignored signal, but not a handler.  The suite itself
+    still survives a hangup.
+    """
+    handlers: dict[signal.Signals, Any] = {
+        signal.SIGHUP: lambda *_: None,
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGCHLD: signal.SIG_DFL,
+    }
+    ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, handlers[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

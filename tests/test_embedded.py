@@ -1,5 +1,6 @@
 """The embedded PostgreSQL."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -241,6 +242,16 @@ def test_a_server_that_hangs_is_told(
         pytest.raises(SystemExit, match="hangs: end its processes"),
     ):
         server.start()
+
+
+def test_a_server_that_is_about_to_end_is_waited_for(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server._prepare()
+    ending = contextlib.ExitStack()
+    ending.enter_context(embedded._locked(server.data / "server.lock"))
+    monkeypatch.setattr(time, "sleep", lambda _: ending.close())
+    assert query(server.start(), "SELECT 1") == (1,)
 
 
 def test_a_folder_that_cannot_be_used_is_told(data: Path) -> None:

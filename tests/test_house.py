@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,20 @@ def test_the_readme_tells_only_targets_that_there_are() -> None:
     told = set(re.findall(r"\bmake ([a-z]+)", (ROOT / "README.md").read_text()))
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"serve", "test", "sure"} <= told <= targets
+
+
+@pytest.mark.process
+def test_the_suite_passes_where_signals_are_ignored_as_under_nohup() -> None:
+    ignored = "trap '' HUP INT QUIT TERM CHLD; exec \"$@\""
+    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_server.py")
+    run = subprocess.run(
+        ["sh", "-c", ignored, "sh", sys.executable, *tests],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout
 
 
 def test_the_readme_shows_what_was_measured() -> None:

@@ -111,10 +111,14 @@ class Server:
         self._processes.append(process)
         deadline = time.monotonic() + 30
         while self.log.read_text().count("Serving http") < len(self._processes):
-            assert process.poll() is None, self.log.read_text()
+            assert process.poll() is None, self.end_of_log()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         return process
+
+    def end_of_log(self) -> str:
+        """Return the last 50 lines of the log, the most that a test that fails may print."""
+        return "\n".join(self.log.read_text().splitlines()[-50:])
 
     def listens(self) -> bool:
         try:

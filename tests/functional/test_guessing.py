@@ -1,5 +1,6 @@
 """Two hundred guesses at once, against two real servers that share a database."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,25 +12,29 @@ import pytest
 from hello_login import migrations
 from tests.conftest import ROOT, NewDatabase
 from tests.functional.servers import Person
-from tests.functional.test_processes import Start, checkout, port, start
+from tests.functional.test_processes import Start, checkout, start
 from tests.people import EMAIL
 
 pytestmark = pytest.mark.process
 
-__all__ = ["checkout", "port", "start"]  # fixtures
+__all__ = ["checkout", "start"]  # fixtures
 
 WAIT = 8
 
 
 @pytest.fixture
-def ports(checkout: Path, new_database: NewDatabase, start: Start, port: int) -> tuple[int, int]:
+def ports(checkout: Path, new_database: NewDatabase, start: Start) -> tuple[int, int]:
     """Where two servers listen, behind a proxy that tells who asks."""
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
     text = (ROOT / "development.ini").read_text()
     quick = f"hello_login.throttle_wait_seconds = {WAIT}\n\n[server:main]"
     (checkout / "quick.ini").write_text(text.replace("\n[server:main]", quick))
-    both = (port, port + 1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as first,
+        socket.create_server(("127.0.0.1", 0)) as second,
+    ):
+        both = (first.getsockname()[1], second.getsockname()[1])
     for each in both:
         server = start(
             "pserve", "quick.ini", f"http_port={each}", DATABASE_URL=url, TRUSTED_PROXY="127.0.0.1"

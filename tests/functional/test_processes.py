@@ -202,7 +202,8 @@ def test_production_starts_without_its_database_and_is_ready_when_that_comes(
     assert get(port) == GREETING
     with pytest.raises(urllib.error.HTTPError, match="503") as unavailable:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz")
-    assert json.load(unavailable.value)["schema"] == "out of date"
+    with unavailable.value as answer:
+        assert json.load(answer)["schema"] == "out of date"
     list(migrations.migrate(url, ROOT / "sql"))
     assert get(port, "/readyz")["schema"] == "up to date"
 

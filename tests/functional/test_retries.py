@@ -265,7 +265,7 @@ def test_a_statement_that_waits_for_others_is_given_up(
         cursor.execute("SELECT FROM users FOR UPDATE")
         started = time.monotonic()
         answer = send(impatient, "/account/profile", name="Augusta", status=503)
-        assert 1 <= time.monotonic() - started < 2
+        assert 1 <= time.monotonic() - started < 4
     assert answer.headers["Retry-After"] == "5"
     holder.close()
     send(impatient, "/account/profile", name="Augusta")
@@ -279,7 +279,7 @@ def test_a_statement_that_takes_too_long_is_given_up(
     impatient = webtest.TestApp(site, extra_environ=browser.extra_environ)
     started = time.monotonic()
     register(impatient, status=503)
-    assert 1 <= time.monotonic() - started < 2
+    assert 1 <= time.monotonic() - started < 4
     register(impatient)
 
 
