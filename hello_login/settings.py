@@ -4,7 +4,6 @@ An operator's mistake is a SystemExit whose text says what is wrong and what to 
 ends the program with that text on stderr and exit code 1, and no traceback.
 """
 
-import configparser
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -14,9 +13,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import plaster
 import psycopg2
 from psycopg2.extensions import parse_dsn
+
+from . import ini_files
 
 PREFIX = "hello_login."
 ENVIRONMENT = {
@@ -93,10 +93,10 @@ class Settings:
     secret_key: str = _setting(_parse_secret_key, secret=True)
     """Signs the session cookie."""
 
-    migrations: Path = _setting(_parse_migrations)
+    migrations: Path = _setting(_parse_migrations, ini_files.PACKAGE / "sql")
     """Folder of the yoyo migration files."""
 
-    embedded_postgres: Path | None = _setting(Path, None)
+    embedded_postgres: Path | None = _setting(ini_files.parse_data_folder, None)
     """Folder of the development database.  Production has none, and so needs a database_url."""
 
     secure_cookies: bool = _setting(_parse_truth, True)
@@ -210,11 +210,7 @@ def read(config_uri: str, global_config: Mapping[str, str] | None = None) -> Set
 
     Raises SystemExit with a sentence for each thing that is wrong, the file included.
     """
-    try:
-        ini = plaster.get_loader(config_uri, protocols=["wsgi"]).get_wsgi_app_settings()
-    except (OSError, LookupError, ImportError, configparser.Error, plaster.PlasterError) as error:
-        raise SystemExit(f"Can't use {config_uri}: {error}") from None
-    return load(global_config or {}, ini, os.environ)
+    return load(global_config or {}, ini_files.read_app(config_uri), os.environ)
 
 
 def port(global_config: Mapping[str, str], environ: Mapping[str, str]) -> int:

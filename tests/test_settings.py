@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hello_login import settings
+from hello_login import migrations, settings
+from tests.conftest import ROOT
 
 INI = {"hello_login.migrations": "sql"}
 ENVIRON = {"DATABASE_URL": "postgresql://ada:pa55@db.example.com/app", "SECRET_KEY": "k" * 32}
@@ -21,15 +22,11 @@ def problems(
     return str(caught.value).splitlines()
 
 
-def test_production_needs_three_things_and_names_all_that_are_missing() -> None:
+def test_production_needs_two_things_and_names_all_that_are_missing() -> None:
     with pytest.raises(SystemExit) as caught:
         settings.load({}, {}, {})
     told = str(caught.value).splitlines()
-    assert [line.split()[0] for line in told] == [
-        "DATABASE_URL",
-        "SECRET_KEY",
-        "hello_login.migrations",
-    ]
+    assert [line.split()[0] for line in told] == ["DATABASE_URL", "SECRET_KEY"]
     assert all("set it to" in line for line in told)
 
 
@@ -94,6 +91,20 @@ def test_a_truth_value_is_true_or_false() -> None:
     assert "true or false" in problems({"hello_login.secure_cookies": "yes"})[0]
     loaded = settings.load({}, {**INI, "hello_login.secure_cookies": "false"}, ENVIRON)
     assert loaded.secure_cookies is False
+
+
+def test_the_migrations_are_the_packages_own_by_default() -> None:
+    folder = settings.load({}, {}, ENVIRON).migrations
+    assert migrations.names(folder) == migrations.names(ROOT / "sql")
+
+
+def test_a_development_database_of_the_packaged_file_lies_in_the_current_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    ini = {"hello_login.embedded_postgres": str(Path(settings.__file__).parent / ".postgres")}
+    loaded = settings.load({}, ini, {"SECRET_KEY": "k" * 32})
+    assert loaded.embedded_postgres == folder / ".postgres"
 
 
 def test_a_folder_without_migrations_is_told(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import plaster
 from psycopg2.extensions import connection as Connection
 
-from .. import database, logs, settings
+from .. import database, ini_files, logs, settings
 from ..accounts import Accounts
 from ..clients import Client
 from ..passwords import Passwords
@@ -20,6 +20,7 @@ def open_config(config_uri: str) -> tuple[Settings, str]:
 
     Raises SystemExit with a sentence for each thing that is wrong.
     """
+    config_uri = ini_files.find(config_uri)
     checked = settings.read(config_uri)
     plaster.setup_logging(config_uri)
     return checked, database.locate(checked)

@@ -226,8 +226,11 @@ def test_initialize_db_killed_midway_can_be_run_again(
     (checkout / "sql").mkdir()
     slow = "CREATE TABLE first (id int); SELECT pg_sleep(2); CREATE TABLE last (id int);"
     (checkout / "sql/0001.slow.sql").write_text(slow)
+    ini = (checkout / "production.ini").read_text()
+    folder = "hello_login.migrations = %(here)s/sql\n\n[server:main]"
+    (checkout / "slow.ini").write_text(ini.replace("\n[server:main]", folder))
     variables = {"DATABASE_URL": new_database(), **PRODUCTION}
-    killed = start("initialize_db", "production.ini", **variables)
+    killed = start("initialize_db", "slow.ini", **variables)
     connection = psycopg2.connect(variables["DATABASE_URL"])
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -240,7 +243,7 @@ def test_initialize_db_killed_midway_can_be_run_again(
         killed.kill()
         killed.wait()
     connection.close()
-    again = start("initialize_db", "production.ini", **variables)
+    again = start("initialize_db", "slow.ini", **variables)
     assert "Applied 0001.slow in" in again.communicate(timeout=60)[0]
     assert again.returncode == 0
 

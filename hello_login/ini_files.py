@@ -1,0 +1,46 @@
+"""Where production.ini and development.ini are, and what stands in them."""
+
+import configparser
+from collections.abc import Mapping
+from pathlib import Path
+
+import plaster
+
+PACKAGE = Path(__file__).parent
+PACKAGED = ("development.ini", "production.ini")
+
+
+def find(config_uri: str) -> str:
+    """Return the path of the .ini file, or of the packaged one if there is none of that name.
+
+    Raises SystemExit with a sentence when the file can't be used.
+    """
+    if config_uri in PACKAGED and not Path(config_uri).exists():
+        config_uri = str(PACKAGE / config_uri)
+    read_app(config_uri)
+    return config_uri
+
+
+def read_app(config_uri: str) -> Mapping[str, str]:
+    """Return [app:main] of the .ini file.
+
+    Raises SystemExit with a sentence when the file can't be used.
+    """
+    path = Path(config_uri).absolute()
+    if "%" in str(path):
+        raise SystemExit(f"Can't use {path}: rename the folder, for its path must not have a %.")
+    try:
+        loader = plaster.get_loader(config_uri, protocols=["wsgi"])
+        app: Mapping[str, str] = loader.get_wsgi_app_settings()
+    except (OSError, LookupError, ImportError, configparser.Error, plaster.PlasterError) as error:
+        raise SystemExit(f"Can't use {config_uri}: {error}") from None
+    return app
+
+
+def parse_data_folder(value: str) -> Path:
+    """Return the folder, or one in the current folder in place of one in the package.
+
+    The packaged development.ini says %(here)s, where an upgrade or another user may come.
+    """
+    path = Path(value)
+    return Path.cwd() / path.name if path.parent == PACKAGE else path

@@ -1,0 +1,24 @@
+"""Pyramid's pserve, for which production.ini and development.ini may be the packaged ones.
+
+Pyramid's own has no hook for that: plaster chooses the loader by the file name's extension, and
+refuses a second loader for .ini.
+"""
+
+import sys
+
+from pyramid.scripts import pserve
+
+from .. import ini_files
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Run the console script pserve.
+
+    Raises SystemExit with a sentence when the .ini file can't be used.
+    """
+    arguments = list(sys.argv if argv is None else argv)
+    given = pserve.PServeCommand.parser.parse_args(arguments[1:]).config_uri
+    if given is not None:
+        arguments[arguments.index(given)] = ini_files.find(given)
+    status: int | None = pserve.main(arguments)
+    return status
