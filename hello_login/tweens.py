@@ -1,12 +1,13 @@
 """What stands around every request: the headers of its answer, and a guard against nonsense."""
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from pyramid.httpexceptions import HTTPBadRequest
+from pyramid.httpexceptions import HTTPBadRequest, HTTPUnsupportedMediaType
 from pyramid.tweens import EXCVIEW, INGRESS
 from pyramid_retry import is_error_retryable
 
@@ -34,6 +35,16 @@ HEADERS = {
 
 HTTPS_HEADERS = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
 """A year, as ASVS 5.0, 3.4.1 asks for."""
+
+FORM_TYPE = re.compile(r"(application/x-www-form-urlencoded(; ?charset=(utf|UTF)-8)?)?")
+"""Content-Type of every form here.  The time that cgi takes to parse a longer one, or the head of a
+part of multipart/form-data, is quadratic in its length."""
+
+PARSED_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+"""WebOb parses a body of these types, whatever the method."""
+
+MOST_FIELDS = 100
+"""No form here has more than ten.  20,000 empty ones cost WebOb a quarter of a second."""
 
 
 def includeme(config: Any) -> None:
@@ -96,12 +107,13 @@ def add_headers(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any],
 def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any], Any]:
     """A tween: the one place for what can't be decoded, and for what no form of ours sends.
 
-    Raises HTTPBadRequest.
+    Raises HTTPBadRequest or HTTPUnsupportedMediaType.
     """
 
     def tween(request: Any) -> Any:
         if REFUSED in request.environ:
             raise request.environ[REFUSED]
+        _refuse_unparsed(request)
         try:
             _ = request.path_info, dict(request.cookies)
             values = [part for item in request.params.items() for part in item]
@@ -116,3 +128,13 @@ def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[
         return handler(request)
 
     return tween
+
+
+def _refuse_unparsed(request: Any) -> None:
+    """Raise HTTPUnsupportedMediaType or HTTPBadRequest for what is too dear to parse."""
+    content_type = request.environ.get("CONTENT_TYPE", "")
+    may_be_form = request.method == "POST" or request.content_type in PARSED_TYPES
+    if may_be_form and not FORM_TYPE.fullmatch(content_type):
+        raise HTTPUnsupportedMediaType("The content is not of the type that forms here have.")
+    if request.query_string.count("&") + request.body.count(b"&") >= MOST_FIELDS:
+        raise HTTPBadRequest("What the browser sent has more fields than a form here has.")

@@ -34,6 +34,10 @@ WORDS = {
     404: Words("There is no such page", "Check the address, or begin at the home page."),
     405: Words("This can't be done here", "Begin at the home page."),
     413: Words("This is too much at once", "Go back, and send less."),
+    415: Words(
+        "We can't read this kind of content",
+        "Send a form of this site, as application/x-www-form-urlencoded.",
+    ),
     431: Words("This is too much at once", "Clear this site's cookies, and try once more."),
     500: Words(
         "Something went wrong here", "It has been noted. Try again in a little while.", retry=True

@@ -299,7 +299,7 @@ def test_an_error_that_no_view_foresaw_is_answered_by_the_last_resort(
 
 def test_json_that_is_posted_to_a_form_is_refused(client: MakeClient) -> None:
     program = client(HTTP_ACCEPT="application/json")
-    answer = program.post_json("/login", {"email": "a"}, status=400)
-    assert answer.json["error"] == "This form has expired"
+    answer = program.post_json("/login", {"email": "a"}, status=415)
+    assert answer.json["error"] == "We can't read this kind of content"
     assert answer.json["request_id"] == answer.headers["X-Request-ID"]
     assert json.dumps(answer.json)
