@@ -110,8 +110,7 @@ class Settings:
     password_min_length: int = _number(12, 8, 64)
     password_max_length: int = _number(1024, 64, 1024)
     """Characters.  ASVS 5.0 wants 8 at least (6.2.1) and 64 accepted (6.2.9); NIST SP 800-63B-4,
-    3.1.1.2, wants 15 where the password is the only factor.  passlib hashes no more than 4,096,
-    and normalization to NFC can triple a length."""
+    3.1.1.2, wants 15 where the password is the only factor.  passlib hashes no more than 4,096."""
 
     session_idle_hours: int = _number(2, 1, 720)
     session_limit_hours: int = _number(24, 1, 720)

@@ -1,6 +1,12 @@
 """Hashing passwords, and the rules that a new one must meet."""
 
+import unicodedata
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from hello_login import settings
 from hello_login.passwords import PasswordRefused, Passwords
@@ -140,3 +146,62 @@ def test_the_lengths_are_settings(ini: MakeIni) -> None:
 
 def test_a_password_that_is_too_long_to_hash_matches_nothing(passwords: Passwords) -> None:
     assert passwords.verify("x" * 100_000, passwords.hash("correct horse battery")) == (False, None)
+
+
+LONG_IN_NFD = "\N{GREEK SMALL LETTER ALPHA WITH PSILI AND VARIA AND YPOGEGRAMMENI}"
+"""One character in NFC, four in NFD, which is as many as any becomes."""
+
+decomposable = st.one_of(
+    st.sampled_from(
+        [LONG_IN_NFD, "\N{HANGUL SYLLABLE GAG}", "\u0344", "\u0f73", "\u212b", "\u0301"]
+    ),
+    st.characters(exclude_categories=["Cs"]),
+)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_length_is_measured_after_normalization(passwords: Passwords, form: Any) -> None:
+    filler = "".join(map(chr, range(0x4E00, 0x4E00 + 1024 - 20)))
+    typed = unicodedata.normalize(form, LONG_IN_NFD * 20 + filler)
+    password_hash = passwords.hash(typed)
+    assert passwords.verify(typed, password_hash) == (True, None)
+    with pytest.raises(PasswordRefused, match="too long: use 1024 characters or fewer"):
+        passwords.hash(f"{typed}a")
+    assert passwords.verify(f"{typed}a", password_hash) == (False, None)
+
+
+def test_a_password_that_registration_accepts_is_accepted_at_login_in_every_form(
+    ini: MakeIni,
+) -> None:
+    passwords = Passwords(settings.load({}, ini(password_max_length="64"), {}))
+    accepted = []
+
+    @examples(max_examples=500, deadline=None)
+    @given(typed=st.lists(decomposable, min_size=8, max_size=80).map("".join))
+    def register_and_log_in(typed: str) -> None:
+        try:
+            password_hash = passwords.hash(typed)
+        except PasswordRefused:
+            password_hash = None
+        accepted.append(password_hash is not None)
+        forms = {typed, unicodedata.normalize("NFC", typed), unicodedata.normalize("NFD", typed)}
+        for form in forms:
+            if password_hash is None:
+                with pytest.raises(PasswordRefused):
+                    passwords.check(form)
+            else:
+                assert passwords.verify(form, password_hash) == (True, None)
+
+    register_and_log_in()
+    assert {True, False} <= set(accepted)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_letter_has_30_accents(passwords: Passwords, form: Any) -> None:
+    accented = unicodedata.normalize(form, "twelve chars, \N{LATIN SMALL LETTER E WITH ACUTE}")
+    most = accented + "\u0316" * 29
+    password_hash = passwords.hash(most)
+    assert passwords.verify(most, password_hash) == (True, None)
+    with pytest.raises(PasswordRefused, match="more than 30 accents on one letter"):
+        passwords.hash(f"{most}\u0316")
+    assert passwords.verify(f"{most}\u0316", password_hash) == (False, None)
