@@ -1,15 +1,33 @@
-"""What may be typed."""
+"""What may be typed.
+
+The length of what was typed is checked before anything whose time grows faster than it.
+"""
 
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
 from wtforms import BooleanField, EmailField, HiddenField, PasswordField, StringField
 from wtforms import Form as BaseForm
-from wtforms.validators import DataRequired, EqualTo, InputRequired, Length, ValidationError
+from wtforms.validators import (
+    DataRequired,
+    EqualTo,
+    InputRequired,
+    StopValidation,
+    ValidationError,
+)
 
-from .passwords import PasswordRefused, Passwords
+from .passwords import NFD_GROWTH, PasswordRefused, Passwords
+
+LONGEST_NAME = 100
+
+LONGEST_EMAIL = 254
+"""RFC 5321, 4.5.3.1.3: a path has 256 octets, of which two are its brackets."""
+
+LONGEST_NEXT = 2000
+"""Of every address of this site, with room to spare."""
 
 
 class Form(BaseForm):
@@ -28,19 +46,33 @@ class Form(BaseForm):
         return str((wrong or emptied or fields)[0].id)
 
 
-def _strip(text: str | None) -> str | None:
-    return text and text.strip()
+class AtMost:
+    """Refuse a text of more characters, and ask no further validator about it."""
+
+    def __init__(self, characters: int) -> None:
+        self.characters = characters
+        self.field_flags = {"maxlength": characters}
+
+    def __call__(self, _form: BaseForm, field: StringField) -> None:
+        """Raise StopValidation if the field's text is too long."""
+        if len(field.data or "") > self.characters:
+            raise StopValidation(f"Use no more than {self.characters} characters.")
 
 
-def _normalize_name(text: str | None) -> str | None:
-    return text and unicodedata.normalize("NFC", text.strip())
+def _up_to(characters: int, change: Callable[[str], str]) -> Callable[[str | None], str | None]:
+    """Return a filter that changes a text, and leaves one of more characters as it is."""
+    return lambda text: change(text) if text and len(text) <= characters else text
+
+
+def _normalize_name(text: str) -> str:
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def _email_field(autocomplete: str) -> EmailField:
     return EmailField(
         "Email address",
-        [DataRequired("Type your email address.")],
-        filters=[_strip],
+        [AtMost(LONGEST_EMAIL), DataRequired("Type your email address.")],
+        filters=[_up_to(LONGEST_EMAIL, str.strip)],
         render_kw={"autocomplete": autocomplete},
     )
 
@@ -51,7 +83,7 @@ def local_path(target: str | None) -> str | None:
     One slash must come first, and no slash after it.  Only printable ASCII may follow, as in every
     URL that a browser sends; and no backslash, which browsers take for a slash.
     """
-    if target and re.fullmatch(r"/(?!/)[!-\[\]-~]*", target):
+    if target and len(target) <= LONGEST_NEXT and re.fullmatch(r"/(?!/)[!-\[\]-~]*", target):
         return target
     return None
 
@@ -101,11 +133,8 @@ class PersonForm(Form):
 
     name = StringField(
         "Name",
-        [
-            DataRequired("Type the name to greet you by."),
-            Length(max=100, message="Use no more than %(max)d characters."),
-        ],
-        filters=[_normalize_name],
+        [AtMost(LONGEST_NAME), DataRequired("Type the name to greet you by.")],
+        filters=[_up_to(LONGEST_NAME * NFD_GROWTH, _normalize_name)],
         render_kw={"autocomplete": "name", "dir": "auto"},
     )
     email = _email_field("email")

@@ -1,11 +1,22 @@
 """What is wrong with a form, where to begin with it, and where it leads."""
 
+import itertools
+import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from webob.multidict import MultiDict
 
-from hello_login.forms import LoginForm, RegisterForm, local_path
+from hello_login.forms import (
+    ConfirmForm,
+    Form,
+    LoginForm,
+    PasswordForm,
+    ProfileForm,
+    RegisterForm,
+    local_path,
+)
 from hello_login.passwords import Passwords
 from tests.people import EMAIL, PASSWORD
 
@@ -78,3 +89,90 @@ def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
 )
 def test_nothing_else_may_be_gone_on_to(target: str | None) -> None:
     assert local_path(target) is None
+
+
+def test_a_path_longer_than_2000_characters_is_not_gone_on_to() -> None:
+    assert local_path("/" + "a" * 1999)
+    assert local_path("/" + "a" * 2000) is None
+
+
+MARKS = "a" + "\u0300" * 6700 + "\u0316" * 6700 + "@example.org"
+"""As many marks as fit into a body.  The time to normalize them grows with their square."""
+
+
+def count_steps(text: str) -> int:
+    """Return how many steps it takes to sort the combining marks of the text, one by one."""
+    runs = itertools.groupby(text, key=lambda character: unicodedata.combining(character) != 0)
+    return sum(len(list(run)) ** 2 for marks, run in runs if marks)
+
+
+@pytest.fixture
+def normalized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that is normalized, by whatever library."""
+    texts: list[str] = []
+    normalize = unicodedata.normalize
+
+    def spy(form: Any, text: str) -> str:
+        texts.append(text)
+        return normalize(form, text)
+
+    monkeypatch.setattr("unicodedata.normalize", spy)
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("make", "fields"),
+    [
+        (lambda typed, _: LoginForm(typed), {"email", "password", "remember", "next"}),
+        (lambda typed, _: ConfirmForm(typed), {"current"}),
+        (lambda typed, _: ProfileForm(typed), {"name", "email", "current"}),
+        (RegisterForm, {"name", "email", "password", "confirm", "next"}),
+        (PasswordForm, {"current", "password", "confirm"}),
+    ],
+)
+def test_no_field_of_a_form_is_normalized_at_any_length(
+    passwords: Passwords,
+    normalized: list[str],
+    make: Callable[[Any, Passwords], Form],
+    fields: set[str],
+) -> None:
+    assert {field.id for field in make(MultiDict(), passwords)} == fields
+    for field in fields:
+        typed = {"name": "Ada", "email": EMAIL, "password": PASSWORD, field: MARKS}
+        form = make(MultiDict(typed), passwords)
+        if form.validate() and isinstance(form, LoginForm):
+            form.address()
+        for password in ("password", "current"):
+            passwords.verify(form.data.get(password) or "", None)
+    assert max(map(len, normalized), default=0) <= 4096
+    assert max(map(count_steps, normalized), default=0) <= 400**2
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_has_100_characters_however_they_are_encoded(
+    passwords: Passwords, form: Any
+) -> None:
+    longest = "\N{GREEK SMALL LETTER ALPHA WITH PSILI AND VARIA AND YPOGEGRAMMENI}" * 100
+    typed = unicodedata.normalize(form, longest)
+    accepted = make_registration(passwords, name=typed)
+    assert (accepted.problems(), accepted.name.data) == ([], longest)
+    too_long = make_registration(passwords, name=f"{typed}a")
+    assert too_long.problems() == [("name", "Use no more than 100 characters.")]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "most"), [("name", "A", 100), ("email", "ada@example.com", 254)]
+)
+def test_a_text_that_is_much_too_long_is_told_so_once_and_kept(
+    passwords: Passwords, field: str, text: str, most: int
+) -> None:
+    form = make_registration(passwords, **{field: text * 1000})
+    assert form.problems() == [(field, f"Use no more than {most} characters.")]
+    assert form.data[field] == text * 1000
+
+
+def test_an_address_has_254_characters(passwords: Passwords) -> None:
+    domain = ".".join(["a" * 61] * 3) + ".org"
+    assert make_registration(passwords, email=f"{'a' * 64}@{domain}").problems() == []
+    too_long = make_registration(passwords, email=f" {'a' * 64}@{domain}")
+    assert too_long.problems() == [("email", "Use no more than 254 characters.")]

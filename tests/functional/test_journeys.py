@@ -98,7 +98,7 @@ def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(
     assert wrong.text.replace(EMAIL, "ann@example.com") == unknown.text
 
 
-@pytest.mark.parametrize("address", ["nobody", "@", "a" * 1000, "ada@example.com, x@example.com"])
+@pytest.mark.parametrize("address", ["nobody", "@", "a" * 254, "ada@example.com, x@example.com"])
 def test_what_is_no_address_is_as_unknown_as_any_other(
     browser: webtest.TestApp, address: str
 ) -> None:
