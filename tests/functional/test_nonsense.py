@@ -166,7 +166,7 @@ def site(browser: webtest.TestApp) -> Iterator[int]:
     adjustments = Adjustments(
         threads=1,
         asyncore_use_poll=True,
-        max_request_body_size=65536,
+        max_request_body_size=40960,
         max_request_header_size=16384,
         ident="",
     )
@@ -204,7 +204,7 @@ def send_raw(port: int, data: bytes) -> bytes:
     return answer
 
 
-HUGE = 65537
+HUGE = 40960
 REFUSED = {
     "no HTTP": (b"nonsense\r\n\r\n", 400),
     "no path": (b"GET\r\n\r\n", 400),

@@ -1,0 +1,71 @@
+"""The largest form that can be filled in is accepted by a real server, and a larger one is not."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from hello_login.forms import LONGEST_NAME, LONGEST_NEXT
+from hello_login.settings import Settings
+from tests.conftest import ROOT, make_folder
+from tests.functional.servers import QUICK, Database, Person, Server
+from tests.functional.test_nonsense import send_raw
+
+pytestmark = pytest.mark.process
+
+LARGEST = 40_959
+"""Bytes: waitress refuses as many as max_request_body_size."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server, as production.ini makes it."""
+    with make_folder() as folder:
+        database = Database(folder)
+        started = Server(tmp_path, database.url, **QUICK)
+        try:
+            started.start()
+            yield started
+        finally:
+            started.stop()
+            database.stop()
+
+
+def make_text(length: int, seed: int) -> str:
+    """Return random characters of four bytes each in UTF-8, and so of twelve in a form."""
+    chosen = random.Random(seed)  # noqa: S311 - no secret
+    return "".join(chr(chosen.randrange(0x20000, 0x2A6DF)) for _ in range(length))
+
+
+def test_the_largest_forms_are_accepted(server: Server) -> None:
+    person = Person(server.port)
+    old, new = (make_text(Settings.password_max_length, seed) for seed in range(2))
+    domain = ".".join(["a" * 61] * 3) + ".org"
+    email = f"{make_text(16, 2)}@{domain}"  # 254 octets, and 190 of them not to be encoded
+    register = {
+        "name": make_text(LONGEST_NAME, 3),
+        "email": email,
+        "password": old,
+        "confirm": old,
+        "next": "/" + "%" * (LONGEST_NEXT - 1),
+    }
+    change = {"current": old, "password": new, "confirm": new}
+    person.ask("/register")
+    assert person.ask("/register", register)[0] == 303
+    assert person.ask("/account/password", change)[0] == 303
+    sizes = [len(urlencode({"csrf_token": "t" * 43, **form})) for form in (register, change)]
+    assert 0.9 * LARGEST < max(sizes) <= LARGEST
+    assert person.log_in(email, new)[0] == 303
+
+
+def test_a_larger_form_is_refused_by_its_length_alone(server: Server) -> None:
+    head = b"POST /login HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+    assert send_raw(server.port, head % (LARGEST + 1)).split()[1] == b"413"
+    assert send_raw(server.port, head % LARGEST + b"a" * LARGEST).split()[1] == b"400"
+
+
+@pytest.mark.parametrize("name", ["development.ini", "production.ini"])
+def test_both_configurations_take_forms_of_the_same_size(name: str) -> None:
+    assert f"max_request_body_size = {LARGEST + 1}\n" in (ROOT / name).read_text()
