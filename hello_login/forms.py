@@ -23,6 +23,12 @@ from .passwords import NFD_GROWTH, PasswordRefused, Passwords
 
 LONGEST_NAME = 100
 
+JOINERS = "\u200c\u200d"
+"""Zero width non-joiner and joiner: Persian, scripts of India, and emoji are written with them."""
+
+BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Unicode calls them letters and a symbol: the fillers of Hangul, and Braille without a dot."""
+
 LONGEST_EMAIL = 254
 """RFC 5321, 4.5.3.1.3: a path has 256 octets, of which two are its brackets."""
 
@@ -66,6 +72,17 @@ def _up_to(characters: int, change: Callable[[str], str]) -> Callable[[str | Non
 
 def _normalize_name(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
+
+
+def _is_control(character: str) -> bool:
+    """Return whether it is a control or format character, or separates lines or paragraphs."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")
+
+
+def _is_seen(character: str) -> bool:
+    """Return whether the character shows something where it stands alone."""
+    blank = character in BLANK_LETTERS or unicodedata.category(character)[0] in "ZM"
+    return not (blank or _is_control(character))
 
 
 def _email_field(autocomplete: str) -> EmailField:
@@ -140,9 +157,14 @@ class PersonForm(Form):
     email = _email_field("email")
 
     def validate_name(self, field: StringField) -> None:
-        """Any characters but control characters."""
-        if any(unicodedata.category(character) == "Cc" for character in field.data or ""):
-            raise ValidationError("Use a name of one line, without control characters.")
+        """Refuse a name that shows nothing, or breaks the line or turns the text around it."""
+        name = field.data or ""
+        if not any(_is_seen(character) for character in name):
+            raise ValidationError("This name shows nothing: use a letter, a digit or a symbol.")
+        if any(_is_control(character) and character not in JOINERS for character in name):
+            raise ValidationError(
+                "Use a name of one line, without control characters and invisible ones."
+            )
 
     def validate_email(self, field: EmailField) -> None:
         """Normalize the address."""

@@ -176,3 +176,66 @@ def test_an_address_has_254_characters(passwords: Passwords) -> None:
     assert make_registration(passwords, email=f"{'a' * 64}@{domain}").problems() == []
     too_long = make_registration(passwords, email=f" {'a' * 64}@{domain}")
     assert too_long.problems() == [("email", "Use no more than 254 characters.")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\u200b",  # zero width space
+        "\u200d",  # zero width joiner
+        "\u00ad",  # soft hyphen
+        "\ufeff",  # zero width no-break space
+        "\u2060\u2061",
+        "\u3164",  # Hangul filler
+        "\u115f\u1160",
+        "\uffa0",
+        "\u2800",  # blank of Braille
+        "\u180b\ufe0f",  # variation selectors
+        "\u034f",  # combining grapheme joiner
+        "\u0301",  # an accent on nothing
+        " \u3164 \u3164 ",
+        "\U000e0041",  # a tag
+    ],
+)
+def test_a_name_that_shows_nothing_is_refused(passwords: Passwords, name: str) -> None:
+    problems = make_registration(passwords, name=name).problems()
+    assert problems == [("name", "This name shows nothing: use a letter, a digit or a symbol.")]
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        *"\u202a\u202b\u202c\u202d\u202e",  # overrides of the direction
+        *"\u2066\u2067\u2068\u2069",  # isolates
+        *"\u200e\u200f\u061c",  # marks of a direction
+        *"\u200b\u00ad\ufeff\u2060\U000e0041",
+        *"\u2028\u2029\r\n\t\x00\x7f\x85",
+    ],
+)
+def test_a_name_that_breaks_the_line_or_turns_the_text_around_is_refused(
+    passwords: Passwords, character: str
+) -> None:
+    problems = make_registration(passwords, name=f"Ada{character}ecalevoL").problems()
+    told = "Use a name of one line, without control characters and invisible ones."
+    assert problems == [("name", told)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Ada Lovelace",
+        "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",  # Persian, with a zero width non-joiner
+        "\u0dc1\u0dca\u200d\u0dbb\u0dd3",  # Sinhala, with a zero width joiner
+        "\U0001f469\u200d\U0001f52c",  # an emoji of two
+        "\u2764\ufe0f",
+        "\u05d0\u05d3\u05d4",  # Hebrew, from right to left
+        "\u0e40\u0e2d\u0e14\u0e49\u0e32",  # Thai, with combining marks
+        "x\u0323\u0301",  # no single character has both
+        "\uc5d0\uc774\ub2e4",
+        "7",
+        "*",
+    ],
+)
+def test_a_name_of_any_script_is_accepted(passwords: Passwords, name: str) -> None:
+    accepted = make_registration(passwords, name=name)
+    assert (accepted.problems(), accepted.name.data) == ([], name)
