@@ -110,6 +110,7 @@ class Server:
             **os.environ,
             "DATABASE_URL": url,
             "SECRET_KEY": "k" * 32,
+            "TRUSTED_PROXY": "127.0.0.1",
             "PYTHONPATH": str(ROOT),
         }
         environ.update(contender.environ)

@@ -33,9 +33,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     """
     checked = settings.read(global_config["__file__"], global_config)
     port = settings.port(global_config, os.environ)
-    proxy = settings.trusted_proxy(os.environ)
-    if proxy is not None:
-        options |= _trusting(proxy)
+    options |= _trusting(checked)
     try:
         adjustments = Adjustments(**options)
     except ValueError as error:
@@ -84,11 +82,13 @@ def _listen(host: str, port: int, number: int) -> list[socket.socket]:
     return [socket.create_server(address, family=family, reuse_port=True) for _ in range(number)]
 
 
-def _trusting(proxy: str) -> dict[str, Any]:
-    """waitress's options to believe a proxy in what it added itself: the last entry of each."""
+def _trusting(checked: settings.Settings) -> dict[str, Any]:
+    """Return waitress's options to believe proxies in what they added themselves."""
+    if checked.trusted_proxy == "none":
+        return {}
     return {
-        "trusted_proxy": proxy,
-        "trusted_proxy_count": 1,
+        "trusted_proxy": checked.trusted_proxy,
+        "trusted_proxy_count": checked.trusted_proxy_count,
         "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto x-forwarded-port",
     }
 

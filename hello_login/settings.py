@@ -24,6 +24,8 @@ ENVIRONMENT = {
     "secret_key": "SECRET_KEY",
     "log_level": "LOG_LEVEL",
     "processes": "WEB_CONCURRENCY",
+    "trusted_proxy": "TRUSTED_PROXY",
+    "trusted_proxy_count": "TRUSTED_PROXY_COUNT",
 }
 """The settings that variables hold, too, which go before them."""
 
@@ -75,6 +77,18 @@ def _parse_migrations(value: str) -> Path:
     return Path(value)
 
 
+def _parse_trusted_proxy(value: str) -> str:
+    if value in ("*", "none"):
+        return value
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise ValueError(
+            f"is {repr(value) if value else 'missing'}: set it to the proxy's IP address, to * "
+            "where everybody comes through proxies, or to none where people come directly"
+        ) from None
+
+
 def _setting(parse: Callable[[str], Any], default: Any = MISSING, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"parse": parse})
 
@@ -100,7 +114,12 @@ class Settings:
     """Folder of the development database.  Production has none, and so needs a database_url."""
 
     secure_cookies: bool = _setting(_parse_truth, True)
-    """Cookies are Secure and named __Host-, and work over https alone (ASVS 5.0, 3.3.1)."""
+    """Cookies are Secure, named __Host-, and need https (ASVS 5.0, 3.3.1), and so trusted_proxy."""
+
+    trusted_proxy: str = _setting(_parse_trusted_proxy, "none")
+    trusted_proxy_count: int = _number(1, 1, 10)
+    """Whose X-Forwarded-* are believed: an IP address's, everybody's (*), or none; and how many
+    proxies there are, each of which adds an address to X-Forwarded-For."""
 
     argon2_memory_kib: int = _number(19456, 8, 4 * 1024 * 1024)
     argon2_passes: int = _number(2, 1, 100)
@@ -177,8 +196,8 @@ def load(
         values[name] = environ.get(variable) or values.get(name, "")
 
     required = {each.name for each in fields(Settings) if each.default is MISSING}
-    if not values.get("embedded_postgres"):
-        required.add("database_url")
+    required |= set() if values.get("embedded_postgres") else {"database_url"}
+    required |= set() if values.get("secure_cookies") == "false" else {"trusted_proxy"}
     problems = []
     checked = {}
     for each in fields(Settings):
@@ -189,11 +208,10 @@ def load(
         except ValueError as error:
             problems.append(f"{ENVIRONMENT.get(each.name, PREFIX + each.name)} {error}.")
     problems += [f"{PREFIX}{name} is no setting: correct its name." for name in values]
-    for check in (partial(port, global_config, environ), partial(trusted_proxy, environ)):
-        try:
-            check()
-        except ValueError as error:
-            problems.append(str(error))
+    try:
+        port(global_config, environ)
+    except ValueError as error:
+        problems.append(str(error))
 
     lanes = checked.get("argon2_lanes", Settings.argon2_lanes)
     if checked.get("argon2_memory_kib", Settings.argon2_memory_kib) < 8 * lanes:
@@ -225,21 +243,3 @@ def port(global_config: Mapping[str, str], environ: Mapping[str, str]) -> int:
             except ValueError as error:
                 raise ValueError(f"{name} {error}.") from None
     return 5000
-
-
-def trusted_proxy(environ: Mapping[str, str]) -> str | None:
-    """Whose X-Forwarded-For, -Proto and -Port to believe: TRUSTED_PROXY, an address, or * for all.
-
-    Nobody's by default: whoever reaches the server directly could write them.
-    Raises ValueError with a sentence that says what is wrong.
-    """
-    value = environ.get("TRUSTED_PROXY")
-    if value and value != "*":
-        try:
-            ip_address(value)
-        except ValueError:
-            raise ValueError(
-                f"TRUSTED_PROXY is {value!r}: set it to the proxy's IP address, or to * where "
-                "nobody reaches the server but through it."
-            ) from None
-    return value or None

@@ -88,8 +88,8 @@ def log_requests(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any
 def add_headers(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
     """A tween: the one place for the headers of every response that is not waitress's own."""
 
-    # Not by the request's scheme, which is http where nobody has set TRUSTED_PROXY; over http,
-    # browsers do not heed it.
+    # Not by the request's scheme, which is http where TRUSTED_PROXY does not fit; over http,
+    # browsers ignore it.
     https = HTTPS_HEADERS if registry.hello_login.secure_cookies else {}
     headers = [*HEADERS.items(), *https.items()]
 

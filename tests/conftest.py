@@ -33,11 +33,11 @@ CHEAP_HASHES = {"hello_login.argon2_memory_kib": "8", "hello_login.argon2_passes
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_environment() -> Iterator[None]:
-    """No variable of whoever runs the tests is seen by them."""
+    """No variable of whoever runs the tests is seen by them; production needs TRUSTED_PROXY."""
     with pytest.MonkeyPatch.context() as patch:
-        names = ("DATABASE_URL", "SECRET_KEY", "PORT", "TRUSTED_PROXY")
-        for variable in (*names, "WEB_CONCURRENCY", "LOG_LEVEL"):
+        for variable in (*settings.ENVIRONMENT.values(), "PORT"):
             patch.delenv(variable, raising=False)
+        patch.setenv("TRUSTED_PROXY", "none")
         yield
 
 

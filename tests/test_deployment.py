@@ -14,7 +14,7 @@ from hello_login import settings
 from tests.conftest import ROOT
 
 SCRIPTS = {entry.name for entry in distribution("hello_login").entry_points} | {"pserve"}
-VARIABLES = {*settings.ENVIRONMENT.values(), "PORT", "TRUSTED_PROXY", "MIGRATE", "DATABASE_WAIT"}
+VARIABLES = {*settings.ENVIRONMENT.values(), "PORT", "MIGRATE", "DATABASE_WAIT"}
 
 
 def read(name: str) -> str:
@@ -76,7 +76,6 @@ def test_the_variables_of_the_entrypoint_are_those_that_it_tells_of() -> None:
         - {
             *settings.ENVIRONMENT.values(),
             "PORT",
-            "TRUSTED_PROXY",
         }
     )
 

@@ -29,7 +29,8 @@ def test_the_hash_is_argon2id_with_the_settings_costs(ini: MakeIni) -> None:
 
 def test_the_default_costs_are_owasps() -> None:
     ini = {"hello_login.secret_key": "x" * 32, "hello_login.migrations": "sql"}
-    defaults = settings.load({}, ini, {"DATABASE_URL": "postgresql:///x"})
+    environ = {"DATABASE_URL": "postgresql:///x", "TRUSTED_PROXY": "none"}
+    defaults = settings.load({}, ini, environ)
     assert (
         Passwords(defaults)
         .hash("correct horse battery")

@@ -91,7 +91,7 @@ def test_it_serves_the_application_until_a_signal_ends_it(
 
 @pytest.mark.parametrize(
     ("proxy", "seen"),
-    [("", "127.0.0.1 http"), ("192.0.2.7", "127.0.0.1 http"), ("*", "192.0.2.2 https")],
+    [("none", "127.0.0.1 http"), ("192.0.2.7", "127.0.0.1 http"), ("*", "192.0.2.2 https")],
 )
 def test_a_trusted_proxy_alone_is_believed_and_only_in_what_it_added_itself(
     site: Site, monkeypatch: pytest.MonkeyPatch, proxy: str, seen: str
@@ -104,6 +104,16 @@ def test_a_trusted_proxy_alone_is_believed_and_only_in_what_it_added_itself(
         "X-Forwarded-Port: 443\r\n",
     )
     assert site.answer.endswith(seen.encode())
+
+
+@pytest.mark.parametrize("forged", ["", "203.0.113.1, ", "203.0.113.1, 203.0.113.2, "])
+def test_behind_two_proxies_the_address_is_what_the_first_one_added_whatever_is_forged(
+    site: Site, monkeypatch: pytest.MonkeyPatch, forged: str
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXY", "127.0.0.1")
+    monkeypatch.setenv("TRUSTED_PROXY_COUNT", "2")
+    site.run(signal.SIGTERM, f"X-Forwarded-For: {forged}192.0.2.1, 198.51.100.1\r\n")
+    assert site.answer.endswith(b"192.0.2.1 http")
 
 
 def test_the_reloader_ends_its_worker_by_sigterm_as_ever(

@@ -8,7 +8,11 @@ from hello_login import migrations, settings
 from tests.conftest import ROOT
 
 INI = {"hello_login.migrations": "sql"}
-ENVIRON = {"DATABASE_URL": "postgresql://ada:pa55@db.example.com/app", "SECRET_KEY": "k" * 32}
+ENVIRON = {
+    "DATABASE_URL": "postgresql://ada:pa55@db.example.com/app",
+    "SECRET_KEY": "k" * 32,
+    "TRUSTED_PROXY": "none",
+}
 
 
 def problems(
@@ -22,18 +26,18 @@ def problems(
     return str(caught.value).splitlines()
 
 
-def test_production_needs_two_things_and_names_all_that_are_missing() -> None:
+def test_production_needs_three_things_and_names_all_that_are_missing() -> None:
     with pytest.raises(SystemExit) as caught:
         settings.load({}, {}, {})
     told = str(caught.value).splitlines()
-    assert [line.split()[0] for line in told] == ["DATABASE_URL", "SECRET_KEY"]
+    assert [line.split()[0] for line in told] == ["DATABASE_URL", "SECRET_KEY", "TRUSTED_PROXY"]
     assert all("set it to" in line for line in told)
 
 
 def test_the_environment_takes_precedence_over_the_ini_file() -> None:
     ini = {**INI, "hello_login.secret_key": "i" * 32, "hello_login.database_url": "postgresql:///i"}
-    assert settings.load({}, ini, {}).secret_key == "i" * 32
-    assert settings.load({}, ini, {}).database_url == "postgresql:///i"
+    assert settings.load({}, ini, {"TRUSTED_PROXY": "none"}).secret_key == "i" * 32
+    assert settings.load({}, ini, {"TRUSTED_PROXY": "none"}).database_url == "postgresql:///i"
     assert settings.load({}, ini, ENVIRON).secret_key == ENVIRON["SECRET_KEY"]
     assert settings.load({}, ini, ENVIRON).database_url == ENVIRON["DATABASE_URL"]
 
@@ -44,7 +48,7 @@ def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
 
 def test_an_embedded_database_needs_no_url() -> None:
     ini = {**INI, "hello_login.embedded_postgres": "/somewhere"}
-    loaded = settings.load({}, ini, {"SECRET_KEY": "k" * 32})
+    loaded = settings.load({}, ini, {**ENVIRON, "DATABASE_URL": ""})
     assert loaded.database_url is None
     assert loaded.embedded_postgres == Path("/somewhere")
 
@@ -128,17 +132,39 @@ def test_a_wrong_port_is_told_together_with_all_else() -> None:
     assert problems(global_config={"http_port": "70000"})[0].startswith("http_port is '70000'")
 
 
-def test_nobodys_forwarded_headers_are_believed_unless_a_proxy_is_named() -> None:
-    assert settings.trusted_proxy({}) is None
-    assert settings.trusted_proxy({"TRUSTED_PROXY": ""}) is None
-    assert settings.trusted_proxy({"TRUSTED_PROXY": "*"}) == "*"
-    assert settings.trusted_proxy({"TRUSTED_PROXY": "192.0.2.1"}) == "192.0.2.1"
-    assert settings.trusted_proxy({"TRUSTED_PROXY": "2001:db8::1"}) == "2001:db8::1"
+@pytest.mark.parametrize(
+    ("value", "trusted"),
+    [
+        ("none", "none"),
+        ("*", "*"),
+        ("192.0.2.1", "192.0.2.1"),
+        # As the kernel writes it, for waitress compares texts.
+        ("2001:DB8:0::1", "2001:db8::1"),
+    ],
+)
+def test_the_trusted_proxy_is_an_address_or_everybody_or_nobody(value: str, trusted: str) -> None:
+    assert settings.load({}, INI, {**ENVIRON, "TRUSTED_PROXY": value}).trusted_proxy == trusted
 
 
-def test_a_proxy_that_is_no_address_is_told_together_with_all_else() -> None:
-    told = problems(environ={"SECRET_KEY": "", "TRUSTED_PROXY": "proxy"})
-    assert [line.split()[0] for line in told] == ["SECRET_KEY", "TRUSTED_PROXY"]
+@pytest.mark.parametrize(("value", "why"), [("", "is missing"), ("proxy", "is 'proxy'")])
+def test_production_without_a_trusted_proxy_does_not_start_and_names_the_choices(
+    value: str, why: str
+) -> None:
+    (told,) = problems(environ={"TRUSTED_PROXY": value})
+    assert told.startswith(f"TRUSTED_PROXY {why}: set it to the proxy's IP address")
+    assert all(choice in told for choice in ("* where", "none where"))
+
+
+def test_without_secure_cookies_no_proxy_needs_to_be_named() -> None:
+    ini = {**INI, "hello_login.secure_cookies": "false"}
+    loaded = settings.load({}, ini, {**ENVIRON, "TRUSTED_PROXY": ""})
+    assert (loaded.trusted_proxy, loaded.trusted_proxy_count) == ("none", 1)
+
+
+def test_a_wrong_proxy_and_a_wrong_count_are_told_together_with_all_else() -> None:
+    wrong = {"SECRET_KEY": "", "TRUSTED_PROXY": "proxy", "TRUSTED_PROXY_COUNT": "0"}
+    told = [line.split()[0] for line in problems(environ=wrong)]
+    assert told == ["SECRET_KEY", "TRUSTED_PROXY", "TRUSTED_PROXY_COUNT"]
 
 
 def test_secrets_are_not_in_what_settings_print() -> None:

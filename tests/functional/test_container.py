@@ -87,7 +87,12 @@ def start_database(run: Run) -> None:
     run(*options, "postgres:17-alpine", alias="db")
 
 
-DATABASE = ("--env", "DATABASE_URL=postgres://ada:pa55@db/app", "--env", f"SECRET_KEY={SECRET_KEY}")
+VARIABLES = (
+    "DATABASE_URL=postgres://ada:pa55@db/app",
+    f"SECRET_KEY={SECRET_KEY}",
+    "TRUSTED_PROXY=none",
+)
+DATABASE = [option for each in VARIABLES for option in ("--env", each)]
 
 
 def published(name: str, port: int) -> int:
@@ -261,7 +266,8 @@ def test_a_stop_lets_a_request_that_runs_finish(run: Run, tmp_path: Path) -> Non
 
 def test_what_is_missing_is_told_a_sentence_each() -> None:
     told = docker("run", "--rm", "hello_login", fails=True)
-    assert [line.split(" is ")[0] for line in told.splitlines()] == ["DATABASE_URL", "SECRET_KEY"]
+    missing = [line.split(" is ")[0] for line in told.splitlines()]
+    assert missing == ["DATABASE_URL", "SECRET_KEY", "TRUSTED_PROXY"]
 
 
 def test_a_database_that_never_comes_is_told_in_a_sentence_after_the_wait() -> None:
@@ -312,8 +318,9 @@ def heroku(run: Run, tmp_path: Path) -> tuple[str, str]:
     user = str(20_000 + secrets.randbelow(40_000))
     port = str(10_000 + secrets.randbelow(40_000))
     config = [f"{name}={value}" for name, value in HEROKU["setup"]["config"].items()]
-    options = [option for each in (*config, f"PORT={port}") for option in ("--env", each)]
-    options += ["--user", f"{user}:{user}", *DATABASE]
+    variables = (*VARIABLES, *config, f"PORT={port}")
+    options = [option for each in variables for option in ("--env", each)]
+    options += ["--user", f"{user}:{user}"]
     shell = ("hello_login", "/bin/sh", "-c")
 
     release = run(*options, *shell, HEROKU["release"]["command"][0])

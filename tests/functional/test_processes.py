@@ -185,12 +185,14 @@ def test_a_port_in_use_is_told_and_nothing_is_started(
 
 
 def test_production_names_all_that_is_missing_and_does_not_start(start: Start, port: int) -> None:
-    server = start("pserve", "production.ini", f"http_port={port}", DATABASE_URL="", SECRET_KEY="")
+    missing = {"DATABASE_URL": "", "SECRET_KEY": "", "TRUSTED_PROXY": ""}
+    server = start("pserve", "production.ini", f"http_port={port}", **missing)
     printed = server.communicate(timeout=30)[0]
     assert server.returncode == 1
     assert [line.split(" is ")[0] for line in printed.splitlines()] == [
         "DATABASE_URL",
         "SECRET_KEY",
+        "TRUSTED_PROXY",
     ]
 
 
