@@ -37,6 +37,12 @@ def test_nobody_is_connected_to_but_postgresql_and_nothing_is_unpickled() -> Non
         assert not {"urllib.request", "http.client", "smtplib", "pickle", "shelve"} & {*imported}
 
 
+def test_production_starts_no_program() -> None:
+    starts = "subprocess|os.system|os.popen|os.exec|os.spawn"
+    starting = [path.name for path in MODULES if re.search(starts, path.read_text())]
+    assert starting == ["embedded.py"]
+
+
 def test_static_files_are_of_the_kinds_that_are_meant_to_be_served() -> None:
     kinds = {path.suffix for path in (ROOT / "hello_login/static").iterdir()}
     assert kinds == {".css", ".js", ".svg"}

@@ -106,7 +106,10 @@ def test_a_development_database_of_the_packaged_file_lies_in_the_current_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    ini = {"hello_login.embedded_postgres": str(Path(settings.__file__).parent / ".postgres")}
+    ini = {
+        "hello_login.embedded_postgres": str(Path(settings.__file__).parent / ".postgres"),
+        "hello_login.secure_cookies": "false",
+    }
     loaded = settings.load({}, ini, {"SECRET_KEY": "k" * 32})
     assert loaded.embedded_postgres == folder / ".postgres"
 
