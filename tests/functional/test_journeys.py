@@ -178,7 +178,7 @@ def test_a_name_is_shown_as_it_was_typed(browser: webtest.TestApp, name: str) ->
 
 def test_a_name_is_no_password(browser: webtest.TestApp) -> None:
     refused = register(browser, name="Ada Lovelace", password="ada lovelace", status=422)
-    assert "too close to your name" in error_of(refused, "password")
+    assert "your name or address" in error_of(refused, "password")
 
 
 def test_fields_that_no_form_has_change_nothing(browser: webtest.TestApp) -> None:
