@@ -2,8 +2,23 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help serve test containers browser pictures bench lint format requirements sure
+.PHONY: help serve test containers browser pictures bench lint format requirements clean sure
 .DEFAULT_GOAL := help
+
+# Where another user, such as root, ran make before.
+LOCKED := $(shell for made in . .venv bench/.venv .postgres .coverage .*_cache .hypothesis; do \
+	[ ! -e $$made ] || [ -w $$made ] || echo $$made; done)
+ifneq ($(and $(LOCKED),$(filter-out help,$(MAKECMDGOALS))),)
+$(error You may not write to $(LOCKED): run make as the owner, or "make clean" as root before)
+endif
+
+# The stamps hold the path: what was copied or moved after it was installed still leads to the old place.
+ifneq ($(shell cat .venv/installed 2> /dev/null),$(CURDIR))
+.PHONY: .venv/installed
+endif
+ifneq ($(shell cat bench/.venv/installed 2> /dev/null),$(CURDIR))
+.PHONY: bench/.venv/installed
+endif
 
 help:     ## Show this list
 	@sed -nE 's/^([a-z]+): [^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -42,19 +57,24 @@ requirements: .venv/installed    ## Renew requirements.txt: what the image insta
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
 		--custom-compile-command 'make requirements' --output-file requirements.txt setup.cfg
 
+clean:    ## Remove all that was made here; asks whether the development database, too (DATABASE=yes)
+	@$(PYTHON) .ci/clean.py
+
 sure:     ## Everything that the project's gate runs
 	@.ci/run
 
 # The stamp is written last: an installation cut off midway is done again.
 .venv/installed: setup.cfg pyproject.toml
-	@echo "Installing into .venv (once) ..."
+	@echo "Installing into .venv (once): downloads about 55 MB, and takes about 260 MB on disk ..."
+	@[ "$$(cat $@ 2> /dev/null)" = "$(CURDIR)" ] || rm -rf .venv
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[development]'
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 bench/.venv/installed: setup.cfg bench/requirements.txt bench/peers/requirements.txt
-	@echo "Installing into bench/.venv (once) ..."
+	@echo "Installing into bench/.venv (once): downloads about 85 MB, and takes about 400 MB on disk ..."
+	@[ "$$(cat $@ 2> /dev/null)" = "$(CURDIR)" ] || rm -rf bench/.venv
 	@$(PYTHON) -m venv bench/.venv
 	@bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check \
 		--requirement bench/requirements.txt --editable .
-	@touch $@
+	@echo "$(CURDIR)" > $@

@@ -1,0 +1,143 @@
+"""What make does besides running programs: it installs, and it cleans up."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hello_login.embedded import EmbeddedPostgres
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.process
+
+STUB = """#!/bin/sh
+# Stands in for Python: makes a .venv with itself in it, and notes what is to be installed.
+if [ "$1 $2" = "-m venv" ]; then
+    mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
+else
+    echo "$@" >> installed.log
+fi
+"""
+
+
+@pytest.fixture
+def checkout(folder: Path) -> Path:
+    """A checkout in which nothing was made yet; its path has a blank."""
+    checkout = folder / "checkout"
+    checkout.mkdir()
+    (checkout / "bench/peers").mkdir(parents=True)
+    for name in ("Makefile", "setup.cfg", "pyproject.toml", ".ci/clean.py"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name)
+    for name in ("bench/requirements.txt", "bench/peers/requirements.txt"):
+        shutil.copy(ROOT / name, checkout / name)
+    (folder / "python").write_text(STUB)
+    (folder / "python").chmod(0o755)
+    return checkout
+
+
+def make(
+    checkout: Path, *arguments: str, python: Path | None = None, user: str | None = None
+) -> str:
+    """What make prints, with its exit code in the last line."""
+    run = subprocess.run(
+        ["make", "--no-print-directory", *arguments, f"PYTHON={python or '../python'}"],
+        cwd=checkout,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        user=user,
+    )
+    return f"{run.stdout}{run.returncode}"
+
+
+def installations(checkout: Path) -> int:
+    return len((checkout / "installed.log").read_text().splitlines())
+
+
+@pytest.mark.parametrize("venv", [".venv", "bench/.venv"])
+def test_it_installs_once_and_says_what_that_takes(checkout: Path, venv: str) -> None:
+    printed = make(checkout, f"{venv}/installed")
+    assert f"Installing into {venv} (once): downloads about" in printed
+    assert make(checkout, f"{venv}/installed").endswith("up to date.\n0")
+    assert installations(checkout) == 1
+
+
+@pytest.mark.parametrize("venv", [".venv", "bench/.venv"])
+@pytest.mark.parametrize("copy", [shutil.move, shutil.copytree])
+def test_in_a_copied_or_moved_checkout_it_installs_anew(
+    checkout: Path, copy: object, venv: str
+) -> None:
+    """What was installed leads to the old path: copied, it would serve the original's code."""
+    make(checkout, f"{venv}/installed")
+    (checkout / venv / "of the old path").touch()
+    copied = checkout.parent / "another path"
+    copy(checkout, copied)  # type: ignore[operator]
+    assert "Installing" in make(copied, f"{venv}/installed")
+    assert installations(copied) == 2
+    assert not (copied / venv / "of the old path").exists()
+    assert make(copied, f"{venv}/installed").endswith("up to date.\n0")
+
+
+@pytest.mark.parametrize("made", [".", ".venv", ".postgres"])
+def test_what_another_user_made_is_told_in_a_sentence(checkout: Path, made: str) -> None:
+    (checkout / made).mkdir(exist_ok=True)
+    (checkout / made).chmod(0o555)
+    if os.geteuid() == 0 and made != ".":
+        checkout.chmod(0o777)
+    printed = make(checkout, "serve", user="nobody" if os.geteuid() == 0 else None)
+    assert f'You may not write to {made}: run make as the owner, or "make clean" as root' in printed
+    assert len(printed.splitlines()) == 2
+    (checkout / made).chmod(0o755)
+
+
+@pytest.mark.parametrize("length", [1, 30])
+def test_clean_removes_all_that_was_made(checkout: Path, length: int) -> None:
+    checkout = checkout.rename(checkout.parent / ("long" * length))
+    before = set(checkout.rglob("*"))
+    server = EmbeddedPostgres(checkout / ".postgres", fsync=False)
+    server.start()
+    for name in (".venv/bin", "bench/.venv", "tests/browser/node_modules", "bench/__pycache__"):
+        (checkout / name).mkdir(parents=True)
+    for name in (".coverage", "bench/__pycache__/load.pyc"):
+        (checkout / name).touch()
+
+    printed = make(checkout, "clean", "DATABASE=yes", python=Path(sys.executable))
+    assert "The server runs: end it (Ctrl-C in make serve) first." in printed
+    assert (checkout / ".venv/bin").is_dir()
+
+    server.stop()
+    printed = make(checkout, "clean", python=Path(sys.executable))
+    assert "The development database is kept: make clean DATABASE=yes deletes it." in printed
+    assert not (checkout / ".venv").exists()
+    assert (checkout / ".postgres/cluster").is_dir()
+
+    assert make(checkout, "clean", "DATABASE=yes", python=Path(sys.executable)) == "0"
+    assert {path for path in checkout.rglob("*") if path.name not in ("tests", "browser")} == before
+
+
+def test_clean_removes_what_lies_elsewhere(checkout: Path, tmp_path: Path) -> None:
+    """As where root can't give the data to another user in the checkout, and after a kill."""
+    data, socket = tmp_path / "hello_login-data", tmp_path / "hello_login-socket"
+    data.mkdir()
+    socket.mkdir()
+    (checkout / ".postgres").symlink_to(data)
+    (data / "socket").symlink_to(socket)
+    (socket / "data").symlink_to(data)
+    make(checkout, "clean", "DATABASE=yes", python=Path(sys.executable))
+    assert list(tmp_path.iterdir()) == []
+    assert not (checkout / ".postgres").is_symlink()
+
+
+def test_clean_leaves_the_socket_of_the_original_to_a_copy(checkout: Path, tmp_path: Path) -> None:
+    (checkout / ".postgres").mkdir()
+    (checkout / ".postgres/socket").symlink_to(tmp_path)
+    (tmp_path / "data").symlink_to(ROOT)
+    make(checkout, "clean", "DATABASE=yes", python=Path(sys.executable))
+    assert (tmp_path / "data").is_symlink()
+    assert not (checkout / ".postgres").exists()
