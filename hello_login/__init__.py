@@ -7,8 +7,10 @@ from typing import Any
 from pyramid.config import Configurator
 
 from . import settings
+from .reloading import ends_the_reloader
 
 
+@ends_the_reloader
 def main(global_config: dict[str, str], **ini: str) -> Any:
     """Make the WSGI application (the entry point `paste.app_factory`).
 

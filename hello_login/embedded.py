@@ -118,12 +118,13 @@ class EmbeddedPostgres:
                 left.unlink(missing_ok=True)
             folder = "." if self._socket == self._cluster else self._socket
             options = f"-p 5432 -k {folder} -h ''" + ("" if self._fsync else " -F")
+            # First: this process may be ended while it starts the server.
+            waiter = [sys.executable, "-I", __file__, str(self.data)]
+            subprocess.run(waiter, start_new_session=True, check=True, **NOTHING)
             log = self.data / "server.log"
             start = ("pg_ctl", "start", "-D", self._cluster, "-l", log, "-o", options, "-w", "-s")
             if self._run(*start, inherits=lock).returncode != 0:
                 raise SystemExit(f"The embedded PostgreSQL did not start: {log} says why.")
-        waiter = [sys.executable, "-I", __file__, str(self.data)]
-        subprocess.run(waiter, start_new_session=True, check=True, **NOTHING)
 
     def _initialize(self, lock: int) -> None:
         """Make the cluster beside its place: one cut off midway is never taken for whole."""

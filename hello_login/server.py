@@ -5,23 +5,19 @@ started for nothing; and only there does a SystemExit become pserve's exit code.
 """
 
 import os
-import signal
 import socket
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import hupper
 from waitress.adjustments import Adjustments
 
-from . import database, embedded, processes, settings
+from . import database, processes, settings
+from .reloading import ends_the_reloader, watch_for_the_end
 from .serving import Server
 
-RELOADER_PATIENCE = 5.0
-"""Seconds within which the reloader sends the SIGTERM it is asked for; it takes milliseconds."""
 
-
+@ends_the_reloader
 def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callable[[Any], None]:
     """Listen, and return what serves an application there (the entry point `paste.server_factory`).
 
@@ -31,6 +27,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     Raises SystemExit with a sentence when the port can't be had, or for each setting that is wrong:
     those are told first, and all together, as the application would.
     """
+    watch_for_the_end()
     checked = settings.read(global_config["__file__"], global_config)
     port = settings.port(global_config, os.environ)
     options |= _trusting(checked)
@@ -46,13 +43,10 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     except OSError as error:
         # create_server adds what stands in the sentence already.
         why = (error.strerror or "").partition(" (while")[0]
-        reason = (
+        raise SystemExit(
             f"Can't listen on {host}, port {port} ({why}): end what listens there, or choose "
             f"another port with PORT={port + 1} or http_port={port + 1}."
-        )
-        if hupper.is_active():
-            _end_reloader(reason)
-        raise SystemExit(reason) from None
+        ) from None
 
     def serve(app: Any) -> None:
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
@@ -60,12 +54,8 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         def make(listener: socket.socket) -> Server:
             return Server(app, listener, adjustments, queue_seconds=checked.queue_seconds)
 
-        try:
-            seconds, url = checked.drain_seconds, f"http://{shown}:{port}"
-            processes.run(listeners, make, url=url, drain_seconds=seconds)
-        finally:
-            # pserve --reload kills this process a second after Ctrl-C, maybe before it exits.
-            embedded.at_exit.close()
+        seconds, url = checked.drain_seconds, f"http://{shown}:{port}"
+        processes.run(listeners, make, url=url, drain_seconds=seconds)
 
     return serve
 
@@ -91,11 +81,3 @@ def _trusting(checked: settings.Settings) -> dict[str, Any]:
         "trusted_proxy_count": checked.trusted_proxy_count,
         "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto x-forwarded-port",
     }
-
-
-def _end_reloader(reason: str) -> None:
-    """End pserve --reload too, which would wait for a file to change, and never know the reason."""
-    sys.stderr.write(f"{reason}\n")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    hupper.get_reloader().graceful_shutdown()
-    time.sleep(RELOADER_PATIENCE)

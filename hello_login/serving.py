@@ -5,7 +5,6 @@ by an exception it lets its threads finish, for 5 s, but cancels what is queued,
 flushed, and new connections hang until the process has ended.
 """
 
-import contextlib
 import logging
 import os
 import signal
@@ -195,16 +194,15 @@ class Server(TcpWSGIServer):
 
         A second signal ends the process at once.
         """
-        # The reloader ends its worker by signals of its own; nohup has SIGHUP ignored.
+        # Under the reloader, reloading.py answers signals; nohup has SIGHUP ignored.
         for number in () if hupper.is_active() else SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._stop)
         # A signal may reach another thread than the one that waits below, which this wakes.
         os.set_blocking(self.trigger.trigger, False)
         signal.set_wakeup_fd(self.trigger.trigger)
-        with contextlib.suppress(KeyboardInterrupt):
-            while not self.stopping:
-                self._step(self.adj.asyncore_loop_timeout)
+        while not self.stopping:
+            self._step(self.adj.asyncore_loop_timeout)
         self._stop_listening()
         stopped = time.time()
         while self.active_channels and time.time() < stopped + drain_seconds:

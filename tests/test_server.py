@@ -1,6 +1,5 @@
 """waitress, on a port that is bound first."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -8,10 +7,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import hupper
 import pytest
 
-from hello_login import embedded, server
+from hello_login import server
 from tests.conftest import ROOT, SECRET_KEY
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -67,11 +65,10 @@ class Site:
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A site on a free port; when it ends, the database of the tests does not."""
+def site() -> Site:
+    """A site on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    monkeypatch.setattr(embedded, "at_exit", contextlib.ExitStack())
     return Site(port)
 
 
@@ -80,13 +77,10 @@ def test_it_serves_the_application_until_a_signal_ends_it(
     site: Site, end: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    ended = []
-    embedded.at_exit.callback(lambda: ended.append("the development database"))
     site.run(end)
     assert site.answer.startswith(b"HTTP/1.0 200 OK")
     assert b"Server:" not in site.answer
     assert "Serving http://localhost:" in caplog.text
-    assert ended == ["the development database"]
 
 
 @pytest.mark.parametrize(
@@ -114,18 +108,6 @@ def test_behind_two_proxies_the_address_is_what_the_first_one_added_whatever_is_
     monkeypatch.setenv("TRUSTED_PROXY_COUNT", "2")
     site.run(signal.SIGTERM, f"X-Forwarded-For: {forged}192.0.2.1, 198.51.100.1\r\n")
     assert site.answer.endswith(b"192.0.2.1 http")
-
-
-def test_the_reloader_ends_its_worker_by_sigterm_as_ever(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else the development database would be stopped at each reload."""
-    monkeypatch.setattr(hupper, "is_active", lambda: True)
-    handler = signal.getsignal(signal.SIGTERM)
-    handlers = []
-    embedded.at_exit.callback(lambda: handlers.append(signal.getsignal(signal.SIGTERM)))
-    site.run(signal.SIGINT)
-    assert handlers == [handler]
 
 
 def test_an_option_that_waitress_does_not_know_is_told_in_a_sentence() -> None:
@@ -156,27 +138,6 @@ def test_processes_share_a_port_but_not_with_another_server(
 def test_an_address_of_another_machine_is_told_as_such() -> None:
     with pytest.raises(SystemExit, match=r"2001:db8::1, port 5000 \([A-Z]"):
         server.bind(CONFIG, host="2001:db8::1")
-
-
-def test_a_port_in_use_ends_the_reloader_too(
-    taken: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Reloader:
-        """Sends a SIGTERM a little later, as hupper does when it is asked to shut down."""
-
-        def graceful_shutdown(self) -> None:
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-
-    monkeypatch.setattr(hupper, "is_active", lambda: True)
-    monkeypatch.setattr(hupper, "get_reloader", Reloader)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:
-            server.bind({**CONFIG, "http_port": str(taken)}, host="127.0.0.1")
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert end.value.code == 1
-    assert f"port {taken}" in capsys.readouterr().err
 
 
 def test_settings_that_are_wrong_are_told_before_a_port_in_use(
