@@ -4,6 +4,7 @@ pserve loads the server before the application, so a port in use is told before 
 started for nothing; and only there does a SystemExit become pserve's exit code.
 """
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -44,8 +45,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         # create_server adds what stands in the sentence already.
         why = (error.strerror or "").partition(" (while")[0]
         raise SystemExit(
-            f"Can't listen on {host}, port {port} ({why}): end what listens there, or choose "
-            f"another port with PORT={port + 1} or http_port={port + 1}."
+            f"Can't listen on {host}, port {port} ({why}): {_remedy(error.errno, port)}."
         ) from None
 
     def serve(app: Any) -> None:
@@ -70,6 +70,16 @@ def _listen(host: str, port: int, number: int) -> list[socket.socket]:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
     return [socket.create_server(address, family=family, reuse_port=True) for _ in range(number)]
+
+
+def _remedy(number: int | None, port: int) -> str:
+    """Return what to do when a socket can't be bound, by the number of the error."""
+    another = "choose another port with PORT={0} or http_port={0}"
+    if number == errno.EADDRINUSE:
+        return f"end what listens there, or {another.format(port + 1)}"
+    if number == errno.EACCES:
+        return f"this port needs root, so {another.format(port + 8000)}"
+    return "choose an address of this machine with http_host=ADDRESS"
 
 
 def _trusting(checked: settings.Settings) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """waitress, on a port that is bound first."""
 
+import errno
 import os
 import signal
 import socket
@@ -117,7 +118,7 @@ def test_an_option_that_waitress_does_not_know_is_told_in_a_sentence() -> None:
 
 def test_a_port_in_use_is_told_in_a_sentence(taken: int) -> None:
     with pytest.raises(
-        SystemExit, match=rf"port {taken} \(Address already in use\): .*PORT="
+        SystemExit, match=rf"port {taken} \(Address already in use\): end what .*PORT="
     ) as end:
         server.bind({**CONFIG, "http_port": str(taken), "http_host": "127.0.0.1"}, host="192.0.2.1")
     assert "\n" not in str(end.value)
@@ -135,9 +136,19 @@ def test_processes_share_a_port_but_not_with_another_server(
             server.bind(config, host="127.0.0.1")
 
 
-def test_an_address_of_another_machine_is_told_as_such() -> None:
-    with pytest.raises(SystemExit, match=r"2001:db8::1, port 5000 \([A-Z]"):
-        server.bind(CONFIG, host="2001:db8::1")
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "host.invalid"])
+def test_an_address_that_is_not_this_machines_is_told_as_such(host: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        server.bind(CONFIG, host=host)
+    told = str(end.value)
+    assert told.startswith(f"Can't listen on {host}, port 5000 (")
+    assert told.endswith("): choose an address of this machine with http_host=ADDRESS.")
+
+
+def test_a_port_that_is_roots_is_told_with_one_that_is_not() -> None:
+    told = server._remedy(errno.EACCES, 80)
+    assert told.startswith("this port needs root, so choose another")
+    assert "PORT=8080 or http_port=8080" in told
 
 
 def test_settings_that_are_wrong_are_told_before_a_port_in_use(
