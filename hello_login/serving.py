@@ -14,16 +14,14 @@ import time
 from typing import Any
 
 import hupper
-from pyramid.httpexceptions import HTTPError, HTTPServiceUnavailable, status_map
+from pyramid.httpexceptions import HTTPServiceUnavailable
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher, WSGITask
-from waitress.utilities import InternalServerError
+from waitress.task import ThreadedTaskDispatcher
 
-from .tweens import HEADERS, REFUSED
+from .tasks import Parser, RefusalTask, Task
 
 log = logging.getLogger(__name__)
 
@@ -31,73 +29,7 @@ DRAIN_GRACE = 1.0
 """Seconds for which a kept-alive connection may be silent after a stop, before it is closed: a
 request may be on its way."""
 
-LAST_RESORT = b"Something went wrong here. It has been noted. Try again in a little while.\n"
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class Task(WSGITask):
-    """Ends the connection with its answer once the server stops."""
-
-    def build_response_header(self) -> bytes:
-        """Say so in the answer's head."""
-        server: Any = self.channel.server
-        if server.draining:
-            self.close()
-        return super().build_response_header()
-
-    def close(self) -> None:
-        """As if the client had asked for it: or waitress may promise to keep the connection."""
-        request: Any = self.request
-        request.headers["CONNECTION"] = "close"
-        self.close_on_finish = True
-
-
-class RefusalTask(Task):
-    """What waitress can't parse, or won't take: the application answers that as well."""
-
-    def __init__(self, channel: Any, request: Any) -> None:
-        nothing = channel.parser_class(channel.adj)
-        nothing.parse_header(b"GET / HTTP/1.0\r\n")
-        # Whoever asks, and what is accepted, may be known.
-        nothing.headers.update(request.headers, CONTENT_LENGTH="0")
-        nothing.command = getattr(request, "command", "GET")
-        super().__init__(channel, nothing)
-        self.error = request.error
-
-    def get_environment(self) -> dict[str, Any]:
-        """With the reason."""
-        error = self.error
-        if not isinstance(error, HTTPError):
-            # 501 is for encodings that waitress does not know; nobody who means well sends them.
-            error = status_map[400 if error.code == 501 else error.code]()
-        return {**super().get_environment(), REFUSED: error}
-
-    def execute(self) -> None:
-        """Ask the application; if it is the application that failed, answer here."""
-        if isinstance(self.error, InternalServerError):
-            self.status, self.complete = "500 Internal Server Error", True
-            self.response_headers = [*HEADERS.items(), ("Content-Type", "text/plain")]
-            self.content_length = len(LAST_RESORT)
-            self.write(LAST_RESORT)
-        else:
-            super().execute()
-
-    def build_response_header(self) -> bytes:
-        """What else comes on this connection can't be told apart."""
-        self.close()
-        return super().build_response_header()
-
-
-class Parser(HTTPRequestParser):
-    """A request that is complete waits for nothing, though its client says Expect: 100-continue."""
-
-    def received(self, data: bytes) -> int:
-        """Take some bytes, and return how many."""
-        consumed = super().received(data)
-        if self.completed:
-            self.expect_continue = False
-        return consumed
 
 
 class Channel(HTTPChannel):

@@ -114,6 +114,12 @@ def test_the_port_is_the_same_everywhere() -> None:
     assert f"server web:{port};" in read("proxy/nginx.conf")
 
 
+@pytest.mark.parametrize("name", ["development.ini", "production.ini"])
+def test_the_proxy_lets_no_larger_body_through_than_the_server_takes(name: str) -> None:
+    (size,) = re.findall(r"client_max_body_size (\d+)k;", read("proxy/nginx.conf"))
+    assert re.search(rf"^max_request_body_size = {int(size) * 1024}$", read(name), re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", COMPOSE)
 def test_compose_publishes_nothing_beyond_this_machine_and_no_database(name: str) -> None:
     services = COMPOSE[name]["services"]

@@ -205,21 +205,36 @@ def send_raw(port: int, data: bytes) -> bytes:
 
 
 HUGE = 40960
+POST = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
 REFUSED = {
     "no HTTP": (b"nonsense\r\n\r\n", 400),
     "no path": (b"GET\r\n\r\n", 400),
-    "NUL in a header": (b"GET / HTTP/1.1\r\nA: \0\r\n\r\n", 400),
-    "a body of two lengths": (
-        b"POST /login HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "NUL in a header": (b"GET / HTTP/1.1\r\nHost: a\r\nA: \0\r\n\r\n", 400),
+    "a body of two lengths": (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+    "a body with a length and an encoding": (
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         400,
     ),
-    "a length that is none": (b"POST /login HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-    "an encoding that is none": (b"POST /login HTTP/1.1\r\nTransfer-Encoding: a\r\n\r\n", 400),
-    "a huge body": (
-        b"POST /login HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (HUGE, b"a" * HUGE),
-        413,
+    "an encoding and a length in other letters": (
+        POST + b"transfer-ENCODING:\r\ncontent-LENGTH: 1\r\n\r\na",
+        400,
     ),
-    "a huge header": (b"GET / HTTP/1.1\r\nA: %s\r\n\r\n" % (b"a" * 20000), 431),
+    "an encoding in HTTP/1.0": (
+        b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    "a length that is none": (POST + b"Content-Length: -1\r\n\r\n", 400),
+    "an encoding that is none": (POST + b"Transfer-Encoding: a\r\n\r\n", 400),
+    "a huge body": (POST + b"Content-Length: %d\r\n\r\n%s" % (HUGE, b"a" * HUGE), 413),
+    "a huge header": (b"GET / HTTP/1.1\r\nHost: a\r\nA: %s\r\n\r\n" % (b"a" * 20000), 431),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "an empty host": (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+    "two hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    "twice the same host": (b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", 400),
+    "a host of a user": (b"GET / HTTP/1.1\r\nHost: ada@a\r\n\r\n", 400),
+    "a host with a path": (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+    "a host of 254 characters": (b"GET / HTTP/1.0\r\nHost: %s\r\n\r\n" % (b"a" * 254), 400),
+    "a host of 5,000 characters": (b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % (b"a" * 5000), 400),
 }
 
 
@@ -236,7 +251,26 @@ def test_what_waitress_refuses_is_answered_like_everything_else(
     assert b"<h1>" in body
     answered = [each for each in caplog.records if each.message == "answered"]
     assert len(answered) == 1
+    assert b"Connection: close" in head
     assert answered[0].__dict__["fields"]["status"] == status
+
+
+@pytest.mark.parametrize(
+    "host", [b"a" * 253 + b":65535", b"web_1", b"example.org.", b"192.0.2.1:80", b"[2001:db8::1]"]
+)
+def test_every_host_that_a_site_may_have_is_served(site: int, host: bytes) -> None:
+    assert send_raw(site, b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host).startswith(b"HTTP/1.1 200")
+
+
+def test_what_follows_a_body_of_two_lengths_is_no_request(
+    site: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "hello_login")
+    hidden = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    lengths = b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % (5 + len(hidden))
+    answer = send_raw(site, POST + lengths + b"0\r\n\r\n" + hidden)
+    assert answer.count(b"HTTP/1.") == 1
+    assert [each.message for each in caplog.records] == ["answered"]
 
 
 def test_raw_bytes_on_a_connection_never_meet_a_5xx(site: int, tell: Callable[[str], None]) -> None:
@@ -291,7 +325,7 @@ def test_an_error_that_no_view_foresaw_is_answered_by_the_last_resort(
         raise RuntimeError("what went wrong")
 
     monkeypatch.setattr("hello_login.views.errors.render_to_response", fail)
-    answer = send_raw(site, b"GET /nowhere HTTP/1.1\r\n\r\n")
+    answer = send_raw(site, b"GET /nowhere HTTP/1.0\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert int(head.split()[1]) == 500
     assert b"what went wrong" not in body
