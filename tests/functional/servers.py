@@ -60,7 +60,7 @@ class Database(EmbeddedPostgres):
     @property
     def socket(self) -> Path:
         """The folder of its socket."""
-        return self._socket()
+        return self._socket
 
     def demote(self) -> None:
         """Start it again after it was killed, as a standby: it takes no writes."""
