@@ -19,9 +19,6 @@ from .repositories.users import Credentials, User
 from .settings import Settings
 from .throttling import Throttle
 
-REPEATED = timedelta(minutes=1)
-"""A throttled attempt is noted once in so long: a guesser's thousands would hide all else."""
-
 
 class EmailTaken(Exception):
     """There is an account with this address."""
@@ -67,7 +64,7 @@ class Accounts:
     counted: set[str] = field(default_factory=set)
     waived: frozenset[str] = frozenset()
     """What was counted for the throttle, and what need not be, since an earlier run of the same
-    request has counted it."""
+    request has counted it; each by the event of its refusal."""
 
     def register(self, *, name: str, email: str, password: str) -> int:
         """Add an account and return its id; email is a normalized address.
@@ -82,11 +79,12 @@ class Accounts:
         return user_id
 
     def admit_registration(self) -> None:
-        """Count a registration, whatever comes of it.  Raises Refused if there is a wait."""
-        wait = self._count("registration", self.throttle.registration(self.client))
-        if wait:
-            self.note(self._event("registration_throttled"))
-            raise Refused(wait)
+        """Count a registration, done or not.  Raises Refused if there is a wait."""
+        self._admit("registration_throttled", self.throttle.registration(self.client))
+
+    def admit_profile_change(self, user: User) -> None:
+        """Count a change, done or not.  Raises Refused if there is a wait."""
+        self._admit("profile_throttled", self.throttle.profile(user.id), user.id)
 
     def authenticate(self, *, email: str, password: str) -> int:
         """The id of the account with this address and password.
@@ -97,14 +95,17 @@ class Accounts:
         """
         credentials = users.find_credentials(self.db, email=email)
         limits = self.throttle.login(self.client, email, credentials)
-        return self._verify("login", limits, credentials, password)
+        self._admit("login_throttled", limits, credentials and credentials.user_id)
+        return self._verify("login_failed", limits, credentials, password)
 
-    def check_password(self, user: User, password: str) -> None:
+    def check_password(self, session: Session, password: str) -> None:
         """Ask who is logged in for the password.  Commits, as authenticate.  Raises Refused."""
-        credentials = users.find_credentials(self.db, user_id=user.id)
+        credentials = users.find_credentials(self.db, user_id=session.user.id)
         if credentials is None:  # deleted or deactivated in this moment
             raise Refused
-        self._verify("check", self.throttle.check(self.client, credentials), credentials, password)
+        limits = self.throttle.check(self.client, session.id)
+        self._admit("check_throttled", limits, credentials.user_id)
+        self._verify("check_failed", limits, credentials, password)
 
     def begin_session(self, user_id: int, *, remembered: bool = False) -> Ticket:
         """Log the account in."""
@@ -200,43 +201,34 @@ class Accounts:
         events.insert(self.db, event._replace(user_id=None))
         self.note(event)
 
+    def _admit(self, refusal: str, limits: list[Limit], user_id: int | None = None) -> None:
+        """Count an attempt.  Raises Refused if it has to wait, which the log alone keeps."""
+        if refusal not in self.waived:
+            wait = self.throttle.count(self.db, limits)
+            if wait:
+                self.note(self._event(refusal, user_id))
+                raise Refused(wait)
+        self.counted.add(refusal)
+
     def _verify(
-        self, what: str, limits: list[Limit], credentials: Credentials | None, password: str
+        self, failure: str, limits: list[Limit], credentials: Credentials | None, password: str
     ) -> int:
-        user_id = credentials and credentials.user_id
-        wait = self._count(what, limits)
-        if wait:
-            self._record(f"{what}_throttled", user_id, once_in=REPEATED)
-            raise Refused(wait)
         password_hash = credentials and credentials.password_hash
         matches, new_hash = self.passwords.verify(password, password_hash)
         # Who changes the password meanwhile ends all sessions; this one must not come after that.
         if credentials is None or not matches or not users.hold_credentials(self.db, credentials):
-            self._record(f"{what}_failed", user_id)
+            self._record(failure, credentials and credentials.user_id)
             raise Refused
         self.throttle.clear(self.db, limits)
         if new_hash is not None:
             users.update_password_hash(self.db, credentials.user_id, new_hash)
         return credentials.user_id
 
-    def _count(self, what: str, limits: list[Limit]) -> timedelta:
-        wait = timedelta(0) if what in self.waived else self.throttle.count(self.db, limits)
-        if not wait:
-            self.counted.add(what)
-        return wait
-
-    def _record(
-        self,
-        event: str,
-        user_id: int | None,
-        fingerprint: str | None = None,
-        *,
-        once_in: timedelta = timedelta(0),
-    ) -> None:
+    def _record(self, event: str, user_id: int | None, fingerprint: str | None = None) -> None:
         noted = self._event(event, user_id, fingerprint)
         if user_id is not None:
             events.delete_older(self.db, timedelta(days=self.settings.event_days))
-            events.insert(self.db, noted, once_in=once_in)
+            events.insert(self.db, noted)
         self.note(noted)
 
     def _event(self, event: str, user_id: int | None = None, session: str | None = None) -> Event:

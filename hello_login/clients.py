@@ -26,6 +26,11 @@ SYSTEMS = [
 ]
 
 
+IPV6_NETWORKS = {64: 1, 56: 2, 48: 4}
+"""Prefix lengths of the networks that providers assign to one customer (RFC 6177), each with the
+factor of its rate limits.  A wider network may be several customers': its limits are higher."""
+
+
 class KnownDevice(NamedTuple):
     """A device that has logged in to an account before."""
 
@@ -48,11 +53,17 @@ class Client(NamedTuple):
     request_id: str | None = None
 
     @property
-    def network(self) -> str:
-        """What one customer of a provider has at least: an IPv4 address, or an IPv6 /64."""
+    def networks(self) -> dict[str, int]:
+        """Return the networks that may be one customer's, each with the factor of its limits.
+
+        That is an IPv4 address, or the IPV6_NETWORKS around an IPv6 address.
+        """
         if self.address and ":" in self.address:
-            return str(ip_network((self.address, 64), strict=False))
-        return str(self.address)
+            return {
+                str(ip_network((self.address, length), strict=False)): factor
+                for length, factor in IPV6_NETWORKS.items()
+            }
+        return {str(self.address): 1}
 
 
 @lru_cache(1024)

@@ -147,8 +147,8 @@ class Settings:
     throttle_account: int = _number(100, 1, 100)
     throttle_check: int = _number(20, 1, 10_000)
     throttle_registration: int = _number(20, 1, 10_000)
-    """So many attempts before there are waits, as throttling.py says of each.  No more than 100
-    for an account: NIST SP 800-63B-4, 3.2.2."""
+    """So many attempts before there are waits, as throttling.py says of each; for an account,
+    before it is locked.  No more than 100 for an account: NIST SP 800-63B-4, 3.2.2."""
 
     throttle_wait_seconds: int = _number(60, 1, 3600)
     throttle_longest_wait_seconds: int = _number(3600, 1, 43_200)

@@ -46,12 +46,17 @@ def test_an_address_is_written_in_one_form(text: str | None, address: str | None
 
 
 @pytest.mark.parametrize(
-    ("address", "network"),
+    ("address", "networks"),
     [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        (None, "None"),
+        ("192.0.2.1", {"192.0.2.1": 1}),
+        (
+            "2001:db8:1:fff2:3:4:5:6",
+            {"2001:db8:1:fff2::/64": 1, "2001:db8:1:ff00::/56": 2, "2001:db8:1::/48": 4},
+        ),
+        (None, {"None": 1}),
     ],
 )
-def test_a_network_is_what_one_customer_has_at_least(address: str | None, network: str) -> None:
-    assert Client(address).network == network
+def test_the_networks_of_a_client_are_those_that_one_customer_may_have(
+    address: str | None, networks: dict[str, int]
+) -> None:
+    assert Client(address).networks == networks

@@ -10,8 +10,10 @@ from psycopg2.extensions import connection as Connection
 from hello_login import settings
 from hello_login.accounts import Accounts, Refused
 from hello_login.clients import Client, KnownDevice
+from hello_login.passwords import Passwords
 from hello_login.repositories import users
-from hello_login.throttling import Throttle
+from hello_login.repositories.sessions import Session
+from hello_login.throttling import FOREVER, Throttle
 from tests.conftest import MakeIni, OpenAccounts
 from tests.people import EMAIL, PASSWORD
 
@@ -24,6 +26,8 @@ Guess = Callable[..., timedelta]
 
 def rounded(wait: timedelta) -> timedelta:
     """Up to a second, as it is told."""
+    if wait == FOREVER:
+        return wait
     return timedelta(seconds=math.ceil(wait.total_seconds()))
 
 
@@ -51,6 +55,33 @@ def guess(open_accounts: OpenAccounts) -> Guess:
 def ada(accounts: Accounts) -> int:
     """The id of an account."""
     return accounts.register(name="Ada", email=EMAIL, password=PASSWORD)
+
+
+Check = Callable[..., timedelta]
+
+
+@pytest.fixture
+def session(accounts: Accounts, ada: int) -> Session:
+    """A session of that account."""
+    session = accounts.find_session(accounts.begin_session(ada).token)
+    assert session is not None
+    return session
+
+
+@pytest.fixture
+def check(open_accounts: OpenAccounts) -> Check:
+    """Types the password in a session, and returns how long it has to wait instead."""
+
+    def make(
+        session: Session, address: str = "192.0.2.1", password: str = "a wrong one"
+    ) -> timedelta:
+        try:
+            open_accounts(Client(address)).check_password(session, password)
+        except Refused as refused:
+            return rounded(refused.wait)
+        return NOTHING
+
+    return make
 
 
 def pass_time(db: Connection, time: timedelta) -> None:
@@ -140,6 +171,57 @@ def test_the_64_bits_that_a_customer_has_of_ipv6_are_one_network(guess: Guess) -
     assert guess("2001:db8:0:1::1") == NOTHING
 
 
+def in_a_56(number: int) -> str:
+    """An address of another /64 for each number below 256, all of the same /56."""
+    return f"2001:db8:0:{number:x}::1"
+
+
+def in_a_48(number: int) -> str:
+    """An address of another /56 for each number below 256, all of the same /48."""
+    return f"2001:db8:0:{number:x}00::1"
+
+
+WIDER_NETWORKS = pytest.mark.parametrize(("address", "factor"), [(in_a_56, 2), (in_a_48, 4)])
+
+
+@WIDER_NETWORKS
+def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_an_account(
+    guess: Guess, address: Callable[[int], str], factor: int
+) -> None:
+    free = 5 * factor
+    waits = [guess(address(number)) for number in range(free + 1)]
+    assert waits == [NOTHING] * free + [MINUTE]
+    assert guess("2001:db8:1::1", PASSWORD) == NOTHING
+
+
+@WIDER_NETWORKS
+def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_all_accounts(
+    guess: Guess, address: Callable[[int], str], factor: int
+) -> None:
+    free = 50 * factor
+    waits = [guess(address(each), email=f"{each}@example.com") for each in range(free + 1)]
+    assert waits == [NOTHING] * free + [MINUTE]
+
+
+@WIDER_NETWORKS
+def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_registrations(
+    open_accounts: OpenAccounts, address: Callable[[int], str], factor: int
+) -> None:
+    for number in range(20 * factor):
+        open_accounts(Client(address(number))).admit_registration()
+    with pytest.raises(Refused):
+        open_accounts(Client(address(255))).admit_registration()
+
+
+@WIDER_NETWORKS
+def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_the_password_in_a_session(
+    session: Session, check: Check, address: Callable[[int], str], factor: int
+) -> None:
+    free = 5 * factor
+    waits = [check(session, address(number)) for number in range(free + 1)]
+    assert waits == [NOTHING] * free + [MINUTE]
+
+
 def test_successes_do_not_wear_out_a_network_nor_clear_its_failures(guess: Guess) -> None:
     for number in range(49):
         guess(email=f"{number}@example.com")
@@ -147,14 +229,83 @@ def test_successes_do_not_wear_out_a_network_nor_clear_its_failures(guess: Guess
     assert [guess(email=f"again-{number}@example.com") for number in range(2)] == [NOTHING, MINUTE]
 
 
-def test_an_account_is_throttled_after_a_hundred_failures_from_anywhere(
+@pytest.mark.parametrize("email", [EMAIL, "nobody@example.com"])
+def test_after_a_hundred_failures_for_an_account_no_password_is_evaluated_however_long_ago(
+    guess: Guess, db: Connection, email: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = [guess(f"192.0.2.{number}", email=email) for number in range(101)]
+    assert waits == [NOTHING] * 100 + [FOREVER]
+    monkeypatch.delattr(Passwords, "verify")
+    for time in (HOUR, timedelta(days=29), timedelta(days=2), timedelta(days=3650)):
+        pass_time(db, time)
+        assert guess("198.51.100.1", PASSWORD, email) == FOREVER
+
+
+def test_an_accounts_failures_are_forgotten_after_thirty_days_without_one(
     guess: Guess, db: Connection
 ) -> None:
-    waits = [guess(f"192.0.2.{number}") for number in range(101)]
-    assert waits == [NOTHING] * 100 + [MINUTE]
-    pass_time(db, timedelta(days=29))
-    assert guess("198.51.100.1") == NOTHING
-    assert guess("198.51.100.2") == 2 * MINUTE
+    for number in range(99):
+        guess(f"192.0.2.{number}")
+    pass_time(db, timedelta(days=31))
+    assert [guess(f"192.0.2.{number}") for number in range(2)] == [NOTHING] * 2
+
+
+def test_a_locked_accounts_rows_are_not_deleted_with_those_that_no_longer_count(
+    guess: Guess, db: Connection
+) -> None:
+    for number in range(100):
+        guess(f"192.0.2.{number}")
+    pass_time(db, timedelta(days=3650))
+    for number in range(12):  # each deletes ten rows
+        guess(f"198.51.100.{number}", email=f"{number}@example.com")
+    assert guess("203.0.113.1", PASSWORD) == FOREVER
+
+
+def test_a_login_on_a_known_device_unlocks_the_account(guess: Guess, db: Connection) -> None:
+    for number in range(100):
+        guess(f"192.0.2.{number}")
+    assert guess("198.51.100.1", PASSWORD) == FOREVER
+    device = KnownDevice(stamp(db), "her own")
+    assert guess("198.51.100.1", known=device) == NOTHING
+    assert guess("198.51.100.1", PASSWORD) == FOREVER  # a failure there unlocks nothing
+    assert guess("198.51.100.1", PASSWORD, known=device) == NOTHING
+    assert [guess(f"203.0.113.{number}") for number in range(101)] == [NOTHING] * 100 + [FOREVER]
+
+
+def test_an_unlocked_account_is_forgotten_like_any_other(guess: Guess, db: Connection) -> None:
+    for number in range(100):
+        guess(f"192.0.2.{number}")
+    guess(password=PASSWORD, known=KnownDevice(stamp(db), "her own"))
+    with db.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM throttles WHERE forget_at > now() + interval '30 days'"
+        )
+        assert cursor.fetchone() == (0,)
+
+
+def test_a_login_on_a_known_device_clears_what_failed_elsewhere(
+    guess: Guess, db: Connection
+) -> None:
+    for number in range(60):
+        guess(f"192.0.2.{number}")
+    for _ in range(4):
+        guess("198.51.100.1")
+    guess("198.51.100.1", PASSWORD, known=KnownDevice(stamp(db), "her own"))
+    assert [guess("198.51.100.1") for _ in range(6)] == [NOTHING] * 5 + [MINUTE]
+    assert [guess(f"203.0.113.{number}") for number in range(96)] == [NOTHING] * 95 + [FOREVER]
+
+
+def test_a_known_device_is_locked_after_a_hundred_failures_of_its_own(
+    guess: Guess, db: Connection
+) -> None:
+    stolen = KnownDevice(stamp(db), "stolen")
+    for _ in range(100):
+        assert guess(known=stolen) == NOTHING
+        pass_time(db, HOUR)
+    pass_time(db, timedelta(days=3650))
+    assert guess(password=PASSWORD, known=stolen) == FOREVER
+    assert guess(password=PASSWORD, known=KnownDevice(stamp(db), "her own")) == NOTHING
+    assert guess(password=PASSWORD) == NOTHING
 
 
 def stamp(db: Connection) -> str:
@@ -169,7 +320,7 @@ def test_the_owners_own_device_is_not_locked_out_by_strangers(guess: Guess, db: 
     for _ in range(5):
         guess("198.51.100.1")
     device = KnownDevice(stamp(db), "her own")
-    assert guess("198.51.100.1", PASSWORD) == MINUTE
+    assert guess("198.51.100.1", PASSWORD) == FOREVER
     assert guess("198.51.100.1", PASSWORD, known=device) == NOTHING
 
 
@@ -202,6 +353,7 @@ def test_a_new_password_makes_devices_unknown_and_ends_the_accounts_waits(
     assert user is not None
     accounts.change_password(user, "staple battery horse")
     assert guess(password="staple battery horse") == NOTHING
+    assert guess("198.51.100.1", "staple battery horse") == NOTHING
     waits = [guess(known=old._replace(id=f"{number}")) for number in range(6)]
     assert waits == [NOTHING] * 5 + [MINUTE]
 
@@ -233,18 +385,34 @@ def test_registrations_are_throttled_by_network(open_accounts: OpenAccounts) -> 
     open_accounts(Client("192.0.2.2")).admit_registration()
 
 
-def test_asking_who_is_logged_in_for_the_password_is_throttled(
-    accounts: Accounts, open_accounts: OpenAccounts, ada: int
+def test_asking_for_the_password_is_throttled_by_session_and_network(
+    session: Session, check: Check
 ) -> None:
-    session = accounts.find_session(accounts.begin_session(ada).token)
-    assert session is not None
+    assert [check(session) for _ in range(6)] == [NOTHING] * 5 + [MINUTE]
 
-    def wait(address: str, password: str) -> timedelta:
-        with pytest.raises(Refused) as caught:
-            open_accounts(Client(address)).check_password(session.user, password)
-        return rounded(caught.value.wait)
 
-    assert [wait(f"192.0.2.{number}", "wrong") for number in range(6)] == [NOTHING] * 5 + [MINUTE]
+def test_a_stolen_session_does_not_use_up_the_owners_tries(
+    accounts: Accounts, ada: int, session: Session, check: Check
+) -> None:
+    for number in range(9):
+        for _ in range(6):
+            check(session, f"203.0.113.{number}")
+    assert check(session, "192.0.2.1", PASSWORD) == NOTHING
+    other = accounts.find_session(accounts.begin_session(ada).token)
+    assert other is not None
+    assert check(other, "192.0.2.1", PASSWORD) == NOTHING
+
+
+def test_after_a_hundred_failures_in_a_session_no_password_is_evaluated_in_it(
+    accounts: Accounts, ada: int, session: Session, check: Check, db: Connection
+) -> None:
+    waits = [check(session, f"203.0.113.{number}") for number in range(101)]
+    assert waits == [NOTHING] * 100 + [FOREVER]
+    pass_time(db, timedelta(days=3650))
+    assert check(session, "192.0.2.1", PASSWORD) == FOREVER
+    other = accounts.find_session(accounts.begin_session(ada).token)
+    assert other is not None
+    assert check(other, "192.0.2.1", PASSWORD) == NOTHING
 
 
 def test_asking_for_the_password_is_throttled_by_network(
@@ -257,28 +425,71 @@ def test_asking_for_the_password_is_throttled_by_network(
         session = accounts.find_session(accounts.begin_session(user_id).token)
         assert session is not None
         with pytest.raises(Refused) as caught:
-            open_accounts().check_password(session.user, "wrong")
+            open_accounts().check_password(session, "wrong")
         waits.append(rounded(caught.value.wait))
     assert waits == [NOTHING] * 20 + [MINUTE]
 
 
-def test_the_right_password_clears_what_failed_for_the_account_but_not_for_the_network(
-    accounts: Accounts, open_accounts: OpenAccounts, ada: int
+def test_the_right_password_clears_what_failed_in_the_session_but_not_for_the_network(
+    session: Session, check: Check
 ) -> None:
-    session = accounts.find_session(accounts.begin_session(ada).token)
-    assert session is not None
     for _ in range(4):
-        for _ in range(4):
-            with pytest.raises(Refused):
-                open_accounts().check_password(session.user, "wrong")
-        open_accounts().check_password(session.user, PASSWORD)
-    for _ in range(4):
-        with pytest.raises(Refused) as caught:
-            open_accounts().check_password(session.user, "wrong")
-        assert caught.value.wait == NOTHING
+        assert [check(session) for _ in range(4)] == [NOTHING] * 4
+        assert check(session, password=PASSWORD) == NOTHING
+    assert [check(session) for _ in range(4)] == [NOTHING] * 4
+    assert check(session, password=PASSWORD) == MINUTE
+
+
+def test_changes_of_a_profile_are_throttled_by_account(
+    accounts: Accounts, open_accounts: OpenAccounts, session: Session
+) -> None:
+    for number in range(20):
+        open_accounts(Client(f"192.0.2.{number}")).admit_profile_change(session.user)
     with pytest.raises(Refused) as caught:
-        open_accounts().check_password(session.user, PASSWORD)
+        open_accounts().admit_profile_change(session.user)
     assert rounded(caught.value.wait) == MINUTE
+    grace = accounts.register(name="Grace", email="grace@example.com", password=PASSWORD)
+    other = accounts.find_session(accounts.begin_session(grace).token)
+    assert other is not None
+    accounts.admit_profile_change(other.user)
+
+
+def rows(db: Connection) -> list[tuple[int, int]]:
+    """How many rate limits and events there are."""
+    with db.cursor() as cursor:
+        cursor.execute(
+            "SELECT (SELECT count(*) FROM throttles), (SELECT count(*) FROM account_events)"
+        )
+        return cursor.fetchall()
+
+
+def test_a_refused_login_adds_no_rows(guess: Guess, db: Connection) -> None:
+    for number in range(50):
+        guess(email=f"{number}@example.com")
+    for number in range(100):
+        guess(f"198.51.100.{number}")
+    before = rows(db)
+    for number in range(20):
+        assert guess(email=f"again-{number}@example.com") > NOTHING  # a blocked network
+        assert guess(f"203.0.113.{number}") == FOREVER  # a locked account, from new networks
+        assert guess(f"2001:db8:{number}::1") == FOREVER
+    assert rows(db) == before
+
+
+def test_a_refused_registration_check_or_change_adds_no_rows(
+    open_accounts: OpenAccounts, session: Session, check: Check, db: Connection
+) -> None:
+    for _ in range(20):
+        check(session)
+        open_accounts().admit_registration()
+        open_accounts().admit_profile_change(session.user)
+    before = rows(db)
+    assert check(session) > NOTHING
+    with pytest.raises(Refused):
+        open_accounts().admit_registration()
+    with pytest.raises(Refused):
+        open_accounts(Client("198.51.100.1")).admit_profile_change(session.user)
+    assert rows(db) == before
 
 
 def test_the_figures_are_settings(db: Connection, ini: MakeIni) -> None:

@@ -21,26 +21,18 @@ class Event(NamedTuple):
     happened_at: datetime | None = None
 
 
-def insert(db: Connection, event: Event, *, once_in: timedelta = timedelta(0)) -> None:
-    """Note what happens now, unless it did so recently, from the same address.
-
-    What happens to an account that somebody has just deleted is not noted.
-    """
+def insert(db: Connection, event: Event) -> None:
+    """Add an event that happens now, unless its account has just been deleted."""
     statement = """
         INSERT INTO account_events (event, user_id, fingerprint, address, request_id)
-        SELECT %(event)s, %(user_id)s, %(fingerprint)s, %(address)s, %(request_id)s
-         WHERE NOT EXISTS (SELECT
-                             FROM account_events
-                            WHERE user_id = %(user_id)s
-                              AND happened_at > now() - %(once_in)s::interval
-                              AND event = %(event)s
-                              AND address IS NOT DISTINCT FROM %(address)s::inet)
-           AND (%(user_id)s IS NULL OR EXISTS (SELECT
-                                                 FROM users
-                                                WHERE id = %(user_id)s
-                                                  FOR KEY SHARE))
+        SELECT %(event)s, %(user_id)s::bigint, %(fingerprint)s, %(address)s::inet, %(request_id)s
+         WHERE %(user_id)s IS NULL
+            OR EXISTS (SELECT
+                         FROM users
+                        WHERE id = %(user_id)s
+                          FOR KEY SHARE)
     """
-    execute(db, statement, {**event._asdict(), "once_in": once_in})
+    execute(db, statement, event._asdict())
 
 
 def list_of_user(db: Connection, user_id: int, number: int) -> list[Event]:

@@ -8,10 +8,16 @@ from typing import Any
 from webob.acceptparse import create_accept_header
 
 from ..forms import Form, LoginForm, RegisterForm
+from ..throttling import FOREVER
 
 JSON, HTML = "application/json", "text/html"
 FORM = ("GET", "HEAD", "POST")
 """require_methods of a view that shows a form and takes it."""
+
+LOCKED = (
+    "There were too many wrong passwords: none is checked here any more. Log in on a device where "
+    "you have logged in before, or ask for a new password."
+)
 
 UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
 
@@ -48,10 +54,16 @@ def show(request: Any, form: Form, **more: Any) -> dict[str, Any]:
 
 
 def ask_to_wait(request: Any, form: Form, wait: timedelta) -> None:
-    """Let the form be shown with a 429 (RFC 6585) and how long to wait."""
+    """Let the form be shown with a 429 (RFC 6585) and how long to wait.
+
+    Where no time will do, there is no Retry-After.
+    """
     request.response.status_int = 429
-    request.response.retry_after = math.ceil(wait.total_seconds())
-    form.form_errors = [f"Too many attempts. Wait {in_words(wait)}, then try again."]
+    if wait == FOREVER:
+        form.form_errors = [LOCKED]
+    else:
+        request.response.retry_after = math.ceil(wait.total_seconds())
+        form.form_errors = [f"Too many attempts. Wait {in_words(wait)}, then try again."]
 
 
 def target(request: Any, form: LoginForm | RegisterForm) -> str:

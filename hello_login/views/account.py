@@ -28,7 +28,10 @@ EVENTS = {
     "deactivated": "The account was deactivated",
     "reactivated": "The account was reactivated",
 }
-"""What happened to an account, in its owner's words."""
+"""What happened to an account, in its owner's words.
+
+Earlier versions kept refused attempts (..._throttled) as events; their rows are still shown.
+"""
 
 CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 """ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
@@ -65,6 +68,7 @@ def change_profile(request: Any) -> Any:
     if request.method == "POST" and form.validate():
         name, email = form.name.data or "", form.email.data or ""
         try:
+            request.accounts.admit_profile_change(session.user)
             if email == session.user.email or _may_have_another_address(request, form):
                 _hold_session(request)
                 request.accounts.change_profile(session, name=name, email=email)
@@ -73,6 +77,8 @@ def change_profile(request: Any) -> Any:
                 return redirect(request, request.route_path("account"), "profile_changed", headers)
         except EmailTaken:
             form.email.errors = ["Another account has this address: use another one."]
+        except Refused as refused:
+            ask_to_wait(request, form, refused.wait)
     return _show(request, form)
 
 
@@ -144,7 +150,7 @@ def delete_account(request: Any) -> Any:
 def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool:
     """Whether the form's current password is the account's; otherwise the form will say why not."""
     try:
-        request.accounts.check_password(request.identity, form.current.data or "")
+        request.accounts.check_password(request.login_session, form.current.data or "")
     except Refused as refused:
         if refused.wait:
             ask_to_wait(request, form, refused.wait)
@@ -179,9 +185,5 @@ def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:
     if not form.current.data:
         form.current.errors = ["Type your password: you log in with this address."]
         return False
-    try:
-        request.accounts.admit_registration()
-    except Refused as refused:
-        ask_to_wait(request, form, refused.wait)
-        return False
+    request.accounts.admit_registration()
     return _is_owner(request, form)

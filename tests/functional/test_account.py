@@ -7,7 +7,8 @@ import pytest
 import webtest
 from psycopg2.extensions import connection as Connection
 
-from tests.conftest import MakeClient
+import hello_login
+from tests.conftest import MakeClient, MakeIni
 from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, log_out, register
 
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; rv:143.0) Gecko/20100101 Firefox/143.0"
@@ -56,9 +57,13 @@ def sessions_of(browser: webtest.TestApp) -> list[str]:
     return [" ".join(each.get_text(" ").split()) for each in shown]
 
 
+def listed_under(browser: webtest.TestApp, heading: str) -> list[str]:
+    found = browser.get("/account").html.find("h2", string=heading)
+    return [each.p.get_text() for each in found.find_next("ul").find_all("li")] if found else []
+
+
 def events_of(browser: webtest.TestApp) -> list[str]:
-    shown = browser.get("/account").html.find_all("ul", "list")[1].find_all("li")
-    return [each.p.get_text() for each in shown]
+    return listed_under(browser, "What happened lately")
 
 
 @pytest.fixture
@@ -342,13 +347,49 @@ def test_the_last_ten_things_that_happened_are_shown(client: MakeClient) -> None
         "The email address was changed",
         "The name was changed",
         "You logged in",
-        "A login was refused after too many attempts",
         "Somebody tried to log in with a wrong password, 5 times",
         "You logged out",
         "You logged in",
         "You registered",
     ]
     assert "from 192.0.2.2" in browser.get("/account")
+
+
+def test_changing_the_profile_too_often_is_told_to_wait(browser: webtest.TestApp) -> None:
+    register(browser)
+    for number in range(20):
+        send(browser, "/account/profile", name=f"Ada {number}")
+    answer = send(browser, "/account/profile", name="Augusta", status=429)
+    assert answer.headers["Retry-After"] == "60"
+    assert answer.forms[1]["name"].value == "Augusta"
+    assert "Ada 19" in browser.get("/account")
+    assert events_of(browser)[0] == "The name was changed, 20 times"
+
+
+def locked_page(browser: webtest.TestApp, email: str) -> Any:
+    """The page that tells that no password is checked any more."""
+    page = log_in(browser, email=email, status=429)
+    assert "Retry-After" not in page.headers
+    assert "none is checked here any more" in page.html.find(role="alert").get_text()
+    return page.html.main.get_text()
+
+
+def test_a_locked_account_is_told_like_an_unknown_address_and_unlocked_on_a_known_device(
+    client: MakeClient, ini: MakeIni
+) -> None:
+    site = hello_login.main({}, **ini(throttle_account="3"))
+    ada = client(site)
+    register(ada)
+    log_out(ada)
+    for email in (EMAIL, "nobody@example.com"):
+        for number in range(3):
+            guesser = client(site, REMOTE_ADDR=f"198.51.100.{number}")
+            log_in(guesser, email=email, password="a wrong one", status=422)
+    stranger = client(site, REMOTE_ADDR="203.0.113.1")
+    assert locked_page(stranger, EMAIL) == locked_page(stranger, "nobody@example.com")
+    log_in(ada)
+    log_in(stranger)
+    locked_page(client(site), "nobody@example.com")
 
 
 def test_a_guesser_is_told_how_long_to_wait_and_the_owners_device_is_not(

@@ -27,6 +27,7 @@ HAPPENED = [
     "login_failed",
     "login_throttled",
     "session_ended",
+    "profile_throttled",
     "check_failed",
     "check_throttled",
     "password_changed",
@@ -36,6 +37,9 @@ HAPPENED = [
     "reactivated",
     "deleted",
 ]
+REFUSED = ("login_throttled", "check_throttled", "profile_throttled")
+"""What leaves a line in the log, and no row."""
+
 OPERATORS = ("deactivated", "session_ended", "reactivated")
 
 
@@ -131,6 +135,9 @@ def used(everything: Everything, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     change_password(ada)
     new_email = "king@example.com"
     send(ada, "/account/profile", name="Augusta", email=new_email, current=NEW_PASSWORD)
+    for number in range(19):
+        send(ada, "/account/profile", name=f"Augusta {number}")
+    send(ada, "/account/profile", name="Augusta", status=429)
     guesser.get("/account", status=303)
     ada.post("/logout", {"csrf_token": "forged"}, status=400)
 
@@ -166,7 +173,7 @@ def test_everything_that_happens_leaves_its_line_with_what_is_needed_to_follow_i
 def test_everything_that_happens_leaves_its_row_until_the_account_is_deleted(
     used: Everything,
 ) -> None:
-    assert {row[0] for row in used.rows_of_ada} == {*HAPPENED} - {"deleted"}
+    assert {row[0] for row in used.rows_of_ada} == {*HAPPENED} - {"deleted", *REFUSED}
     for event, user_id, _, address, request_id in used.rows_of_ada:
         assert user_id is not None
         assert (address is None) == (request_id is None)

@@ -39,7 +39,7 @@ FILL = """
 """
 
 SESSION, OTHER, NEW = bytes(range(32)), bytes(reversed(range(32))), b"n" * 32
-LIMITS = [Limit(key, 5, timedelta(days=1), cleared_by_success=True) for key in (SESSION, OTHER)]
+LIMITS = [Limit(key, 5, timedelta(days=1), clears=(key,)) for key in (SESSION, OTHER)]
 PERSON = {"name": "Ada", "email": "ada@example.com"}
 BEGUN: dict[str, Any] = {"idle_limit": timedelta(hours=2), "limit": timedelta(hours=24)}
 WAITS = {"first_wait": timedelta(minutes=1), "longest_wait": timedelta(hours=1)}
@@ -86,9 +86,6 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
     },
     events: {
         "insert": lambda db: events.insert(db, Event("logged_in", 2, address="192.0.2.1")),
-        "insert, once a minute": lambda db: events.insert(
-            db, Event("logged_in", 2, address="192.0.2.1"), once_in=timedelta(minutes=1)
-        ),
         "list_of_user": lambda db: events.list_of_user(db, 2, 100),
         "delete_older": lambda db: events.delete_older(db, timedelta(days=90)),
     },
