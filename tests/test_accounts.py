@@ -149,7 +149,9 @@ def test_a_changed_password_ends_all_sessions_but_the_one_that_changed_it(
     user_id = register(accounts)
     mine, other = (begin_session(accounts, user_id) for _ in range(2))
     accounts.change_password(user(db), "staple battery horse", but=mine)
-    assert [each.fingerprint for each in sessions.list_of_user(db, user_id)] == [mine.fingerprint]
+    assert [each.fingerprint for each in sessions.list_of_user(db, user_id, 10)] == [
+        mine.fingerprint
+    ]
     assert mine.fingerprint != other.fingerprint
     assert can_log_in(accounts, "staple battery horse")
     assert not can_log_in(accounts, PASSWORD)
@@ -226,6 +228,37 @@ def test_old_events_are_forgotten_when_another_is_noted(accounts: Accounts, db: 
         cursor.execute("UPDATE account_events SET happened_at = now() - interval '91 days'")
     accounts.begin_session(user_id)
     assert [event.event for event in events.list_of_user(db, user_id, 100)] == ["logged_in"]
+
+
+def test_an_account_has_at_most_a_hundred_sessions(
+    accounts: Accounts, db: Connection, happened: list[Event]
+) -> None:
+    user_id = register(accounts)
+    grace = accounts.register(name="Grace", email="grace@example.com", password=PASSWORD)
+    hers = begin_session(accounts, grace)
+    begun = []
+    for _ in range(100):
+        begun.append(accounts.begin_session(user_id).token)
+        with db.cursor() as cursor:
+            cursor.execute(
+                """
+                UPDATE sessions
+                   SET last_seen_at = last_seen_at - interval '1 millisecond'
+                 WHERE id <> %s
+                """,
+                (hers.id,),
+            )
+    assert all(map(accounts.find_session, begun))
+    oldest = accounts.find_session(begun[0])
+    assert oldest is not None
+    accounts.begin_session(user_id)
+    assert [token for token in begun if accounts.find_session(token) is None] == [begun[0]]
+    assert len(sessions.list_of_user(db, user_id, 1000)) == 100
+    assert len(sessions.list_of_user(db, grace, 1000)) == 1
+    ended = Event("session_ended_by_limit", user_id, oldest.fingerprint, CLIENT.address)
+    assert happened[-2] == ended
+    noted = events.list_of_user(db, user_id, 2)
+    assert [event.event for event in noted] == ["logged_in", "session_ended_by_limit"]
 
 
 @pytest.mark.parametrize("email", [EMAIL, "nobody@example.com"])

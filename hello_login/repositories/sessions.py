@@ -72,10 +72,12 @@ def insert(
     execute(db, statement, row)
 
 
-def find(db: Connection, session_id: bytes, *, events: int | None = None) -> Session | None:
+def find(
+    db: Connection, session_id: bytes, *, sessions: int = 0, events: int = 0
+) -> Session | None:
     """The session with this id, if neither of its limits has passed and the account is active.
 
-    events: how many of the account's to add, with all its sessions; by default neither.
+    sessions: how many of the account's to add.  events: how many of its events.
     """
     statement = """
         SELECT sessions.id,
@@ -97,11 +99,11 @@ def find(db: Connection, session_id: bytes, *, events: int | None = None) -> Ses
                       array_agg(last_seen_at) AS seen
                  FROM (SELECT *
                          FROM sessions
-                        WHERE %(events)s::bigint IS NOT NULL
-                          AND user_id = users.id
+                        WHERE user_id = users.id
                           AND expires_at > now()
                           AND last_seen_at > now() - idle_limit
-                        ORDER BY last_seen_at DESC, created_at DESC) AS each
+                        ORDER BY last_seen_at DESC, created_at DESC
+                        LIMIT %(sessions)s) AS each
                ) AS listed
          CROSS JOIN LATERAL (
                SELECT array_agg(event) AS events,
@@ -109,8 +111,7 @@ def find(db: Connection, session_id: bytes, *, events: int | None = None) -> Ses
                       array_agg(happened_at) AS moments
                  FROM (SELECT *
                          FROM account_events
-                        WHERE %(events)s IS NOT NULL
-                          AND user_id = users.id
+                        WHERE user_id = users.id
                         ORDER BY happened_at DESC, id DESC
                         LIMIT %(events)s) AS each
                ) AS lately
@@ -119,7 +120,7 @@ def find(db: Connection, session_id: bytes, *, events: int | None = None) -> Ses
            AND sessions.last_seen_at > now() - sessions.idle_limit
            AND users.deactivated_at IS NULL
     """
-    for row in fetch(db, statement, {"events": events, "id": session_id}):
+    for row in fetch(db, statement, {"id": session_id, "sessions": sessions, "events": events}):
         (key, recently, login_age), user = row[:3], User(*row[3:9])
         listed, lately = _rows(row[9:15]), _rows(row[15:])
         return Session(
@@ -138,8 +139,8 @@ def _rows(columns: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     return list(zip(*(column or () for column in columns), strict=True))
 
 
-def list_of_user(db: Connection, user_id: int) -> list[ListedSession]:
-    """The account's sessions, the last used first."""
+def list_of_user(db: Connection, user_id: int, number: int) -> list[ListedSession]:
+    """So many of the account's sessions, the last used first."""
     statement = """
         SELECT id, device, remembered, host(address), created_at, last_seen_at
           FROM sessions
@@ -147,8 +148,9 @@ def list_of_user(db: Connection, user_id: int) -> list[ListedSession]:
            AND expires_at > now()
            AND last_seen_at > now() - idle_limit
          ORDER BY last_seen_at DESC, created_at DESC
+         LIMIT %s
     """
-    rows = fetch(db, statement, [user_id])
+    rows = fetch(db, statement, [user_id, number])
     return [ListedSession(fingerprint(bytes(row[0])), *row[1:]) for row in rows]
 
 
@@ -199,6 +201,26 @@ def delete_of_user(
     """
     rows = fetch(db, statement, {"user_id": user_id, "only": only, "but": but})
     return [fingerprint(bytes(row[0])) for row in rows]
+
+
+def delete_oldest(db: Connection, user_id: int, *, keep: int) -> list[str]:
+    """End some of the account's sessions but for this many, those used last.
+
+    Returns the fingerprints of those that it ended.
+    """
+    statement = """
+        DELETE FROM sessions
+         WHERE id IN (SELECT id
+                        FROM sessions
+                       WHERE user_id = %s
+                         AND expires_at > now()
+                         AND last_seen_at > now() - idle_limit
+                       ORDER BY last_seen_at DESC, created_at DESC
+                      OFFSET %s
+                       LIMIT 10)
+     RETURNING id
+    """
+    return [fingerprint(bytes(row[0])) for row in fetch(db, statement, [user_id, keep])]
 
 
 def delete_expired(db: Connection) -> None:

@@ -11,7 +11,7 @@ import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
 from .. import connections
-from ..accounts import Accounts
+from ..accounts import MAX_SESSIONS, Accounts
 from ..passwords import PasswordRefused
 from ..repositories import events, sessions, users
 from . import as_operator, open_config
@@ -26,6 +26,7 @@ COMMANDS = {
     "delete": "delete the account and all that is of it, after asking or with --yes",
 }
 LARGEST = 2**63 - 1
+SHOWN_SESSIONS = 20
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -130,9 +131,12 @@ def _describe(user: users.User, operator: Accounts, number: int) -> str:
         f"Last login  {_moment(user.last_login_at)}",
         "\nSessions (fingerprint, last seen, address, device)",
     ]
-    for session in sessions.list_of_user(operator.db, user.id):
+    listed = sessions.list_of_user(operator.db, user.id, MAX_SESSIONS)
+    for session in listed[:SHOWN_SESSIONS]:
         seen = _moment(session.last_seen_at)
         lines.append(f"  {session.fingerprint}  {seen}  {session.address or '-'}  {session.device}")
+    if listed[SHOWN_SESSIONS:]:
+        lines.append(f"  and {len(listed) - SHOWN_SESSIONS} more, which were used longer ago")
     lines.append("\nLast events (when, what, session, address)")
     for event in events.list_of_user(operator.db, user.id, number):
         where = f"{event.fingerprint or '-'}  {event.address or '-'}"

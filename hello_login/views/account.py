@@ -22,6 +22,7 @@ EVENTS = {
     "check_throttled": "A change of the account was refused after too many wrong passwords",
     "logged_out": "You logged out",
     "session_ended": "A session was ended",
+    "session_ended_by_limit": "A session was ended, because too many were open",
     "password_changed": "The password was changed",
     "name_changed": "The name was changed",
     "address_changed": "The email address was changed",
@@ -33,6 +34,9 @@ EVENTS = {
 Earlier versions kept refused attempts (..._throttled) as events; their rows are still shown.
 """
 
+SHOWN_SESSIONS = 20
+"""Sessions on the account page, which stays short enough to read."""
+
 CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 """ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
 
@@ -43,11 +47,13 @@ CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 def show_account(request: Any) -> Any:
     """Who you are, where you are logged in, and what happened."""
     session = request.login_session
+    listed = sorted(session.listed, key=lambda e: e.fingerprint != session.fingerprint)
     alike = groupby(session.events, key=lambda event: (event.event, event.address))
     return {
         "user": session.user,
         "current": session.fingerprint,
-        "sessions": sorted(session.listed, key=lambda e: e.fingerprint != session.fingerprint),
+        "sessions": listed[:SHOWN_SESSIONS],
+        "more": len(listed[SHOWN_SESSIONS:]),
         # What happened many times in a row is told once: it would hide all else.
         "events": [list(group) for _, group in islice(alike, 10)],
         "words": EVENTS,

@@ -355,6 +355,24 @@ def test_the_last_ten_things_that_happened_are_shown(client: MakeClient) -> None
     assert "from 192.0.2.2" in browser.get("/account")
 
 
+def test_the_account_page_shows_twenty_sessions_and_how_many_more_there_are(
+    client: MakeClient,
+) -> None:
+    browsers = [client() for _ in range(23)]
+    register(browsers[0])
+    for browser in browsers[1:20]:
+        log_in(browser)
+    assert len(sessions_of(browsers[0])) == 20
+    assert "more, which were used longer ago" not in browsers[0].get("/account")
+    for browser in browsers[20:]:
+        log_in(browser)
+    assert len(sessions_of(browsers[0])) == 20
+    assert "this one" in sessions_of(browsers[0])[0]
+    assert "And 3 more, which were used longer ago." in browsers[0].get("/account")
+    end(browsers[0], "End all other sessions")
+    assert [is_logged_in(browser) for browser in browsers] == [True] + [False] * 22
+
+
 def test_changing_the_profile_too_often_is_told_to_wait(browser: webtest.TestApp) -> None:
     register(browser)
     for number in range(20):

@@ -27,6 +27,7 @@ HAPPENED = [
     "login_failed",
     "login_throttled",
     "session_ended",
+    "session_ended_by_limit",
     "profile_throttled",
     "check_failed",
     "check_throttled",
@@ -131,7 +132,16 @@ def used(everything: Everything, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     change_password(ada, status=429)
     with psycopg2.connect(everything.url) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE throttles SET blocked_until = 'epoch'")
+        cursor.execute(
+            """
+            INSERT INTO sessions (id, user_id, idle_limit, expires_at, last_seen_at)
+            SELECT sha256(n::text::bytea), id, '2 hours', now() + interval '1 day',
+                   now() - interval '1 hour'
+              FROM users, generate_series(1, 99) AS n
+            """
+        )
     connection.close()
+    log_in(other)
     change_password(ada)
     new_email = "king@example.com"
     send(ada, "/account/profile", name="Augusta", email=new_email, current=NEW_PASSWORD)

@@ -372,6 +372,27 @@ def test_all_sessions_that_end_all_others_at_once_leave_one_or_none(site: Any, u
     assert count(url, "sessions") <= 5
 
 
+def test_logins_at_once_leave_no_more_sessions_than_an_account_may_have(
+    site: Any, url: str
+) -> None:
+    register(open_browser(site))
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO sessions (id, user_id, idle_limit, expires_at)
+            SELECT sha256(n::text::bytea), id, '2 hours', now() + interval '1 day'
+              FROM users, generate_series(1, 97) AS n
+            """
+        )
+    connection.close()
+    browsers = [open_browser(site) for _ in range(8)]
+    answers = at_once(*(partial(log_in, browser) for browser in browsers))
+    assert [answer.status_int for answer in answers] == [303] * 8
+    assert count(url, "sessions") == 100
+    assert all(browser.get("/account", status="*").status_int == 200 for browser in browsers)
+
+
 def test_a_name_changed_meanwhile_does_not_bring_the_old_address_back(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

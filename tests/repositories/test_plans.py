@@ -67,8 +67,8 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
             db, session_id=SESSION, user_id=2, remembered=False, address=None, device="", **BEGUN
         ),
         "find": lambda db: sessions.find(db, SESSION),
-        "find, with lists": lambda db: sessions.find(db, SESSION, events=100),
-        "list_of_user": lambda db: sessions.list_of_user(db, 2),
+        "find, with lists": lambda db: sessions.find(db, SESSION, sessions=100, events=100),
+        "list_of_user": lambda db: sessions.list_of_user(db, 2, 100),
         "touch": lambda db: sessions.touch(db, SESSION, "192.0.2.1"),
         "exists": lambda db: sessions.exists(db, SESSION),
         "renew": lambda db: sessions.renew(db, SESSION, NEW),
@@ -76,6 +76,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "delete_of_user": lambda db: sessions.delete_of_user(db, 2),
         "delete_of_user, one": lambda db: sessions.delete_of_user(db, 2, only="0" * 12),
         "delete_of_user, others": lambda db: sessions.delete_of_user(db, 2, but=SESSION),
+        "delete_oldest": lambda db: sessions.delete_oldest(db, 2, keep=99),
         "delete_expired": sessions.delete_expired,
     },
     throttles: {

@@ -108,13 +108,13 @@ def test_a_session_is_listed_with_its_device_and_its_address(
 ) -> None:
     session = sessions.find(db, session_id)
     assert session is not None
-    (listed,) = sessions.list_of_user(db, session.user.id)
+    (listed,) = sessions.list_of_user(db, session.user.id, 10)
     assert listed.fingerprint == session.fingerprint == "000102030405"
     assert (listed.device, listed.address) == ("Firefox on Linux", "2001:db8::1")
-    assert sessions.list_of_user(db, session.user.id + 1) == []
+    assert sessions.list_of_user(db, session.user.id + 1, 10) == []
 
 
-def test_a_session_comes_with_all_of_its_account_and_the_latest_events_if_asked_for(
+def test_a_session_comes_with_those_of_its_account_and_the_latest_events_if_asked_for(
     db: Connection, session_id: bytes
 ) -> None:
     alone = sessions.find(db, session_id)
@@ -124,13 +124,24 @@ def test_a_session_comes_with_all_of_its_account_and_the_latest_events_if_asked_
     insert(db, user_id, bytes(reversed(session_id)))
     for event in ("registered", "logged_in", "name_changed"):
         events.insert(db, Event(event, user_id, address="192.0.2.1"))
-    whole = sessions.find(db, session_id, events=2)
+    whole = sessions.find(db, session_id, sessions=3, events=2)
     assert whole is not None
     assert len(whole.listed) == 2
-    assert whole.listed == sessions.list_of_user(db, user_id)
+    assert whole.listed == sessions.list_of_user(db, user_id, 3)
     assert [each.event for each in whole.events] == ["name_changed", "logged_in"]
     assert whole.events == events.list_of_user(db, user_id, 2)
     assert whole._replace(listed=[], events=[]) == alone
+
+
+def test_no_more_sessions_are_listed_than_asked_for(db: Connection, session_id: bytes) -> None:
+    session = sessions.find(db, session_id)
+    assert session is not None
+    for number in range(1, 30):
+        insert(db, session.user.id, bytes([number]) * 32)
+    assert len(sessions.list_of_user(db, session.user.id, 7)) == 7
+    whole = sessions.find(db, session_id, sessions=7)
+    assert whole is not None
+    assert len(whole.listed) == 7
 
 
 @pytest.mark.parametrize(("hours", "idle"), [(24, 0), (2, 2)])
@@ -140,7 +151,7 @@ def test_a_session_that_has_ended_is_not_listed(
     session = sessions.find(db, session_id)
     assert session is not None
     pass_time(db, timedelta(hours=hours), unseen_for=timedelta(hours=idle))
-    assert sessions.list_of_user(db, session.user.id) == []
+    assert sessions.list_of_user(db, session.user.id, 10) == []
 
 
 def test_of_the_users_sessions_one_or_all_others_are_ended_and_nobody_elses(
@@ -158,9 +169,31 @@ def test_of_the_users_sessions_one_or_all_others_are_ended_and_nobody_elses(
     assert sessions.delete_of_user(db, ada, only=b"g".hex() * 6) == []
     assert sessions.delete_of_user(db, ada, only="01" * 6) == ["01" * 6]
     assert sorted(sessions.delete_of_user(db, ada, but=session_id)) == ["02" * 6, "03" * 6]
-    assert [each.fingerprint for each in sessions.list_of_user(db, ada)] == [session.fingerprint]
+    assert [each.fingerprint for each in sessions.list_of_user(db, ada, 10)] == [
+        session.fingerprint
+    ]
     assert sessions.delete_of_user(db, ada) == [session.fingerprint]
-    assert len(sessions.list_of_user(db, grace)) == 1
+    assert len(sessions.list_of_user(db, grace, 10)) == 1
+
+
+def test_of_the_users_sessions_those_used_last_are_kept(db: Connection, session_id: bytes) -> None:
+    session = sessions.find(db, session_id)
+    assert session is not None
+    grace = users.insert(db, email="grace@example.com", name="Grace", password_hash="a hash")
+    assert grace is not None
+    insert(db, grace, b"g" * 32)
+    statement = "UPDATE sessions SET last_seen_at = now() - %s, idle_limit = %s WHERE id = %s"
+    for hours in (1, 2, 3):
+        other = bytes([hours]) * 32
+        insert(db, session.user.id, other)
+        idle_limit = timedelta(hours=1 if hours == 1 else 9)
+        with db.cursor() as cursor:
+            cursor.execute(statement, (timedelta(hours=hours), idle_limit, other))
+    assert sessions.delete_oldest(db, session.user.id, keep=3) == []  # one has ended before
+    assert sessions.delete_oldest(db, session.user.id, keep=2) == ["03" * 6]
+    left = [each.fingerprint for each in sessions.list_of_user(db, session.user.id, 10)]
+    assert left == [session.fingerprint, "02" * 6]
+    assert len(sessions.list_of_user(db, grace, 10)) == 1
 
 
 def test_expired_sessions_are_deleted_and_no_others(db: Connection, session_id: bytes) -> None:

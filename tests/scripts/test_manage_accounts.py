@@ -98,6 +98,18 @@ def test_it_shows_an_account_by_its_address_or_its_id(
     assert site.is_logged_in()
 
 
+def test_it_shows_twenty_sessions_of_an_account_and_how_many_more_there_are(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(22):
+        site.accounts.begin_session(site.ada)
+    site.accounts.db.commit()
+    main([PRODUCTION, "show", EMAIL])
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^  [0-9a-f]{12}  ", printed, re.MULTILINE)) == 20
+    assert "\n  and 3 more, which were used longer ago\n" in printed
+
+
 def test_it_shows_an_account_that_nobody_has_used(
     url: str, capsys: pytest.CaptureFixture[str], ini: MakeIni
 ) -> None:
