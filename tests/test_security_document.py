@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hello_login.views.account import EVENTS
+from hello_login.views.account import EVENTS, FAILURES
 from tests.conftest import ROOT
 
 DOCUMENT = (ROOT / "docs/security.md").read_text()
@@ -62,4 +62,4 @@ def test_it_tells_of_every_event_that_is_logged() -> None:
     told = set(re.findall(r"`(\w+)`", DOCUMENT.partition("| event |")[2].partition("\n\n")[0]))
     unlisted = {"deleted", "registration_throttled", "profile_throttled"}
     unlisted |= {"csrf_refused", "access_refused"}
-    assert told == {*EVENTS, *unlisted}
+    assert told == {*EVENTS, *FAILURES, *unlisted}

@@ -39,7 +39,7 @@ class Session(NamedTuple):
     """The account's sessions, the last used first; none unless they were asked for."""
 
     events: list[Event]
-    """The last things that happened to the account, the newest first; likewise."""
+    """The account's last events, and after them its last failed attempts; likewise."""
 
     @property
     def fingerprint(self) -> str:
@@ -77,7 +77,8 @@ def find(
 ) -> Session | None:
     """The session with this id, if neither of its limits has passed and the account is active.
 
-    sessions: how many of the account's to add.  events: how many of its events.
+    sessions: how many of the account's to add.  events: how many of its events, and how many
+    of its failed attempts (account_events_failures_idx), so that neither push the others out.
     """
     statement = """
         SELECT sessions.id,
@@ -109,11 +110,21 @@ def find(
                SELECT array_agg(event) AS events,
                       array_agg(host(address)) AS addresses,
                       array_agg(happened_at) AS moments
-                 FROM (SELECT *
-                         FROM account_events
-                        WHERE user_id = users.id
-                        ORDER BY happened_at DESC, id DESC
-                        LIMIT %(events)s) AS each
+                 FROM ((SELECT *
+                          FROM account_events
+                         WHERE user_id = users.id
+                           AND event NOT IN ('login_failed', 'check_failed',
+                                             'login_throttled', 'check_throttled')
+                         ORDER BY happened_at DESC, id DESC
+                         LIMIT %(events)s)
+                      UNION ALL
+                       (SELECT *
+                          FROM account_events
+                         WHERE user_id = users.id
+                           AND event IN ('login_failed', 'check_failed',
+                                         'login_throttled', 'check_throttled')
+                         ORDER BY happened_at DESC, id DESC
+                         LIMIT %(events)s)) AS each
                ) AS lately
          WHERE sessions.id = %(id)s
            AND sessions.expires_at > now()

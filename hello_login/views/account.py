@@ -10,16 +10,13 @@ from pyramid.view import view_config
 
 from .. import forms
 from ..accounts import EmailTaken, Refused
+from ..repositories.events import Event
 from . import FORM, ago, ask_to_wait, show
 from .flash import redirect
 
 EVENTS = {
     "registered": "You registered",
     "logged_in": "You logged in",
-    "login_failed": "Somebody tried to log in with a wrong password",
-    "login_throttled": "A login was refused after too many attempts",
-    "check_failed": "A wrong password was typed to change the account",
-    "check_throttled": "A change of the account was refused after too many wrong passwords",
     "logged_out": "You logged out",
     "session_ended": "A session was ended",
     "session_ended_by_limit": "A session was ended, because too many were open",
@@ -29,13 +26,21 @@ EVENTS = {
     "deactivated": "The account was deactivated",
     "reactivated": "The account was reactivated",
 }
-"""What happened to an account, in its owner's words.
+FAILURES = {
+    "login_failed": "Somebody tried to log in with a wrong password",
+    "login_throttled": "A login was refused after too many attempts",
+    "check_failed": "A wrong password was typed to change the account",
+    "check_throttled": "A change of the account was refused after too many wrong passwords",
+}
+"""What happened to an account, in its owner's words, and the attempts that failed.
 
 Earlier versions kept refused attempts (..._throttled) as events; their rows are still shown.
 """
 
 SHOWN_SESSIONS = 20
-"""Sessions on the account page, which stays short enough to read."""
+SHOWN_EVENTS = 10
+SHOWN_FAILURES = 5
+"""Entries of a list on the account page, which stays short enough to read."""
 
 CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 """ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
@@ -48,15 +53,18 @@ def show_account(request: Any) -> Any:
     """Who you are, where you are logged in, and what happened."""
     session = request.login_session
     listed = sorted(session.listed, key=lambda e: e.fingerprint != session.fingerprint)
-    alike = groupby(session.events, key=lambda event: (event.event, event.address))
+    events = [event for event in session.events if event.event not in FAILURES]
+    failures = [event for event in session.events if event.event in FAILURES]
+    alike = groupby(events, key=_event_and_address)
     return {
         "user": session.user,
         "current": session.fingerprint,
         "sessions": listed[:SHOWN_SESSIONS],
         "more": len(listed[SHOWN_SESSIONS:]),
         # What happened many times in a row is told once: it would hide all else.
-        "events": [list(group) for _, group in islice(alike, 10)],
-        "words": EVENTS,
+        "events": [list(group) for _, group in islice(alike, SHOWN_EVENTS)],
+        "failures": _by_event_and_address(failures)[:SHOWN_FAILURES],
+        "words": EVENTS | FAILURES,
         "now": datetime.now(timezone.utc),
         "ago": ago,
     }
@@ -151,6 +159,18 @@ def delete_account(request: Any) -> Any:
         request.accounts.delete(session.user, session)
         return redirect(request, request.route_path("greeting"), "deleted", headers)
     return _show(request, form)
+
+
+def _event_and_address(event: Event) -> tuple[str, str | None]:
+    return event.event, event.address
+
+
+def _by_event_and_address(events: list[Event]) -> list[list[Event]]:
+    """Return the events in groups that are alike, the group of the first event first."""
+    groups: dict[tuple[str, str | None], list[Event]] = {}
+    for event in events:
+        groups.setdefault(_event_and_address(event), []).append(event)
+    return list(groups.values())
 
 
 def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool:

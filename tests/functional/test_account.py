@@ -66,6 +66,10 @@ def events_of(browser: webtest.TestApp) -> list[str]:
     return listed_under(browser, "What happened lately")
 
 
+def failures_of(browser: webtest.TestApp) -> list[str]:
+    return listed_under(browser, "Failed attempts")
+
+
 @pytest.fixture
 def ada(client: MakeClient) -> list[webtest.TestApp]:
     """Three browsers in which Ada is logged in, at different places."""
@@ -347,12 +351,38 @@ def test_the_last_ten_things_that_happened_are_shown(client: MakeClient) -> None
         "The email address was changed",
         "The name was changed",
         "You logged in",
-        "Somebody tried to log in with a wrong password, 5 times",
         "You logged out",
         "You logged in",
         "You registered",
     ]
+    assert failures_of(browser) == ["Somebody tried to log in with a wrong password, 5 times"]
     assert "from 192.0.2.2" in browser.get("/account")
+
+
+def test_wrong_passwords_do_not_hide_that_somebody_logged_in(client: MakeClient) -> None:
+    ada, thief = client(), client(REMOTE_ADDR="203.0.113.1")
+    register(ada)
+    log_in(thief)
+    for number in range(100):
+        other = client(REMOTE_ADDR=f"198.51.100.{number % 50}")
+        log_in(other, password="a wrong one", status=422)
+    page = ada.get("/account").html
+    assert [each.get_text() for each in page("h2")] == [
+        "Where you are logged in",
+        "What happened lately",
+        "Failed attempts",
+    ]
+    assert events_of(ada) == ["You logged in", "You logged in", "You registered"]
+    assert failures_of(ada) == ["Somebody tried to log in with a wrong password, 2 times"] * 5
+
+
+def test_wrong_passwords_from_two_places_in_turn_are_two_entries(client: MakeClient) -> None:
+    ada = client()
+    register(ada)
+    for number in range(8):
+        guesser = client(REMOTE_ADDR=f"198.51.100.{number % 2}")
+        log_in(guesser, password="a wrong one", status=422)
+    assert failures_of(ada) == ["Somebody tried to log in with a wrong password, 4 times"] * 2
 
 
 def test_the_account_page_shows_twenty_sessions_and_how_many_more_there_are(

@@ -139,7 +139,7 @@ def test_development_starts_and_migrates_its_own_database_and_says_so(
     place = {"database_url": "", "embedded_postgres": str(development_database)}
     register(open_browser(hello_login.main({}, **ini(**place))))
     assert f"its data in {development_database}" in caplog.text
-    assert "Migrated the development database: 6 migrations applied" in caplog.text
+    assert "Migrated the development database: 7 migrations applied" in caplog.text
 
 
 def test_fifty_failures_at_once_count_as_fifty(url: str, ini: MakeIni) -> None:

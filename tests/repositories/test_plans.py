@@ -144,3 +144,11 @@ def test_no_statement_reads_a_whole_table(full: Connection, module: ModuleType, 
     print(plan)  # noqa: T201 - pytest -rP shows it
     assert "Seq Scan" not in plan
     assert "Index" in plan or plan.startswith("Insert")
+
+
+def test_failed_attempts_are_found_by_an_index_of_their_own(full: Connection) -> None:
+    Noting.noted.clear()
+    sessions.find(full, SESSION, sessions=100, events=100)
+    with full.cursor() as cursor:
+        cursor.execute(b"EXPLAIN " + Noting.noted[-1])
+        assert "account_events_failures_idx" in str(cursor.fetchall())

@@ -144,6 +144,21 @@ def test_no_more_sessions_are_listed_than_asked_for(db: Connection, session_id: 
     assert len(whole.listed) == 7
 
 
+def test_failed_attempts_and_other_events_do_not_push_each_other_out(
+    db: Connection, session_id: bytes
+) -> None:
+    session = sessions.find(db, session_id)
+    assert session is not None
+    failures = ["login_failed", "check_failed", "login_throttled", "check_throttled"]
+    others = ["logged_in", "logged_out", "session_ended_by_limit"]
+    for event in [*others, *failures * 10]:
+        events.insert(db, Event(event, session.user.id))
+    whole = sessions.find(db, session_id, events=5)
+    assert whole is not None
+    last = [*reversed(others), *reversed(failures), failures[-1]]
+    assert [each.event for each in whole.events] == last
+
+
 @pytest.mark.parametrize(("hours", "idle"), [(24, 0), (2, 2)])
 def test_a_session_that_has_ended_is_not_listed(
     db: Connection, session_id: bytes, hours: int, idle: int
