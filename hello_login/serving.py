@@ -5,6 +5,7 @@ by an exception it lets its threads finish, for 5 s, but cancels what is queued,
 flushed, and new connections hang until the process has ended.
 """
 
+import functools
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
+from .clients import Client, parse_address
 from .tasks import Parser, RefusalTask, Task
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,14 @@ log = logging.getLogger(__name__)
 DRAIN_GRACE = 1.0
 """Seconds for which a kept-alive connection may be silent after a stop, before it is closed: a
 request may be on its way."""
+
+HEAD_SECONDS, REQUEST_SECONDS = 30, 60
+"""How long the head of a request, and all of it, may take from its first byte on: about what Apache
+allows by default (RequestReadTimeout header=20-40 body=20)."""
+
+CONNECTIONS_PER_NETWORK = 100
+"""How many connections an IPv4 address or an IPv6 /64 may have at once, of the 1,000 that
+connection_limit allows."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -38,8 +48,29 @@ class Channel(HTTPChannel):
     parser_class = Parser
     task_class = Task
     error_task_class: Any = RefusalTask
+    began_at: float | None = None
     queued_at = 0.0
     sending = False
+
+    @functools.cached_property
+    def networks(self) -> dict[str, int]:
+        """Return the networks that it comes from (Client.networks)."""
+        return Client(parse_address(self.addr[0])).networks
+
+    def received(self, data: bytes) -> bool:
+        """Take some bytes; the first one begins a request, even if it is a blank line's."""
+        if self.began_at is None:
+            self.began_at = time.monotonic()
+        return bool(super().received(data))
+
+    def is_overdue(self) -> bool:
+        """Whether the next request has taken too long to come."""
+        if self.requests or self.began_at is None:
+            return False
+        request: Any = self.request
+        has_head = request is not None and request.headers_finished
+        seconds = REQUEST_SECONDS if has_head else HEAD_SECONDS
+        return time.monotonic() - self.began_at > seconds
 
     def writable(self) -> bool:
         """Whether there is something to send, unless a thread is sending it just now.
@@ -59,6 +90,7 @@ class Channel(HTTPChannel):
     def service(self) -> None:
         """Answer the next request, unless it is a form that has waited for too long."""
         server: Any = self.server
+        self.began_at = None
         request: Any = self.requests[0]
         waited = time.monotonic() - self.queued_at
         if self.is_form() and waited > server.queue_seconds and not request.error:
@@ -114,6 +146,34 @@ class Server(TcpWSGIServer):
         Not before nobody can connect: whoever is told so makes another connection at once.
         """
         return not self.accepting
+
+    def accept(self) -> Any:
+        """Take a connection, unless its network has too many: then close it at once."""
+        accepted = super().accept()
+        if accepted is not None and self._is_crowded(accepted[1][0]):
+            accepted[0].close()
+            return None
+        return accepted
+
+    def _is_crowded(self, address: str) -> bool:
+        """Return whether one of the address's networks has all the connections that it may have.
+
+        A trusted proxy has the connections of many people, and may have any number.
+        """
+        if self.adj.trusted_proxy in ("*", address):
+            return False
+        channels = self.active_channels.values()
+        return any(
+            sum(network in each.networks for each in channels) >= CONNECTIONS_PER_NETWORK * factor
+            for network, factor in Client(parse_address(address)).networks.items()
+        )
+
+    def maintenance(self, now: int) -> None:
+        """Close what has been silent for too long, and what brings its request too slowly."""
+        super().maintenance(now)
+        for channel in self.active_channels.values():
+            if channel.is_overdue():
+                channel.will_close = True
 
     def add_task(self, task: Any) -> None:
         """Queue a connection whose next request is complete."""

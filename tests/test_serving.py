@@ -24,12 +24,14 @@ Client = Callable[[], socket.socket]
 class Site:
     """A server, whose forms take as long as the test wants."""
 
-    def __init__(self, queue_seconds: float) -> None:
+    def __init__(self, queue_seconds: float, **options: Any) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.begun = threading.Semaphore(0)
         self.may_end = threading.Event()
-        adjustments = Adjustments(threads=1, asyncore_use_poll=True, ident="")
+        adjustments = Adjustments(
+            threads=1, asyncore_use_poll=True, ident="", cleanup_interval=1, **options
+        )
         self.server = Server(self.app, self.listener, adjustments, queue_seconds=queue_seconds)
 
     def app(self, environ: Any, start_response: Any) -> list[bytes]:
@@ -67,9 +69,13 @@ def run() -> Iterator[Callable[..., Site]]:
     failed: list[BaseException] = []
 
     def serve(
-        during: Callable[[Site], None], *, queue_seconds: float = 5, drain_seconds: float = 5
+        during: Callable[[Site], None],
+        *,
+        queue_seconds: float = 5,
+        drain_seconds: float = 5,
+        **options: Any,
     ) -> Site:
-        site = Site(queue_seconds)
+        site = Site(queue_seconds, **options)
 
         def act() -> None:
             try:
