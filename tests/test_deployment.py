@@ -170,3 +170,15 @@ def test_what_the_image_installs_is_pinned_and_hashed() -> None:
 def test_logs_go_to_stderr_and_nowhere_else(name: str) -> None:
     handlers = re.findall(r"^class = (\w+Handler)\nargs = (.*)$", read(name), re.MULTILINE)
     assert handlers == [("StreamHandler", "(sys.stderr,)")]
+
+
+def test_the_commands_for_debian_agree_with_what_they_use() -> None:
+    guide = read("docs/deployment.md")
+    started = re.findall(r"/opt/hello_login/bin/(\w+) (\w+\.ini)", guide)
+    assert {program for program, _ in started} == SCRIPTS - {"main"}
+    assert all((ROOT / ini).exists() for _, ini in started)
+    configured = guide.partition("<< END\n")[2].partition("END\n")[0]
+    assert set(re.findall(r"^([A-Z_]+)=", configured, re.MULTILINE)) <= VARIABLES
+    for replaced in ("web:5000", "/run/certificate.pem", "/run/key.pem"):
+        assert replaced in guide
+        assert replaced in read("proxy/nginx.conf")
