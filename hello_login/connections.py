@@ -39,10 +39,10 @@ REFUSALS = {
         "let the pooler pass it on, or ignore it (PgBouncer's ignore_startup_parameters)"
     ),
 }
-"""PostgreSQL's and PgBouncer's words for what waiting does not mend, and its remedies.
+"""What PostgreSQL and PgBouncer say when waiting can't help, each with its remedy.
 
-psycopg2 has no SQLSTATE of a connection that failed.  In another language than English
-(lc_messages) they are not recognized, and count as what may pass.
+psycopg2 has no SQLSTATE for a connection that failed, so their messages have to tell.  Messages in
+another language than English (lc_messages) are not recognized: they count as temporary.
 """
 
 READ_ONLY = "session is read-only|server is in hot standby mode"
@@ -74,9 +74,13 @@ def connect(url: str, options: str = "") -> Connection:
     options = f"{given.pop('options', '')} {options}".strip()
     if options:
         given["options"] = options
-    given |= {"connect_timeout": CONNECT_TIMEOUT, **KEEPALIVE}
+    given |= {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "fallback_application_name": "hello_login",
+        **KEEPALIVE,
+    }
     try:
-        connection: Connection = psycopg2.connect(fallback_application_name="hello_login", **given)
+        connection: Connection = psycopg2.connect(**given)
     except psycopg2.OperationalError as error:
         raise _explain(str(error)) from None
     return connection
@@ -84,8 +88,7 @@ def connect(url: str, options: str = "") -> Connection:
 
 def _explain(message: str) -> psycopg2.OperationalError:
     """Return the error to raise for libpq's message, which has a line for each address it tried."""
-    lines = message.strip().splitlines()
-    for line in lines:
+    for line in message.strip().splitlines():
         for words, remedy in REFUSALS.items():
             if re.search(words, line):
                 return Refused(f"PostgreSQL refuses DATABASE_URL: {line}: {remedy}.")
@@ -94,35 +97,42 @@ def _explain(message: str) -> psycopg2.OperationalError:
                 f"PostgreSQL takes no writes: {line}: name the primary in DATABASE_URL, or "
                 "promote this server."
             )
+    reason = message.strip().partition("\n")[0]
     # libpq puts two blanks after the severity of what a server says, in whatever language.
-    if ":  " in lines[0]:
-        return psycopg2.OperationalError(
-            f"PostgreSQL is not ready: {lines[0]}: wait, or correct DATABASE_URL."
-        )
-    return psycopg2.OperationalError(
-        f"PostgreSQL does not answer: {lines[0]}: start it, or correct DATABASE_URL."
-    )
+    if ":  " in reason:
+        sentence = f"PostgreSQL is not ready: {reason}: wait, or correct DATABASE_URL."
+    else:
+        sentence = f"PostgreSQL does not answer: {reason}: start it, or correct DATABASE_URL."
+    return psycopg2.OperationalError(sentence)
 
 
 def check_writable(connection: Connection) -> None:
-    """Close a connection whose session is read-only, and raise ReadOnly."""
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW transaction_read_only")
-        if cursor.fetchone() == ("on",):
-            connection.close()
-            raise ReadOnly("PostgreSQL takes no writes")
+    """Return if the server takes writes; otherwise raise as connect() does.
+
+    libpq may not know: PgBouncer reports the state in which it found the server when it connected.
+    A connection to a server that takes none is closed.
+    """
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_read_only")
+            read_only = cursor.fetchone() == ("on",)
+    except psycopg2.OperationalError as error:
+        raise _explain(str(error)) from None
+    if read_only:
+        connection.close()
+        raise _explain("session is read-only")
 
 
 def wait(url: str, seconds: float) -> None:
-    """Return when PostgreSQL answers a query.
+    """Return when PostgreSQL takes writes.
 
-    Raises SystemExit with a sentence when it has not within so many seconds, or refuses the URL.
+    Raises SystemExit with a sentence when it does not within so many seconds, or refuses the URL.
     """
     deadline = time.monotonic() + seconds
     while True:
         try:
-            with closing(connect(url)) as connection, connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
+            with closing(connect(url)) as connection:
+                check_writable(connection)
         except psycopg2.OperationalError as error:
             if isinstance(error, Refused) or time.monotonic() >= deadline:
                 raise SystemExit(str(error)) from None

@@ -64,22 +64,26 @@ def includeme(config: Any) -> None:
     config.add_request_method(db, reify=True)
 
 
-def check(settings: Settings, config_uri: str) -> None:
-    """Log what is wrong with the database that DATABASE_URL names, if there is one.
+def check_at_start(settings: Settings, config_uri: str) -> None:
+    """Log what is wrong with the database that DATABASE_URL names, if anything is.
 
-    It is asked as requests will ask it.  One that does not answer yet may do so later.
+    config_uri: the .ini file, for the command that applies the missing migrations.
     Raises SystemExit with a sentence when PostgreSQL refuses DATABASE_URL.
     """
     if settings.database_url is None:
         return
     try:
+        # With the options of requests: a pooler may refuse them.
         connection = connections.connect(settings.database_url, _options(settings))
         with closing(connection):
+            connections.check_writable(connection)
             missing = migrations.missing(connection, migrations.names(settings.migrations))
     except connections.Refused as error:
         raise SystemExit(str(error)) from None
-    except psycopg2.Error as error:
+    except psycopg2.OperationalError as error:
         log.warning("%s", str(error).strip())
+    except psycopg2.Error as error:
+        log.error("The schema can't be read: %s: grant it to this user", str(error).strip())
     else:
         if missing:
             log.error("The schema is out of date: initialize_db %s", config_uri)

@@ -36,7 +36,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         adjustments = Adjustments(**options)
     except ValueError as error:
         raise SystemExit(f"[server:main] is wrong: {error}: correct it.") from None
-    database.check(checked, global_config["__file__"])
+    database.check_at_start(checked, global_config["__file__"])
     host = global_config.get("http_host") or host
     try:
         # The reloader ends and starts this process alone.

@@ -148,9 +148,19 @@ def test_a_server_that_takes_no_writes_is_refused_unless_the_url_asks_for_any(
     do(superuser, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with pytest.raises(connections.ReadOnly, match="name the primary in DATABASE_URL, or promote"):
         connections.connect(url)
-    with pytest.raises(SystemExit, match=r"^PostgreSQL takes no writes: .*: name the primary"):
-        connections.wait(url, 0)
-    connections.wait(f"{url}&target_session_attrs=any", 0)
+    connections.connect(f"{url}&target_session_attrs=any").close()
+
+
+def test_a_connection_that_breaks_when_it_is_checked_is_told_in_a_sentence(
+    database_url: str, superuser: Connection
+) -> None:
+    """A pooler accepts connections though PostgreSQL is away."""
+    with closing(connections.connect(database_url)) as connection:
+        do(superuser, f"SELECT pg_terminate_backend({connection.info.backend_pid}, 5000)")
+        with pytest.raises(
+            psycopg2.OperationalError, match=r"^PostgreSQL does not answer: .*: start it, or corr"
+        ):
+            connections.check_writable(connection)
 
 
 def test_threads_do_not_queue_for_what_does_not_answer_at_all(

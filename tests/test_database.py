@@ -1,5 +1,7 @@
 """request.db: connections, and the request's transaction."""
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -8,8 +10,8 @@ import transaction
 from psycopg2.extensions import STATUS_READY
 from psycopg2.extensions import connection as Connection
 
-from hello_login import connections, database
-from tests.conftest import NewDatabase
+from hello_login import connections, database, settings
+from tests.conftest import MakeIni, NewDatabase
 
 
 @pytest.fixture
@@ -142,3 +144,63 @@ def test_a_connection_that_broke_unnoticed_does_not_break_the_abort(
     end_of(connection)
     manager.abort()
     assert connection.closed
+
+
+def test_a_database_that_can_be_used_is_no_news_at_start(
+    ini: MakeIni, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    database.check_at_start(settings.load({}, ini(), {}), "my.ini")
+    assert caplog.messages == []
+
+
+def test_a_database_without_its_tables_is_told_at_start_with_what_makes_them(
+    ini: MakeIni, new_database: NewDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    database.check_at_start(settings.load({}, ini(database_url=new_database()), {}), "my.ini")
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        ("ERROR", "The schema is out of date: initialize_db my.ini")
+    ]
+
+
+@pytest.mark.parametrize("attributes", ["read-write", "any"])
+def test_a_database_that_takes_no_writes_is_told_at_start(
+    ini: MakeIni, url: str, caplog: pytest.LogCaptureFixture, attributes: str
+) -> None:
+    with closing(psycopg2.connect(url)) as operator:
+        operator.autocommit = True
+        execute(
+            operator,
+            f"ALTER DATABASE {operator.info.dbname} SET default_transaction_read_only = on",
+        )
+    asked = f"{url}&target_session_attrs={attributes}"
+    database.check_at_start(settings.load({}, ini(database_url=asked), {}), "my.ini")
+    ((level, message),) = [(each.levelname, each.message) for each in caplog.records]
+    assert level == "WARNING"
+    assert message.startswith("PostgreSQL takes no writes: ")
+
+
+def test_a_database_whose_migrations_may_not_be_seen_is_told_at_start(
+    ini: MakeIni, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(psycopg2.connect(url)) as operator:
+        operator.autocommit = True
+        execute(operator, "CREATE ROLE linus LOGIN")
+        try:
+            asked = url.replace("postgres@", "linus@")
+            database.check_at_start(settings.load({}, ini(database_url=asked), {}), "my.ini")
+        finally:
+            execute(operator, "DROP ROLE linus")
+    (told,) = caplog.messages
+    assert told.startswith("The schema can't be read: permission denied for table ")
+    assert told.endswith(": grant it to this user")
+
+
+def test_the_development_database_is_not_asked_before_it_is_started(
+    ini: MakeIni, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    development = ini(embedded_postgres=str(folder / ".postgres"))
+    del development["hello_login.database_url"]
+    database.check_at_start(settings.load({}, development, {}), "development.ini")
+    assert caplog.messages == []
+    assert not (folder / ".postgres").exists()

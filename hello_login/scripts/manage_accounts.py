@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(
             f"The schema is out of date: initialize_db {arguments.config_uri}"
         ) from None
-    except (psycopg2.OperationalError, psycopg2.errors.ReadOnlySqlTransaction) as error:
+    except psycopg2.OperationalError as error:
         raise SystemExit(f"Nothing was changed: {error}") from None
     except (EOFError, KeyboardInterrupt):
         raise SystemExit("Nothing was changed: nothing was typed.") from None

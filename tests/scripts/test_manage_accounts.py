@@ -302,11 +302,10 @@ def test_a_server_that_takes_no_writes_is_told(
         operator.autocommit = True
         name = operator.info.dbname
         cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    with pytest.raises(SystemExit, match=r"^PostgreSQL takes no writes: .*: name the primary"):
-        main([PRODUCTION, "end-sessions", EMAIL])
-    monkeypatch.setenv("DATABASE_URL", f"{url}&target_session_attrs=any")
-    with pytest.raises(SystemExit, match=r"^Nothing was changed: .*read-only transaction"):
-        main([PRODUCTION, "end-sessions", EMAIL])
+    for asked in (url, f"{url}&target_session_attrs=any"):
+        monkeypatch.setenv("DATABASE_URL", asked)
+        with pytest.raises(SystemExit, match=r"^PostgreSQL takes no writes: .*: name the primary"):
+            main([PRODUCTION, "end-sessions", EMAIL])
     assert site.is_logged_in()
 
 
