@@ -94,7 +94,13 @@ class Server:
         settings = "".join(f"hello_login.{name} = {changes[name]}\n" for name in changes)
         self.ini = folder / "changed.ini"
         self.ini.write_text(text.replace("\n[server:main]", f"{settings}\n[server:main]"))
-        self.environment = {**os.environ, "DATABASE_URL": url, "SECRET_KEY": "k" * 32}
+        # Persons come from one address, as if through a proxy, and tell their own.
+        self.environment = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "SECRET_KEY": "k" * 32,
+            "TRUSTED_PROXY": "127.0.0.1",
+        }
         self.port = free_port()
         self.log = folder / "server.log"
         self._processes: list[subprocess.Popen[bytes]] = []

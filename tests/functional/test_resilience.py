@@ -454,7 +454,7 @@ def test_slow_clients_do_not_keep_others_out(serve: Serve, tell: Callable[[str],
     slow = []
     times: list[float] = []
     for head in heads.values():
-        for _ in range(45):
+        for _ in range(100):
             connection = socket.create_connection(("127.0.0.1", server.port))
             connection.sendall(head)
             slow.append(connection)
@@ -470,5 +470,5 @@ def test_slow_clients_do_not_keep_others_out(serve: Serve, tell: Callable[[str],
     finally:
         for connection in slow:
             connection.close()
-    tell(f"beside 90 slow clients a registration took {max(times):.0f} ms at the most")
+    tell(f"beside 200 slow clients a registration took {max(times):.0f} ms at the most")
     assert max(times) < 5000
