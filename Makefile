@@ -65,14 +65,14 @@ sure:     ## Everything that the project's gate runs
 
 # The stamp is written last: an installation cut off midway is done again.
 .venv/installed: setup.cfg pyproject.toml
-	@echo "Installing into .venv (once): downloads about 55 MB, and takes about 260 MB on disk ..."
+	@echo "Installing into .venv (once): downloads about 55 MB, and takes about 230 MB on disk ..."
 	@[ "$$(cat $@ 2> /dev/null)" = "$(CURDIR)" ] || rm -rf .venv
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[development]'
 	@echo "$(CURDIR)" > $@
 
 bench/.venv/installed: setup.cfg bench/requirements.txt bench/peers/requirements.txt
-	@echo "Installing into bench/.venv (once): downloads about 85 MB, and takes about 400 MB on disk ..."
+	@echo "Installing into bench/.venv (once): downloads about 85 MB, and takes about 410 MB on disk ..."
 	@[ "$$(cat $@ 2> /dev/null)" = "$(CURDIR)" ] || rm -rf bench/.venv
 	@$(PYTHON) -m venv bench/.venv
 	@bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check \
