@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg2
 import uvloop
 
-from hello_login.embedded import EmbeddedPostgres
+from hello_login.dev.embedded import EmbeddedPostgres
 
 from . import contenders, data, limits, load, report
 from .contenders import CONTENDERS, HELLO_LOGIN, ONE_PROCESS, Contender, Server

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg2
 from argon2 import PasswordHasher
 
-from hello_login import migrations
+from hello_login.db import migrations
 from hello_login.settings import Settings
 
 PASSWORD = "correct horse battery staple"  # noqa: S105

@@ -7,7 +7,7 @@ from typing import Any
 from pyramid.config import Configurator
 
 from . import settings
-from .reloading import ends_the_reloader
+from .server.reloading import ends_the_reloader
 
 
 @ends_the_reloader
@@ -23,11 +23,11 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
     with Configurator(settings=ini) as config:
         config.registry.hello_login = checked
         config.include("pyramid_jinja2")
-        config.include(".passwords")
-        config.include(".throttling")
-        config.include(".database")
-        config.include(".tweens")
-        config.include(".security")
-        config.include(".routes")
-        config.include(".views")
+        config.include(".auth.passwords")
+        config.include(".auth.rate_limits")
+        config.include(".db.transactions")
+        config.include(".web.tweens")
+        config.include(".web.security")
+        config.include(".web.routes")
+        config.include(".web.views")
         return config.make_wsgi_app()

@@ -18,13 +18,15 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 import hello_login
-from hello_login import database, embedded, migrations, settings
-from hello_login.accounts import Accounts
-from hello_login.clients import Client
-from hello_login.embedded import EmbeddedPostgres
-from hello_login.passwords import Passwords
+from hello_login import settings
+from hello_login.auth.accounts import Accounts
+from hello_login.auth.clients import Client
+from hello_login.auth.passwords import Passwords
+from hello_login.auth.rate_limits import Throttle
+from hello_login.db import migrations, transactions
+from hello_login.dev import embedded
+from hello_login.dev.embedded import EmbeddedPostgres
 from hello_login.repositories.events import Event
-from hello_login.throttling import Throttle
 
 ROOT = Path(__file__).parent.parent
 SECRET_KEY = "a secret key of the tests, quite long enough"
@@ -243,7 +245,7 @@ def client(db: Connection, app: Any) -> Iterator[MakeClient]:
         "REMOTE_ADDR": "192.0.2.1",
         "tm.active": True,
         "tm.manager": manager,
-        database.ENVIRON_KEY: db,
+        transactions.ENVIRON_KEY: db,
     }
 
     def make(application: Any = app, **more: str) -> webtest.TestApp:

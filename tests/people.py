@@ -4,7 +4,7 @@ from typing import Any
 
 import webtest
 
-from hello_login.routes import STATIC
+from hello_login.web.routes import STATIC
 
 EMAIL = "ada@example.com"
 STYLESHEET = f"/{STATIC}/style.css"

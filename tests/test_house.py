@@ -22,7 +22,7 @@ def test_sql_stands_in_repositories_and_where_the_schema_is_changed() -> None:
     repositories = {name for name in with_sql if name.startswith("repositories/")}
     tables = {"users", "sessions", "throttles", "events"}
     assert repositories == {f"repositories/{table}.py" for table in tables}
-    assert with_sql - repositories == {"migrations.py"}
+    assert with_sql - repositories == {"db/migrations.py"}
 
 
 def test_nobody_is_connected_to_but_postgresql_and_nothing_is_unpickled() -> None:
@@ -38,12 +38,12 @@ def test_production_starts_no_program() -> None:
 
 
 def test_static_files_are_of_the_kinds_that_are_meant_to_be_served() -> None:
-    kinds = {path.suffix for path in (ROOT / "hello_login/static").iterdir()}
+    kinds = {path.suffix for path in (ROOT / "hello_login/web/static").iterdir()}
     assert kinds == {".css", ".js", ".svg"}
 
 
 def test_the_stylesheet_and_the_script_are_small() -> None:
-    static = ROOT / "hello_login/static"
+    static = ROOT / "hello_login/web/static"
     assert (static / "style.css").stat().st_size < 10_000
     assert (static / "forms.js").stat().st_size < 2_000
 
@@ -67,7 +67,7 @@ def test_the_readme_tells_only_targets_that_there_are() -> None:
 @pytest.mark.process
 def test_the_suite_passes_where_signals_are_ignored_as_under_nohup() -> None:
     ignored = "trap '' HUP INT QUIT TERM CHLD; exec \"$@\""
-    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_server.py")
+    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/server/test_server.py")
     run = subprocess.run(
         ["sh", "-c", ignored, "sh", sys.executable, *tests],
         cwd=ROOT,

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hello_login.views.account import EVENTS, FAILURES
+from hello_login.web.views.account import EVENTS, FAILURES
 from tests.conftest import ROOT
 
 DOCUMENT = (ROOT / "docs/security.md").read_text()

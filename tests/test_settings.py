@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hello_login import migrations, settings
+from hello_login import settings
+from hello_login.db import migrations
 from tests.conftest import ROOT
 
 INI = {"hello_login.migrations": "sql"}

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 import plaster
 from psycopg2.extensions import connection as Connection
 
-from .. import database, ini_files, logs, settings
-from ..accounts import Accounts
-from ..clients import Client
-from ..passwords import Passwords
+from .. import ini_files, logs, settings
+from ..auth.accounts import Accounts
+from ..auth.clients import Client
+from ..auth.passwords import Passwords
+from ..auth.rate_limits import Throttle
+from ..db import transactions
 from ..repositories.events import Event
 from ..settings import Settings
-from ..throttling import Throttle
 
 
 def open_config(config_uri: str) -> tuple[Settings, str]:
@@ -23,7 +24,7 @@ def open_config(config_uri: str) -> tuple[Settings, str]:
     config_uri = ini_files.find(config_uri)
     checked = settings.read(config_uri)
     plaster.setup_logging(config_uri)
-    return checked, database.locate(checked)
+    return checked, transactions.locate(checked)
 
 
 @contextmanager

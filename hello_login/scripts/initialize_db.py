@@ -7,8 +7,8 @@ import secrets
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from .. import connections, migrations
-from ..accounts import EmailTaken
+from ..auth.accounts import EmailTaken
+from ..db import connections, migrations
 from ..settings import Settings
 from . import as_operator, open_config
 

@@ -10,9 +10,9 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
-from .. import connections
-from ..accounts import MAX_SESSIONS, Accounts
-from ..passwords import PasswordRefused
+from ..auth.accounts import MAX_SESSIONS, Accounts
+from ..auth.passwords import PasswordRefused
+from ..db import connections
 from ..repositories import events, sessions, users
 from . import as_operator, open_config
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from hello_login.routes import STATIC
+from hello_login.web.routes import STATIC
 from tests.browser.conftest import HOW, Visit
 from tests.browser.judges import TOOLS, Lighthouse, axe, nu
 from tests.browser.site import Site, open_page
@@ -86,7 +86,7 @@ def test_the_nu_checker_finds_nothing_in_any_page_or_file(
 ) -> None:
     for name, page in seen.items():
         (tmp_path / f"{name}.html").write_text(page.source)
-    static = (ROOT / "hello_login/static").iterdir()
+    static = (ROOT / "hello_login/web/static").iterdir()
     files = [path for path in static if path.suffix in (".css", ".svg")]
     assert nu([*tmp_path.iterdir(), *files]) == []
 

@@ -8,7 +8,7 @@ import pytest
 import webtest
 
 import hello_login
-from hello_login.security import AuthTktSecurityPolicy
+from hello_login.web.security import AuthTktSecurityPolicy
 from tests.browser.site import Site
 from tests.conftest import ROOT
 from tests.people import EMAIL, PASSWORD

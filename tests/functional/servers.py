@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
-from hello_login import migrations
-from hello_login.embedded import EmbeddedPostgres
+from hello_login.db import migrations
+from hello_login.dev.embedded import EmbeddedPostgres
 from tests.conftest import ROOT
 from tests.people import EMAIL, PASSWORD
 

@@ -13,7 +13,8 @@ import pytest
 import webtest
 
 import hello_login
-from hello_login import logs, migrations
+from hello_login import logs
+from hello_login.db import migrations
 from hello_login.scripts import manage_accounts
 from tests.conftest import ROOT, SECRET_KEY, MakeIni, NewDatabase
 from tests.functional.test_account import NEW_PASSWORD, change_password, end, send

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from hello_login.embedded import EmbeddedPostgres
+from hello_login.dev.embedded import EmbeddedPostgres
 from tests.conftest import make_folder
 from tests.functional.servers import QUICK, Database, Person, Server
 

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from hello_login.forms import LONGEST_NAME, LONGEST_NEXT
 from hello_login.settings import Settings
+from hello_login.web.forms import LONGEST_NAME, LONGEST_NEXT
 from tests.conftest import ROOT, make_folder
 from tests.functional.servers import QUICK, Database, Person, Server
 from tests.functional.test_nonsense import send_raw

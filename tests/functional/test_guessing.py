@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hello_login import migrations
+from hello_login.db import migrations
 from tests.conftest import ROOT, NewDatabase
 from tests.functional.servers import Person
 from tests.functional.test_processes import Start, checkout, start

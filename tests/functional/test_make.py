@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hello_login.embedded import EmbeddedPostgres
+from hello_login.dev.embedded import EmbeddedPostgres
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.process

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from waitress.adjustments import Adjustments
 
-from hello_login.serving import Server
+from hello_login.server.serving import Server
 from tests.conftest import MakeClient
 from tests.people import STYLESHEET, csrf_token, register
 
@@ -324,7 +324,7 @@ def test_an_error_that_no_view_foresaw_is_answered_by_the_last_resort(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("what went wrong")
 
-    monkeypatch.setattr("hello_login.views.errors.render_to_response", fail)
+    monkeypatch.setattr("hello_login.web.views.errors.render_to_response", fail)
     answer = send_raw(site, b"GET /nowhere HTTP/1.0\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert int(head.split()[1]) == 500

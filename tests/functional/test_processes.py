@@ -17,7 +17,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from hello_login import embedded, migrations
+from hello_login.db import migrations
+from hello_login.dev import embedded
 from tests.conftest import ROOT, NewDatabase
 
 pytestmark = pytest.mark.process

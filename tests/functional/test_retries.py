@@ -11,8 +11,8 @@ import webtest
 from psycopg2.extensions import connection as Connection
 
 import hello_login
-from hello_login import migrations
-from hello_login.accounts import Accounts
+from hello_login.auth.accounts import Accounts
+from hello_login.db import migrations
 from hello_login.repositories.sessions import Session
 from tests.conftest import ROOT, MakeIni, NewDatabase
 from tests.functional.test_account import send

@@ -9,9 +9,9 @@ from pyramid.request import apply_request_extensions
 from pyramid.security import remember
 
 import hello_login
-from hello_login import database
-from hello_login.accounts import Accounts
-from hello_login.routes import STATIC
+from hello_login.auth.accounts import Accounts
+from hello_login.db import transactions
+from hello_login.web.routes import STATIC
 from tests.conftest import SECRET_KEY, MakeClient, MakeIni
 from tests.people import EMAIL, PASSWORD, STYLESHEET, csrf_token, log_in, log_out, register
 
@@ -50,7 +50,7 @@ def test_a_login_ends_the_session_that_came_with_it(
 ) -> None:
     """Whoever logs in over another session leaves none behind that could be used."""
     user_id = accounts.register(name="Ada", email=EMAIL, password=PASSWORD)
-    environ = {database.ENVIRON_KEY: db, "tm.manager": client().extra_environ["tm.manager"]}
+    environ = {transactions.ENVIRON_KEY: db, "tm.manager": client().extra_environ["tm.manager"]}
     request = app.request_factory.blank("/", {**environ, "tm.active": True})
     request.registry = app.registry
     apply_request_extensions(request)

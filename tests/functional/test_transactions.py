@@ -15,12 +15,13 @@ import pytest
 import webtest
 
 import hello_login
-from hello_login import database, migrations, settings
-from hello_login.accounts import Accounts
-from hello_login.clients import Client
-from hello_login.passwords import Passwords
+from hello_login import settings
+from hello_login.auth.accounts import Accounts
+from hello_login.auth.clients import Client
+from hello_login.auth.passwords import Passwords
+from hello_login.auth.rate_limits import Throttle
+from hello_login.db import migrations, transactions
 from hello_login.repositories.sessions import Session
-from hello_login.throttling import Throttle
 from tests.conftest import MakeIni
 from tests.functional.test_account import change_password, send
 from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, register
@@ -222,7 +223,7 @@ def test_what_was_not_committed_leaves_no_line_in_the_security_log(
         raise psycopg2.OperationalError("the connection was lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr(database.ConnectionDataManager, "tpc_vote", fail)
+        patch.setattr(transactions.ConnectionDataManager, "tpc_vote", fail)
         register(open_browser(site), status=None)
     assert count(url, "users") == 0
     assert "registered" not in caplog.messages

@@ -10,8 +10,8 @@ import pytest
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from hello_login import connections, migrations
-from hello_login.database import GENERIC_PLANS
+from hello_login.db import connections, migrations
+from hello_login.db.transactions import GENERIC_PLANS
 from hello_login.repositories import events, sessions, throttles, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.throttles import Limit

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from hello_login import connections
+from hello_login.db import connections
 from hello_login.scripts.initialize_db import main
 from tests.conftest import ROOT, NewDatabase, OpenAccounts
 

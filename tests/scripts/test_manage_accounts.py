@@ -12,12 +12,13 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from hello_login import connections, migrations, settings
-from hello_login.accounts import Accounts, Refused
+from hello_login import settings
+from hello_login.auth.accounts import Accounts, Refused
+from hello_login.auth.rate_limits import Throttle
+from hello_login.db import connections, migrations
 from hello_login.repositories import users
 from hello_login.scripts import as_operator
 from hello_login.scripts.manage_accounts import main
-from hello_login.throttling import Throttle
 from tests.conftest import CLIENT, ROOT, MakeIni, NewDatabase, OpenAccounts
 from tests.people import EMAIL, PASSWORD
 

@@ -1,0 +1,1 @@
+"""What only development needs; production never imports it."""

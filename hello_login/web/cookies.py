@@ -1,0 +1,56 @@
+"""The names of this site's cookies, and a filter for the Cookie header.
+
+WebOb splits a Cookie header at blanks and commas as well as at semicolons, and takes the last value
+of a name.  So a cookie of a sibling subdomain whose value holds " __Host-session=..." would
+override the real session cookie.  Its regular expression also takes quadratic time.  The filter
+reads the header before WebOb does.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from typing import Any
+
+from ..settings import Settings
+
+COOKIES = ("session", "device", "csrf_token", "flash")
+"""All cookies that this site sets; in production each name starts with __Host-."""
+
+MAX_VALUE_LENGTH = 4096
+"""Browsers store no longer cookie (RFC 6265, 6.1; ASVS 5.0, 3.3.5)."""
+
+VALUE = re.compile(r'("?)[!#-+\--:<-\[\]-~]*\1')
+"""A cookie's value, which may be quoted (RFC 6265, 4.1.1: cookie-value)."""
+
+
+def cookie_name(settings: Settings, name: str) -> str:
+    """Return the full name; a prefix ties a Secure cookie to this host (ASVS 5.0, 3.3.1)."""
+    return f"__Host-{name}" if settings.secure_cookies else name
+
+
+def keep_own_cookies(header: str, names: Collection[str]) -> str:
+    """Return the Cookie header with the first cookie of each of these names.
+
+    A cookie with a character that RFC 6265 does not allow, or that is too long, is left out.
+    """
+    kept: dict[str, str] = {}
+    for pair in header.split(";"):
+        name, _, value = pair.strip(" \t").partition("=")
+        if name in names:
+            kept.setdefault(name, value)
+    return "; ".join(
+        f"{name}={value}"
+        for name, value in kept.items()
+        if len(value) <= MAX_VALUE_LENGTH and VALUE.fullmatch(value)
+    )
+
+
+def filter_cookies(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
+    """A tween: pass on this site's own cookies only."""
+    names = {cookie_name(registry.hello_login, name) for name in COOKIES}
+
+    def tween(request: Any) -> Any:
+        header = request.environ.get("HTTP_COOKIE", "")
+        request.environ["HTTP_COOKIE"] = keep_own_cookies(header, names)
+        return handler(request)
+
+    return tween

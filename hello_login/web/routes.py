@@ -1,0 +1,37 @@
+"""Every URL there is."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pyramid.security import NO_PERMISSION_REQUIRED
+from pyramid.static import static_view
+
+
+def _hash_files(folder: Path) -> str:
+    content = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+STATIC = f"static/{_hash_files(Path(__file__).parent / 'static')}"
+"""Where the static files are.  Others would be elsewhere, so these may be kept for a year."""
+
+YEAR = 365 * 24 * 60 * 60
+
+
+def includeme(config: Any) -> None:
+    """Add the routes, and the static files."""
+    config.add_route("greeting", "/")
+    config.add_route("register", "/register")
+    config.add_route("login", "/login")
+    config.add_route("logout", "/logout")
+    config.add_route("account", "/account")
+    config.add_route("change_profile", "/account/profile")
+    config.add_route("change_password", "/account/password")
+    config.add_route("end_sessions", "/account/sessions/end")
+    config.add_route("delete_account", "/account/delete")
+    config.add_route("healthz", "/healthz")
+    config.add_route("readyz", "/readyz")
+    config.add_route("static", f"/{STATIC}/*subpath")
+    files = static_view("hello_login.web:static", cache_max_age=YEAR, use_subpath=True)
+    config.add_view(files, route_name="static", permission=NO_PERMISSION_REQUIRED)

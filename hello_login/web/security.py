@@ -1,0 +1,223 @@
+"""Who is asking, and what every view is guarded by, unless it says otherwise.
+
+A view needs a login, a CSRF token for what is not safe, and GET or HEAD.  It opens itself by name:
+permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=(...).
+"""
+
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from pyramid.authentication import AuthTktCookieHelper
+from pyramid.csrf import new_csrf_token
+from pyramid.httpexceptions import HTTPMethodNotAllowed
+from pyramid.request import RequestLocalCache
+from pyramid.security import Allowed, Denied
+from pyramid.viewderivers import INGRESS as FIRST_DERIVER
+
+from .. import logs
+from ..auth.accounts import Accounts, Ticket
+from ..auth.clients import Client, KnownDevice, describe_device, parse_address
+from ..repositories.events import Event
+from ..repositories.sessions import Session
+from ..repositories.users import User
+from ..settings import Settings
+from .cookies import cookie_name
+
+DEVICE_MEMORY = timedelta(days=365)
+"""How long a device that has logged in is known for one that has."""
+
+
+def includeme(config: Any) -> None:
+    """Close every view, and add the policy and the guards."""
+    settings: Settings = config.registry.hello_login
+    policy = AuthTktSecurityPolicy(settings)
+    config.set_security_policy(policy)
+    config.add_request_method(policy.session, "login_session", property=True)
+    config.add_request_method(policy.session_token, "session_token", property=True)
+    config.add_request_method(lambda request: policy.renew(request), "renew_session")
+    config.add_request_method(request_id, "id", reify=True)
+    config.add_request_method(policy.client, "client", reify=True)
+    config.add_request_method(policy.known_userid, "known_userid", property=True)
+    config.add_request_method(make_accounts, "accounts", reify=True)
+    config.add_request_method(lambda _: None, "overview_events", reify=True)
+    config.set_default_permission("authenticated")
+    config.include(".csrf")
+    config.add_view_deriver(require_methods, under=FIRST_DERIVER, over="refuse_other_origins")
+    config.add_view_deriver(overview_events, under=FIRST_DERIVER, over="secured_view")
+
+
+class AuthTktSecurityPolicy:
+    """The cookie signs a session's token; the session's row says whose it is, and whether it lasts.
+
+    So the cookie has no limits of its own, and is never reissued.  A second one, which a login
+    leaves behind, signs that this device has logged in to the account; it lets nobody in.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        shared = {"secure": settings.secure_cookies, "http_only": True, "wild_domain": False}
+        self._cookie = AuthTktCookieHelper(
+            settings.secret_key, cookie_name=cookie_name(settings, "session"), **shared
+        )
+        # Another secret, so that neither can be taken for the other.
+        self._device_cookie = AuthTktCookieHelper(
+            f"device {settings.secret_key}",
+            cookie_name=cookie_name(settings, "device"),
+            timeout=int(DEVICE_MEMORY.total_seconds()),
+            max_age=int(DEVICE_MEMORY.total_seconds()),
+            **shared,
+        )
+        self._session: Any = RequestLocalCache(self._find_session)
+
+    def session(self, request: Any) -> Session | None:
+        """The session: asked for once a request, and not at all without a cookie."""
+        session: Session | None = self._session.get_or_create(request)
+        return session
+
+    def identity(self, request: Any) -> User | None:
+        """Who is logged in."""
+        session = self.session(request)
+        return session and session.user
+
+    def authenticated_userid(self, request: Any) -> int | None:
+        """That account's id."""
+        user = self.identity(request)
+        return user and user.id
+
+    def known_userid(self, request: Any) -> int | None:
+        """The same, if anybody has asked; the database is not."""
+        session = self._session.get(request)
+        return session.user.id if isinstance(session, Session) else None
+
+    def permits(self, request: Any, _context: object, permission: str) -> Allowed | Denied:
+        """The one permission there is: to be logged in."""
+        if self.identity(request) is None:
+            return Denied("%s: nobody is logged in", permission)
+        return Allowed("%s: somebody is logged in", permission)
+
+    def remember(
+        self, request: Any, userid: int, *, remembered: bool = False
+    ) -> list[tuple[str, str]]:
+        """Begin a session, and return the headers that hand it to the browser.
+
+        remembered: the browser keeps it when it is closed, and its limits are the longer ones.
+        The session and the CSRF token that came with the request end (ASVS 5.0, 7.2.4).
+        """
+        self._end_session(request)
+        ticket = request.accounts.begin_session(userid, remembered=remembered)
+        return self._hand_out(request, ticket)
+
+    def renew(self, request: Any) -> list[tuple[str, str]]:
+        """Hand the session to the browser anew, after its owner has typed the password.
+
+        The session's token and its CSRF token change (ASVS 5.0, 7.2.4).
+        """
+        ticket = request.accounts.renew_session(self.session(request))
+        self._session.clear(request)
+        return self._hand_out(request, ticket)
+
+    def forget(self, request: Any) -> list[tuple[str, str]]:
+        """End the session, and return the headers that take it off the browser."""
+        self._end_session(request)
+        return list(self._cookie.forget(request))
+
+    def client(self, request: Any) -> Client:
+        """Who asks, as the connection and the headers say."""
+        ticket = self._device_cookie.identify(request)
+        return Client(
+            address=parse_address(request.remote_addr),
+            device=describe_device(request.user_agent),
+            known=KnownDevice(*ticket["userid"].split(".", 1)) if ticket else None,
+            request_id=request.id,
+        )
+
+    def _hand_out(self, request: Any, ticket: Ticket) -> list[tuple[str, str]]:
+        max_age = int(ticket.remaining.total_seconds()) if ticket.remembered else None
+        # One that is known already stays the same one, with the failures that it had.
+        known = request.client.known
+        same = known is not None and known.stamp == ticket.stamp
+        device_id = known.id if same else secrets.token_urlsafe(16)
+        return [
+            *self._cookie.remember(request, ticket.token, max_age=max_age),
+            *self._device_cookie.remember(request, f"{ticket.stamp}.{device_id}"),
+        ]
+
+    def session_token(self, request: Any) -> str | None:
+        """Return the token in the session cookie if the signature is right; never query.
+
+        The session may have ended.
+        """
+        ticket = self._cookie.identify(request)
+        return ticket["userid"] if ticket else None
+
+    def _find_session(self, request: Any) -> Session | None:
+        token = self.session_token(request)
+        if token is None:
+            return None
+        accounts: Accounts = request.accounts
+        return accounts.find_session(token, events=request.overview_events)
+
+    def _end_session(self, request: Any) -> None:
+        session = self.session(request)
+        if session is not None:
+            request.accounts.end_session(session)
+        self._session.clear(request)
+        new_csrf_token(request)
+
+
+def request_id(request: Any) -> str:
+    """What this request is known by in the log; the same one when it is run once more."""
+    return str(request.environ.setdefault("hello_login.request_id", secrets.token_hex(8)))
+
+
+def make_accounts(request: Any) -> Accounts:
+    """The accounts, for whoever sends this request, and in its transaction."""
+
+    def write(committed: bool, event: Event) -> None:
+        if committed:
+            logs.write(event)
+
+    def note(event: Event) -> None:
+        request.tm.get().addAfterCommitHook(write, args=(event,))
+
+    registry = request.registry
+    parts = (registry.hello_login, registry.passwords, registry.throttle, request.client)
+    counted = request.environ.setdefault("hello_login.counted", set())
+    return Accounts(request.db, *parts, note, counted, waived=frozenset(counted))
+
+
+def require_methods(view: Any, info: Any) -> Any:
+    """A view deriver: answer 405 to every method that the view does not name.
+
+    Raises HTTPMethodNotAllowed.
+    """
+    if info.exception_only:
+        return view
+    methods: tuple[str, ...] = info.options.get("require_methods", ("GET", "HEAD"))
+
+    def guarded(context: Any, request: Any) -> Any:
+        if request.method not in methods:
+            raise HTTPMethodNotAllowed(headers={"Allow": ", ".join(methods)})
+        return view(context, request)
+
+    return guarded
+
+
+require_methods.options = ("require_methods",)  # type: ignore[attr-defined]
+
+
+def overview_events(view: Any, info: Any) -> Any:
+    """A view deriver: the session that permits the view comes with an overview of its account, all
+    sessions and so many events, in the same statement."""
+    number: int | None = info.options.get("overview_events")
+    if number is None:
+        return view
+
+    def showing(context: Any, request: Any) -> Any:
+        request.overview_events = number
+        return view(context, request)
+
+    return showing
+
+
+overview_events.options = ("overview_events",)  # type: ignore[attr-defined]

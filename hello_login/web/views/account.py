@@ -1,0 +1,215 @@
+"""The person's own account."""
+
+from datetime import datetime, timedelta, timezone
+from itertools import groupby, islice
+from typing import Any
+
+from pyramid.httpexceptions import HTTPSeeOther
+from pyramid.security import forget
+from pyramid.view import view_config
+
+from ...auth.accounts import EmailTaken, Refused
+from ...repositories.events import Event
+from .. import forms
+from . import FORM, ago, ask_to_wait, show
+from .flash import redirect
+
+EVENTS = {
+    "registered": "You registered",
+    "logged_in": "You logged in",
+    "logged_out": "You logged out",
+    "session_ended": "A session was ended",
+    "session_ended_by_limit": "A session was ended, because too many were open",
+    "password_changed": "The password was changed",
+    "name_changed": "The name was changed",
+    "address_changed": "The email address was changed",
+    "deactivated": "The account was deactivated",
+    "reactivated": "The account was reactivated",
+}
+FAILURES = {
+    "login_failed": "Somebody tried to log in with a wrong password",
+    "login_throttled": "A login was refused after too many attempts",
+    "check_failed": "A wrong password was typed to change the account",
+    "check_throttled": "A change of the account was refused after too many wrong passwords",
+}
+"""What happened to an account, in its owner's words, and the attempts that failed.
+
+Earlier versions kept refused attempts (..._throttled) as events; their rows are still shown.
+"""
+
+SHOWN_SESSIONS = 20
+SHOWN_EVENTS = 10
+SHOWN_FAILURES = 5
+"""Entries of a list on the account page, which stays short enough to read."""
+
+CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
+"""ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
+
+
+@view_config(
+    route_name="account", renderer="hello_login.web:templates/account.jinja2", overview_events=100
+)
+def show_account(request: Any) -> Any:
+    """Who you are, where you are logged in, and what happened."""
+    session = request.login_session
+    listed = sorted(session.listed, key=lambda e: e.fingerprint != session.fingerprint)
+    events = [event for event in session.events if event.event not in FAILURES]
+    failures = [event for event in session.events if event.event in FAILURES]
+    alike = groupby(events, key=_event_and_address)
+    return {
+        "user": session.user,
+        "current": session.fingerprint,
+        "sessions": listed[:SHOWN_SESSIONS],
+        "more": len(listed[SHOWN_SESSIONS:]),
+        # What happened many times in a row is told once: it would hide all else.
+        "events": [list(group) for _, group in islice(alike, SHOWN_EVENTS)],
+        "failures": _by_event_and_address(failures)[:SHOWN_FAILURES],
+        "words": EVENTS | FAILURES,
+        "now": datetime.now(timezone.utc),
+        "ago": ago,
+    }
+
+
+@view_config(
+    route_name="change_profile",
+    renderer="hello_login.web:templates/profile.jinja2",
+    require_methods=FORM,
+)
+def change_profile(request: Any) -> Any:
+    """Another name, or another address, for which the password is asked."""
+    session = request.login_session
+    form = forms.ProfileForm(request.POST, obj=session.user)
+    if request.method == "POST" and form.validate():
+        name, email = form.name.data or "", form.email.data or ""
+        try:
+            request.accounts.admit_profile_change(session.user)
+            if email == session.user.email or _may_have_another_address(request, form):
+                _hold_session(request)
+                request.accounts.change_profile(session, name=name, email=email)
+                # The password was typed for another address (ASVS 5.0, 7.2.4).
+                headers = request.renew_session() if email != session.user.email else []
+                return redirect(request, request.route_path("account"), "profile_changed", headers)
+        except EmailTaken:
+            form.email.errors = ["Another account has this address: use another one."]
+        except Refused as refused:
+            ask_to_wait(request, form, refused.wait)
+    return _show(request, form)
+
+
+@view_config(
+    route_name="change_password",
+    renderer="hello_login.web:templates/password.jinja2",
+    require_methods=FORM,
+)
+def change_password(request: Any) -> Any:
+    """Another password; all other sessions end."""
+    session, passwords = request.login_session, request.registry.passwords
+    form = forms.PasswordForm(request.POST, passwords, session.user.name, session.user.email)
+    if request.method == "POST" and form.validate() and _is_owner(request, form):
+        request.accounts.change_password(session.user, form.password.data, but=session)
+        headers = request.renew_session()
+        return redirect(request, request.route_path("account"), "password_changed", headers)
+    return _show(request, form, advice=passwords.advice)
+
+
+@view_config(
+    route_name="end_sessions",
+    renderer="hello_login.web:templates/end_sessions.jinja2",
+    require_methods=FORM,
+    overview_events=0,
+)
+def end_sessions(request: Any) -> Any:
+    """End the session of this fingerprint, or all others.
+
+    Whoever logged in a while ago is asked for the password (ASVS 5.0, 7.5.2).
+    """
+    session, which = request.login_session, request.params.get("session", "")
+    only, ended = (None, "sessions_ended") if which == "others" else (which, "session_ended")
+    devices = {each.fingerprint: each.device for each in session.listed}
+    if only is not None and (only not in devices or only == session.fingerprint):
+        return HTTPSeeOther(request.route_path("account"))
+    fresh = timedelta(minutes=request.registry.hello_login.fresh_login_minutes)
+    asked = session.login_age >= fresh
+    form = forms.ConfirmForm(request.POST)
+    if request.method == "POST":
+        if not asked:
+            _hold_session(request)
+            request.accounts.end_sessions(session.user, only=only, but=session)
+            return redirect(request, request.route_path("account"), ended)
+        if "current" not in request.POST:
+            query = {"session": which}
+            return HTTPSeeOther(request.route_path("end_sessions", _query=query))
+        if form.validate() and _is_owner(request, form):
+            request.accounts.end_sessions(session.user, only=only, but=session)
+            headers = request.renew_session()
+            return redirect(request, request.route_path("account"), ended, headers)
+    return _show(request, form, which=which, device=devices.get(which), asked=asked)
+
+
+@view_config(
+    route_name="delete_account",
+    renderer="hello_login.web:templates/delete.jinja2",
+    require_methods=FORM,
+)
+def delete_account(request: Any) -> Any:
+    """Delete the account, and everything of it."""
+    session, form = request.login_session, forms.ConfirmForm(request.POST)
+    if request.method == "POST" and form.validate() and _is_owner(request, form):
+        headers = [*forget(request), CLEAR_SITE_DATA]
+        request.accounts.delete(session.user, session)
+        return redirect(request, request.route_path("greeting"), "deleted", headers)
+    return _show(request, form)
+
+
+def _event_and_address(event: Event) -> tuple[str, str | None]:
+    return event.event, event.address
+
+
+def _by_event_and_address(events: list[Event]) -> list[list[Event]]:
+    """Return the events in groups that are alike, the group of the first event first."""
+    groups: dict[tuple[str, str | None], list[Event]] = {}
+    for event in events:
+        groups.setdefault(_event_and_address(event), []).append(event)
+    return list(groups.values())
+
+
+def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool:
+    """Whether the form's current password is the account's; otherwise the form will say why not."""
+    try:
+        request.accounts.check_password(request.login_session, form.current.data or "")
+    except Refused as refused:
+        if refused.wait:
+            ask_to_wait(request, form, refused.wait)
+        else:
+            form.current.errors = ["This is not your password: type the one you log in with."]
+        return False
+    _hold_session(request)
+    return True
+
+
+def _show(request: Any, form: forms.Form, **more: Any) -> Any:
+    """The form; but not to whom is logged out meanwhile, or has done already what was asked for.
+
+    The redirect is returned, and not raised, for what was noted is to be committed.
+    """
+    if request.method == "POST" and not request.accounts.hold_session(request.login_session):
+        return redirect(request, request.route_path("account"), "too_late")
+    return show(request, form, **more)
+
+
+def _hold_session(request: Any) -> None:
+    """Go on only if this session has not been ended or renewed since the request began.
+
+    After a double click, the first request may have done already what the second one asks for.
+    """
+    if not request.accounts.hold_session(request.login_session):
+        raise redirect(request, request.route_path("account"), "too_late")
+
+
+def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:
+    """Whoever is asked for the password, and not too often: the answer tells who has an account."""
+    if not form.current.data:
+        form.current.errors = ["Type your password: you log in with this address."]
+        return False
+    request.accounts.admit_registration()
+    return _is_owner(request, form)

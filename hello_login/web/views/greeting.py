@@ -1,0 +1,25 @@
+"""The greeting."""
+
+from typing import Any
+
+from pyramid.renderers import render_to_response
+from pyramid.security import NO_PERMISSION_REQUIRED
+from pyramid.view import view_config
+
+from . import HTML, JSON, preferred
+
+GREETING = "Hello World, Little Dude, How Are You?"
+
+
+@view_config(route_name="greeting", permission=NO_PERMISSION_REQUIRED)
+def greet(request: Any) -> Any:
+    """JSON for programs, a page for browsers."""
+    request.response.vary = ["Accept"]
+    if preferred(request, JSON, HTML) == HTML:
+        return render_to_response(
+            "hello_login.web:templates/home.jinja2",
+            {"greeting": GREETING},
+            request,
+            response=request.response,
+        )
+    return render_to_response("json", {"answer": GREETING}, request, response=request.response)

@@ -1,0 +1,33 @@
+"""For whoever runs the service: does it live, can it work."""
+
+from typing import Any
+
+import psycopg2
+from pyramid.security import NO_PERMISSION_REQUIRED
+from pyramid.view import view_config
+
+from ...db import connections, migrations
+
+
+@view_config(route_name="healthz", renderer="json", permission=NO_PERMISSION_REQUIRED)
+def is_alive(_request: Any) -> Any:
+    """The process answers; it asks nobody else."""
+    return {"status": "ok"}
+
+
+@view_config(route_name="readyz", renderer="json", permission=NO_PERMISSION_REQUIRED)
+def is_ready(request: Any) -> Any:
+    """Return 200 if the database takes writes and has every migration, else 503 and what fails."""
+    wanted = migrations.names(request.registry.hello_login.migrations)
+    try:
+        connections.check_writable(request.db)
+        missing = migrations.missing(request.db, wanted)
+    except psycopg2.OperationalError as error:
+        request.tm.doom()  # or pyramid_tm would commit on a connection that is broken
+        request.response.status_int = 503
+        read_only = isinstance(error, connections.ReadOnly)
+        return {"status": "unavailable", "database": "read-only" if read_only else "unreachable"}
+    if missing:
+        request.response.status_int = 503
+        return {"status": "unavailable", "database": "ok", "schema": "out of date"}
+    return {"status": "ok", "database": "ok", "schema": "up to date"}

@@ -1,0 +1,68 @@
+"""Log in and log out."""
+
+from typing import Any
+
+from pyramid.exceptions import BadCSRFToken
+from pyramid.httpexceptions import HTTPSeeOther
+from pyramid.security import NO_PERMISSION_REQUIRED, forget, remember
+from pyramid.view import exception_view_config, view_config
+
+from ...auth.accounts import Refused
+from ..forms import LoginForm
+from . import FORM, ask_to_wait, show, target
+from .account import CLEAR_SITE_DATA
+from .errors import show_expired
+from .flash import redirect
+
+REFUSED = "The address or the password is wrong: check both, and try again."
+
+
+@view_config(
+    route_name="login",
+    renderer="hello_login.web:templates/login.jinja2",
+    permission=NO_PERMISSION_REQUIRED,
+    require_methods=FORM,
+)
+def log_in(request: Any) -> Any:
+    """The form; posted, a new session, and on to where the person wanted to go."""
+    form = LoginForm(request.POST, data={"next": request.GET.get("next")})
+    if request.identity is not None:
+        return HTTPSeeOther(target(request, form))
+    if request.method == "POST" and form.validate():
+        try:
+            user_id = request.accounts.authenticate(
+                email=form.address(), password=form.password.data or ""
+            )
+        except Refused as refused:
+            if refused.wait:
+                ask_to_wait(request, form, refused.wait)
+            else:
+                form.form_errors = [REFUSED]
+        else:
+            headers = remember(request, user_id, remembered=form.remember.data)
+            return HTTPSeeOther(target(request, form), headers=headers)
+    return show(request, form)
+
+
+@view_config(route_name="logout", permission=NO_PERMISSION_REQUIRED, require_methods=("POST",))
+def log_out(request: Any) -> Any:
+    """End the session; whoever has none is logged out already."""
+    headers = [*forget(request), CLEAR_SITE_DATA]
+    return redirect(request, request.route_path("greeting"), "logged_out", headers)
+
+
+@exception_view_config(BadCSRFToken, route_name="login")
+@exception_view_config(BadCSRFToken, route_name="register")
+def go_on_if_logged_in(error: Exception, request: Any) -> Any:
+    """Redirect a browser that has logged in since the form was loaded, perhaps in another tab."""
+    if request.session_token is None:
+        return show_expired(error, request)
+    return HTTPSeeOther(target(request, LoginForm(request.POST)))
+
+
+@exception_view_config(BadCSRFToken, route_name="logout")
+def go_on_if_logged_out(error: Exception, request: Any) -> Any:
+    """Redirect a browser that has logged out since the page was loaded, perhaps in another tab."""
+    if request.session_token is not None:
+        return show_expired(error, request)
+    return redirect(request, request.route_path("greeting"), "logged_out")

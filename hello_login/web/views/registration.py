@@ -1,0 +1,42 @@
+"""Register."""
+
+from typing import Any
+
+from pyramid.httpexceptions import HTTPSeeOther
+from pyramid.security import NO_PERMISSION_REQUIRED, remember
+from pyramid.view import view_config
+
+from ...auth.accounts import EmailTaken, Refused
+from ..forms import RegisterForm
+from . import FORM, ask_to_wait, show, target
+from .flash import redirect
+
+
+@view_config(
+    route_name="register",
+    renderer="hello_login.web:templates/register.jinja2",
+    permission=NO_PERMISSION_REQUIRED,
+    require_methods=FORM,
+)
+def register(request: Any) -> Any:
+    """The form; posted, a new account, logged in."""
+    passwords = request.registry.passwords
+    form = RegisterForm(request.POST, passwords, data={"next": request.GET.get("next")})
+    if request.identity is not None:
+        return HTTPSeeOther(target(request, form))
+    if request.method == "POST" and form.validate():
+        try:
+            request.accounts.admit_registration()
+            user_id = request.accounts.register(
+                name=form.name.data or "",
+                email=form.email.data or "",
+                password=form.password.data or "",
+            )
+        except Refused as refused:
+            ask_to_wait(request, form, refused.wait)
+        except EmailTaken:
+            form.email.errors = ["This address has an account already: log in, or use another."]
+        else:
+            headers = remember(request, user_id)
+            return redirect(request, target(request, form), "registered", headers)
+    return show(request, form, advice=passwords.advice)

@@ -1,0 +1,207 @@
+"""request.db: connections, and the request's transaction."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import transaction
+from psycopg2.extensions import STATUS_READY
+from psycopg2.extensions import connection as Connection
+
+from hello_login import settings
+from hello_login.db import connections, transactions
+from tests.conftest import MakeIni, NewDatabase
+
+
+@pytest.fixture
+def pool(new_database: NewDatabase) -> connections.ConnectionPool:
+    """The pool of a database of the test's own, with one empty table: notes."""
+    pool = connections.ConnectionPool(new_database())
+    connection = pool.acquire()
+    execute(connection, "CREATE TABLE notes (text text)")
+    connection.commit()
+    pool.release(connection)
+    return pool
+
+
+@pytest.fixture
+def manager() -> transaction.TransactionManager:
+    """As pyramid_tm makes one for each request."""
+    manager = transaction.TransactionManager(explicit=True)
+    manager.begin()
+    return manager
+
+
+def join(manager: transaction.TransactionManager, pool: connections.ConnectionPool) -> Connection:
+    joined = transactions.ConnectionDataManager(manager, pool, autocommit=False)
+    manager.get().join(joined)
+    return joined.connection
+
+
+def execute(connection: Connection, statement: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def notes(pool: connections.ConnectionPool) -> list[Any]:
+    connection = psycopg2.connect(pool.url)
+    try:
+        return execute(connection, "SELECT text FROM notes")
+    finally:
+        connection.close()
+
+
+def end_of(connection: Connection) -> None:
+    """End a connection from the server's side, as a restart does."""
+    other = psycopg2.connect(connection.dsn)
+    pid = connection.info.backend_pid
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    other.close()
+
+
+def test_what_a_request_writes_is_there_when_its_transaction_is_committed(
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
+) -> None:
+    execute(join(manager, pool), "INSERT INTO notes VALUES ('hello')")
+    assert notes(pool) == []
+    manager.commit()
+    assert notes(pool) == [("hello",)]
+
+
+def test_what_a_request_writes_is_gone_when_its_transaction_is_aborted(
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
+) -> None:
+    execute(join(manager, pool), "INSERT INTO notes VALUES ('hello')")
+    manager.abort()
+    assert notes(pool) == []
+
+
+def test_a_commit_that_postgresql_refuses_is_an_error_and_writes_nothing(
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
+) -> None:
+    connection = join(manager, pool)
+    execute(
+        connection, "CREATE TABLE unique_notes (text text UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+    )
+    execute(connection, "INSERT INTO unique_notes VALUES ('a'), ('a')")
+    execute(connection, "INSERT INTO notes VALUES ('hello')")
+    with pytest.raises(psycopg2.IntegrityError):
+        manager.commit()
+    manager.abort()
+    assert notes(pool) == []
+    assert pool.acquire().status == STATUS_READY
+
+
+@pytest.mark.parametrize("finish", ["commit", "abort"])
+def test_a_connection_is_used_again_by_the_next_request(
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager, finish: str
+) -> None:
+    first = join(manager, pool)
+    getattr(manager, finish)()
+    manager.begin()
+    second = join(manager, pool)
+    manager.abort()
+    assert second is first
+
+
+def test_requests_at_the_same_time_have_connections_of_their_own(
+    pool: connections.ConnectionPool,
+) -> None:
+    assert pool.acquire() is not pool.acquire()
+
+
+def test_a_connection_that_the_server_ended_while_idle_is_replaced(
+    pool: connections.ConnectionPool,
+) -> None:
+    connection = pool.acquire()
+    pool.release(connection)
+    end_of(connection)
+    replaced = pool.acquire()
+    assert replaced is not connection
+    assert execute(replaced, "SELECT 1") == [(1,)]
+    assert connection.closed
+
+
+def test_a_connection_that_the_server_ended_in_use_is_not_kept(
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
+) -> None:
+    connection = join(manager, pool)
+    end_of(connection)
+    with pytest.raises(psycopg2.OperationalError):
+        execute(connection, "SELECT 1")
+    manager.abort()
+    assert pool.acquire() is not connection
+
+
+def test_a_connection_that_broke_unnoticed_does_not_break_the_abort(
+    pool: connections.ConnectionPool, manager: transaction.TransactionManager
+) -> None:
+    connection = join(manager, pool)
+    execute(connection, "SELECT 1")
+    end_of(connection)
+    manager.abort()
+    assert connection.closed
+
+
+def test_a_database_that_can_be_used_is_no_news_at_start(
+    ini: MakeIni, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    transactions.check_at_start(settings.load({}, ini(), {}), "my.ini")
+    assert caplog.messages == []
+
+
+def test_a_database_without_its_tables_is_told_at_start_with_what_makes_them(
+    ini: MakeIni, new_database: NewDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    transactions.check_at_start(settings.load({}, ini(database_url=new_database()), {}), "my.ini")
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        ("ERROR", "The schema is out of date: initialize_db my.ini")
+    ]
+
+
+@pytest.mark.parametrize("attributes", ["read-write", "any"])
+def test_a_database_that_takes_no_writes_is_told_at_start(
+    ini: MakeIni, url: str, caplog: pytest.LogCaptureFixture, attributes: str
+) -> None:
+    with closing(psycopg2.connect(url)) as operator:
+        operator.autocommit = True
+        execute(
+            operator,
+            f"ALTER DATABASE {operator.info.dbname} SET default_transaction_read_only = on",
+        )
+    asked = f"{url}&target_session_attrs={attributes}"
+    transactions.check_at_start(settings.load({}, ini(database_url=asked), {}), "my.ini")
+    ((level, message),) = [(each.levelname, each.message) for each in caplog.records]
+    assert level == "WARNING"
+    assert message.startswith("PostgreSQL takes no writes: ")
+
+
+def test_a_database_whose_migrations_may_not_be_seen_is_told_at_start(
+    ini: MakeIni, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(psycopg2.connect(url)) as operator:
+        operator.autocommit = True
+        execute(operator, "CREATE ROLE linus LOGIN")
+        try:
+            asked = url.replace("postgres@", "linus@")
+            transactions.check_at_start(settings.load({}, ini(database_url=asked), {}), "my.ini")
+        finally:
+            execute(operator, "DROP ROLE linus")
+    (told,) = caplog.messages
+    assert told.startswith("The schema can't be read: permission denied for table ")
+    assert told.endswith(": grant it to this user")
+
+
+def test_the_development_database_is_not_asked_before_it_is_started(
+    ini: MakeIni, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    development = ini(embedded_postgres=str(folder / ".postgres"))
+    del development["hello_login.database_url"]
+    transactions.check_at_start(settings.load({}, development, {}), "development.ini")
+    assert caplog.messages == []
+    assert not (folder / ".postgres").exists()

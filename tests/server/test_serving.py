@@ -1,0 +1,300 @@
+"""waitress, which stops without losing a request, and serves pages while forms have to wait."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from waitress.adjustments import Adjustments
+
+from hello_login.server.serving import SIGNALS, Channel, Server
+from hello_login.web.tweens import REFUSED
+
+PAGE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+FORM = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+
+Client = Callable[[], socket.socket]
+
+
+class Site:
+    """A server, whose forms take as long as the test wants."""
+
+    def __init__(self, queue_seconds: float, **options: Any) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.begun = threading.Semaphore(0)
+        self.may_end = threading.Event()
+        adjustments = Adjustments(
+            threads=1, asyncore_use_poll=True, ident="", cleanup_interval=1, **options
+        )
+        self.server = Server(self.app, self.listener, adjustments, queue_seconds=queue_seconds)
+
+    def app(self, environ: Any, start_response: Any) -> list[bytes]:
+        if environ["REQUEST_METHOD"] == "POST":
+            self.begun.release()
+            self.may_end.wait(10)
+        refused = environ.get(REFUSED)
+        status, headers = "200 OK", {}
+        if refused is not None:
+            status, headers = refused.status, {"Retry-After": refused.headers["Retry-After"]}
+        start_response(status, [("Content-Length", "2"), *headers.items()])
+        return [b"ok"]
+
+    def open(self, data: bytes) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection.sendall(data)
+        return connection
+
+
+def answer(connection: socket.socket, *, whole: bool = False) -> bytes:
+    """What comes back: one answer, or all until the end of the connection."""
+    got = b""
+    while whole or not got.endswith(b"\r\n\r\nok"):
+        part = connection.recv(4096)
+        if not part:
+            break
+        got += part
+    return got
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Site]]:
+    """Runs what a test does beside a server, which this thread serves until it is stopped."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    failed: list[BaseException] = []
+
+    def serve(
+        during: Callable[[Site], None],
+        *,
+        queue_seconds: float = 5,
+        drain_seconds: float = 5,
+        **options: Any,
+    ) -> Site:
+        site = Site(queue_seconds, **options)
+
+        def act() -> None:
+            try:
+                during(site)
+            except BaseException as error:
+                failed.append(error)
+                site.may_end.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=act)
+        thread.start()
+        site.server.run_until_stopped(drain_seconds)
+        thread.join()
+        return site
+
+    yield serve
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    if failed:
+        raise failed[0]
+
+
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_nobody_else_waits_to_send_what_a_thread_is_sending(
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writable = []
+    send: Callable[..., int] = Channel.send
+
+    def watched(channel: Channel, *arguments: Any, **options: Any) -> int:
+        writable.append(channel.writable())
+        return send(channel, *arguments, **options)
+
+    monkeypatch.setattr(Channel, "send", watched)
+
+    def during(site: Site) -> None:
+        with site.open(PAGE) as page:
+            assert answer(page).startswith(b"HTTP/1.1 200")
+        stop()
+
+    run(during)
+    assert set(writable) == {False}
+
+
+def test_pages_are_served_while_a_form_keeps_its_thread(run: Callable[..., Site]) -> None:
+    def during(site: Site) -> None:
+        with site.open(FORM) as form:
+            site.begun.acquire()
+            with site.open(PAGE) as page:
+                assert answer(page).startswith(b"HTTP/1.1 200")
+            site.may_end.set()
+            assert answer(form).startswith(b"HTTP/1.1 200")
+        stop()
+
+    run(during)
+
+
+def test_a_form_that_waited_for_too_long_is_told_that_the_server_is_busy(
+    run: Callable[..., Site],
+) -> None:
+    def during(site: Site) -> None:
+        with site.open(FORM) as first:
+            site.begun.acquire()
+            with site.open(FORM) as second:
+                time.sleep(0.2)
+                site.may_end.set()
+                assert answer(first).startswith(b"HTTP/1.1 200")
+                told = answer(second, whole=True)
+                assert told.startswith(b"HTTP/1.0 503")
+                assert b"Retry-After: 2" in told
+        stop()
+
+    run(during, queue_seconds=0.1)
+
+
+def test_a_stop_finishes_what_runs_and_what_is_queued_and_listens_no_more(
+    run: Callable[..., Site],
+) -> None:
+    def during(site: Site) -> None:
+        with site.open(FORM) as running, site.open(FORM) as queued:
+            site.begun.acquire()
+            stop()
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline:
+                with contextlib.suppress(OSError):
+                    site.open(b"").close()
+                    time.sleep(0.01)
+                    continue
+                break
+            with pytest.raises(ConnectionRefusedError):
+                site.open(PAGE)
+            site.may_end.set()
+            for connection in (running, queued):
+                told = answer(connection, whole=True)
+                assert told.startswith(b"HTTP/1.1 200")
+                assert b"Connection: close" in told
+
+    run(during)
+
+
+def test_a_kept_connection_is_answered_once_more_and_then_closed(
+    run: Callable[..., Site],
+) -> None:
+    def during(site: Site) -> None:
+        with site.open(PAGE) as kept, site.open(b"") as silent:
+            assert b"Connection" not in answer(kept)
+            stop()
+            time.sleep(0.3)
+            kept.sendall(PAGE)
+            assert b"Connection: close" in answer(kept, whole=True)
+            assert silent.recv(1) == b""
+
+    run(during)
+
+
+def test_a_connection_that_was_silent_for_long_has_its_grace_too(run: Callable[..., Site]) -> None:
+    def during(site: Site) -> None:
+        with site.open(PAGE) as kept:
+            answer(kept)
+            time.sleep(1.3)
+            stop()
+            time.sleep(0.3)
+            kept.sendall(PAGE)
+            assert answer(kept, whole=True).startswith(b"HTTP/1.1 200")
+
+    run(during)
+
+
+def test_a_blank_line_after_a_request_holds_no_stop(run: Callable[..., Site]) -> None:
+    times = []
+
+    def during(site: Site) -> None:
+        with site.open(PAGE + b"\r\n") as kept:
+            answer(kept)
+            times.append(time.monotonic())
+            stop()
+            assert kept.recv(1) == b""
+            times.append(time.monotonic())
+
+    run(during)
+    assert times[1] - times[0] < 2
+
+
+def test_a_connection_is_never_told_both_to_be_kept_and_to_be_closed(
+    run: Callable[..., Site],
+) -> None:
+    def during(site: Site) -> None:
+        old = b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"
+        with site.open(old) as kept:
+            site.begun.acquire()
+            stop()
+            time.sleep(0.2)
+            site.may_end.set()
+            head = answer(kept, whole=True)
+            assert head.count(b"Connection:") == 1
+            assert b"Connection: close" in head
+
+    run(during)
+
+
+def test_who_expects_to_be_asked_for_a_body_that_there_is_not_is_answered(
+    run: Callable[..., Site],
+) -> None:
+    def during(site: Site) -> None:
+        expecting = PAGE[:-2] + b"Expect: 100-continue\r\n\r\n"
+        with site.open(expecting) as connection:
+            assert answer(connection).startswith(b"HTTP/1.1 200")
+            connection.sendall(PAGE)
+            assert answer(connection).startswith(b"HTTP/1.1 200")
+        stop()
+
+    run(during)
+
+
+def test_what_takes_too_long_is_left(
+    run: Callable[..., Site], caplog: pytest.LogCaptureFixture
+) -> None:
+    def during(site: Site) -> None:
+        with site.open(FORM):
+            site.begun.acquire()
+            stop()
+            time.sleep(0.5)
+            site.may_end.set()
+
+    run(during, drain_seconds=0.2)
+    assert "Stopped with 1 connections in use" in caplog.messages
+
+
+def test_a_second_signal_ends_the_process_at_once(
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+
+    def during(site: Site) -> None:
+        with site.open(FORM):
+            site.begun.acquire()
+            stop()
+            time.sleep(0.2)
+            stop()
+            time.sleep(0.2)
+            site.may_end.set()
+
+    run(during)
+    assert ended == [128 + signal.SIGTERM]
+
+
+def test_a_signal_that_is_ignored_stays_ignored(run: Callable[..., Site]) -> None:
+    """As nohup has it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def during(site: Site) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.2)
+        with site.open(PAGE) as page:
+            assert answer(page).startswith(b"HTTP/1.1 200")
+        stop()
+
+    run(during)

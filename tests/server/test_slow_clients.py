@@ -1,0 +1,148 @@
+"""Clients that send slowly, and those that hold many connections."""
+
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from hello_login.server import serving
+from tests.server.test_serving import FORM, PAGE, Site, answer, run, stop
+
+__all__ = ["run"]  # a fixture
+
+BODY = FORM.replace(b"Content-Length: 0", b"Content-Length: 1000")
+
+
+def is_closed_while_it_sends(connection: socket.socket, data: bytes) -> bool:
+    """Send the data once in a tenth of a second, until the server closes the connection."""
+    connection.settimeout(0.1)
+    for _ in range(100):
+        try:
+            connection.sendall(data)
+            return connection.recv(1) == b""
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("beginning", "more"),
+    [(b"GET / HTTP/1.1\r\nA: ", b"a"), (BODY, b"a"), (b"", b"\r\n")],
+    ids=["a head", "a body", "blank lines"],
+)
+def test_what_comes_byte_by_byte_is_cut_off(
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, beginning: bytes, more: bytes
+) -> None:
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(serving, "REQUEST_SECONDS", 1)
+
+    def during(site: Site) -> None:
+        with site.open(beginning) as slow:
+            assert is_closed_while_it_sends(slow, more)
+        stop()
+
+    run(during)
+
+
+def test_a_head_has_less_time_than_its_body(
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0)
+
+    def during(site: Site) -> None:
+        with site.open(BODY[:-2]) as without_head, site.open(BODY) as without_body:
+            assert answer(without_head, whole=True) == b""
+            site.may_end.set()
+            without_body.sendall(b"a" * 1000)
+            assert answer(without_body).startswith(b"HTTP/1.1 200")
+        stop()
+
+    run(during)
+
+
+def test_neither_a_kept_connection_nor_a_slow_answer_is_cut_off(
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0)
+    monkeypatch.setattr(serving, "REQUEST_SECONDS", 0)
+
+    def during(site: Site) -> None:
+        with site.open(PAGE) as kept, site.open(FORM) as waiting:
+            answer(kept)
+            time.sleep(2.5)
+            kept.sendall(PAGE)
+            assert answer(kept).startswith(b"HTTP/1.1 200")
+            site.may_end.set()
+            assert answer(waiting).startswith(b"HTTP/1.1 200")
+        stop()
+
+    run(during)
+
+
+def test_a_network_has_a_number_of_connections_and_no_more(
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "CONNECTIONS_PER_NETWORK", 3)
+
+    def during(site: Site) -> None:
+        with site.open(PAGE) as first, site.open(PAGE) as second, site.open(PAGE) as third:
+            assert all(b"200 OK" in answer(each) for each in (first, second, third))
+            with site.open(b"") as one_too_many:
+                assert one_too_many.recv(1) == b""
+            third.close()
+            assert is_served(site)
+        stop()
+
+    run(during)
+
+
+def is_served(site: Site) -> bool:
+    """Whether a page is, soon: the server may not know yet that another connection was closed."""
+    for _ in range(100):
+        try:
+            with site.open(PAGE) as page:
+                if answer(page).startswith(b"HTTP/1.1 200"):
+                    return True
+        except ConnectionError:
+            pass
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("proxy", ["*", "127.0.0.1"])
+def test_a_trusted_proxy_has_any_number_of_connections(
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setattr(serving, "CONNECTIONS_PER_NETWORK", 1)
+
+    def during(site: Site) -> None:
+        with site.open(PAGE) as first, site.open(PAGE) as second:
+            assert all(b"200 OK" in answer(each) for each in (first, second))
+        stop()
+
+    run(during, trusted_proxy=proxy, trusted_proxy_headers="x-forwarded-for")
+
+
+def test_of_a_network_of_another_proxy_no_more_are_taken_than_of_any(
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "CONNECTIONS_PER_NETWORK", 0)
+
+    def during(site: Site) -> None:
+        with site.open(b"") as refused:
+            assert refused.recv(1) == b""
+        stop()
+
+    run(during, trusted_proxy="192.0.2.7", trusted_proxy_headers="x-forwarded-for")
+
+
+def test_an_ipv6_client_counts_for_each_network_that_may_be_its_own() -> None:
+    class Connection(serving.Channel):
+        def __init__(self, address: str) -> None:
+            self.addr = (address, 5000)
+
+    networks = {"2001:db8::/64": 1, "2001:db8::/56": 2, "2001:db8::/48": 4}
+    assert Connection("2001:db8::ffff:2").networks == networks

@@ -1,0 +1,241 @@
+"""What is wrong with a form, where to begin with it, and where it leads."""
+
+import itertools
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from webob.multidict import MultiDict
+
+from hello_login.auth.passwords import Passwords
+from hello_login.web.forms import (
+    ConfirmForm,
+    Form,
+    LoginForm,
+    PasswordForm,
+    ProfileForm,
+    RegisterForm,
+    local_path,
+)
+from tests.people import EMAIL, PASSWORD
+
+
+def make_registration(passwords: Passwords, **typed: str) -> RegisterForm:
+    values = {"name": "Ada", "email": EMAIL, "password": PASSWORD, "confirm": PASSWORD, **typed}
+    form = RegisterForm(MultiDict(values), passwords)
+    form.validate()
+    return form
+
+
+@pytest.mark.parametrize(
+    ("typed", "focus"),
+    [
+        ({}, "name"),
+        ({"email": "ada", "confirm": "x"}, "email"),
+        ({"password": "short", "confirm": "short"}, "password"),
+    ],
+)
+def test_a_form_begins_with_its_first_field_or_the_first_that_is_wrong(
+    passwords: Passwords, typed: dict[str, str], focus: str
+) -> None:
+    assert make_registration(passwords, **typed).focus() == focus
+
+
+def test_everything_that_is_wrong_is_told_with_the_field_where_it_can_be_mended(
+    passwords: Passwords,
+) -> None:
+    form = make_registration(passwords, name="", password="short")
+    assert [field for field, _ in form.problems()] == ["name", "password", "confirm"]
+    assert form.problems()[0] == ("name", "Type the name to greet you by.")
+    assert make_registration(passwords).problems() == []
+
+
+def test_a_form_that_is_refused_as_a_whole_begins_with_the_password() -> None:
+    form: Any = LoginForm(MultiDict(email=EMAIL, password=PASSWORD))
+    form.form_errors = ["Wrong."]
+    assert form.focus() == "password"
+    assert form.problems() == [("password", "Wrong.")]
+
+
+@pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/%C3%BC", "/a//b"])
+def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
+    assert local_path(target) == target
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        None,
+        "",
+        "account",
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "https:evil.example",
+        "https://evil.example/",
+        "javascript:alert(1)",
+        "/\t/evil.example",
+        "/account\r\nSet-Cookie: a=b",
+        "\t//evil.example",
+        " //evil.example",
+        "/account\x7f",
+        "/account\n",
+        "/a b",
+        "/\xfc",
+        "/\u65e5\u672c",
+        "/\u2028",
+    ],
+)
+def test_nothing_else_may_be_gone_on_to(target: str | None) -> None:
+    assert local_path(target) is None
+
+
+def test_a_path_longer_than_2000_characters_is_not_gone_on_to() -> None:
+    assert local_path("/" + "a" * 1999)
+    assert local_path("/" + "a" * 2000) is None
+
+
+MARKS = "a" + "\u0300" * 6700 + "\u0316" * 6700 + "@example.org"
+"""As many marks as fit into a body.  The time to normalize them grows with their square."""
+
+
+def count_steps(text: str) -> int:
+    """Return how many steps it takes to sort the combining marks of the text, one by one."""
+    runs = itertools.groupby(text, key=lambda character: unicodedata.combining(character) != 0)
+    return sum(len(list(run)) ** 2 for marks, run in runs if marks)
+
+
+@pytest.fixture
+def normalized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that is normalized, by whatever library."""
+    texts: list[str] = []
+    normalize = unicodedata.normalize
+
+    def spy(form: Any, text: str) -> str:
+        texts.append(text)
+        return normalize(form, text)
+
+    monkeypatch.setattr("unicodedata.normalize", spy)
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("make", "fields"),
+    [
+        (lambda typed, _: LoginForm(typed), {"email", "password", "remember", "next"}),
+        (lambda typed, _: ConfirmForm(typed), {"current"}),
+        (lambda typed, _: ProfileForm(typed), {"name", "email", "current"}),
+        (RegisterForm, {"name", "email", "password", "confirm", "next"}),
+        (PasswordForm, {"current", "password", "confirm"}),
+    ],
+)
+def test_no_field_of_a_form_is_normalized_at_any_length(
+    passwords: Passwords,
+    normalized: list[str],
+    make: Callable[[Any, Passwords], Form],
+    fields: set[str],
+) -> None:
+    assert {field.id for field in make(MultiDict(), passwords)} == fields
+    for field in fields:
+        typed = {"name": "Ada", "email": EMAIL, "password": PASSWORD, field: MARKS}
+        form = make(MultiDict(typed), passwords)
+        if form.validate() and isinstance(form, LoginForm):
+            form.address()
+        for password in ("password", "current"):
+            passwords.verify(form.data.get(password) or "", None)
+    assert max(map(len, normalized), default=0) <= 4096
+    assert max(map(count_steps, normalized), default=0) <= 400**2
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_has_100_characters_however_they_are_encoded(
+    passwords: Passwords, form: Any
+) -> None:
+    longest = "\N{GREEK SMALL LETTER ALPHA WITH PSILI AND VARIA AND YPOGEGRAMMENI}" * 100
+    typed = unicodedata.normalize(form, longest)
+    accepted = make_registration(passwords, name=typed)
+    assert (accepted.problems(), accepted.name.data) == ([], longest)
+    too_long = make_registration(passwords, name=f"{typed}a")
+    assert too_long.problems() == [("name", "Use no more than 100 characters.")]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "most"), [("name", "A", 100), ("email", "ada@example.com", 254)]
+)
+def test_a_text_that_is_much_too_long_is_told_so_once_and_kept(
+    passwords: Passwords, field: str, text: str, most: int
+) -> None:
+    form = make_registration(passwords, **{field: text * 1000})
+    assert form.problems() == [(field, f"Use no more than {most} characters.")]
+    assert form.data[field] == text * 1000
+
+
+def test_an_address_has_254_characters(passwords: Passwords) -> None:
+    domain = ".".join(["a" * 61] * 3) + ".org"
+    assert make_registration(passwords, email=f"{'a' * 64}@{domain}").problems() == []
+    too_long = make_registration(passwords, email=f" {'a' * 64}@{domain}")
+    assert too_long.problems() == [("email", "Use no more than 254 characters.")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\u200b",  # zero width space
+        "\u200d",  # zero width joiner
+        "\u00ad",  # soft hyphen
+        "\ufeff",  # zero width no-break space
+        "\u2060\u2061",
+        "\u3164",  # Hangul filler
+        "\u115f\u1160",
+        "\uffa0",
+        "\u2800",  # blank of Braille
+        "\u180b\ufe0f",  # variation selectors
+        "\u034f",  # combining grapheme joiner
+        "\u0301",  # an accent on nothing
+        " \u3164 \u3164 ",
+        "\U000e0041",  # a tag
+    ],
+)
+def test_a_name_that_shows_nothing_is_refused(passwords: Passwords, name: str) -> None:
+    problems = make_registration(passwords, name=name).problems()
+    assert problems == [("name", "This name shows nothing: use a letter, a digit or a symbol.")]
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        *"\u202a\u202b\u202c\u202d\u202e",  # overrides of the direction
+        *"\u2066\u2067\u2068\u2069",  # isolates
+        *"\u200e\u200f\u061c",  # marks of a direction
+        *"\u200b\u00ad\ufeff\u2060\U000e0041",
+        *"\u2028\u2029\r\n\t\x00\x7f\x85",
+    ],
+)
+def test_a_name_that_breaks_the_line_or_turns_the_text_around_is_refused(
+    passwords: Passwords, character: str
+) -> None:
+    problems = make_registration(passwords, name=f"Ada{character}ecalevoL").problems()
+    told = "Use a name of one line, without control characters and invisible ones."
+    assert problems == [("name", told)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Ada Lovelace",
+        "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",  # Persian, with a zero width non-joiner
+        "\u0dc1\u0dca\u200d\u0dbb\u0dd3",  # Sinhala, with a zero width joiner
+        "\U0001f469\u200d\U0001f52c",  # an emoji of two
+        "\u2764\ufe0f",
+        "\u05d0\u05d3\u05d4",  # Hebrew, from right to left
+        "\u0e40\u0e2d\u0e14\u0e49\u0e32",  # Thai, with combining marks
+        "x\u0323\u0301",  # no single character has both
+        "\uc5d0\uc774\ub2e4",
+        "7",
+        "*",
+    ],
+)
+def test_a_name_of_any_script_is_accepted(passwords: Passwords, name: str) -> None:
+    accepted = make_registration(passwords, name=name)
+    assert (accepted.problems(), accepted.name.data) == ([], name)

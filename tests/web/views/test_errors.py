@@ -1,0 +1,236 @@
+"""What people see when a request can't be answered."""
+
+from typing import Any
+
+import pytest
+import webob.request
+import webtest
+from psycopg2.extensions import connection as Connection
+
+from hello_login.web.routes import STATIC
+from hello_login.web.views import greeting
+from tests.conftest import MakeClient
+from tests.people import register
+
+ACCEPTED = {
+    "text/html": "text/html",
+    "application/json": "application/json",
+    "*/*": "application/json",
+}
+
+
+@pytest.mark.parametrize(("accept", "content_type"), ACCEPTED.items())
+@pytest.mark.parametrize(
+    ("method", "path", "status", "title"),
+    [
+        ("GET", "/nowhere", 404, "There is no such page"),
+        ("GET", f"/{STATIC}/nothing.css", 404, "There is no such page"),
+        ("GET", f"/{STATIC}/", 404, "There is no such page"),
+        ("GET", "/static/0123456789ab/style.css", 404, "There is no such page"),
+        ("POST", "/", 405, "This can't be done here"),
+        ("GET", "/logout", 405, "This can't be done here"),
+        ("TRACE", "/login", 405, "This can't be done here"),
+        ("POST", "/login", 400, "This form has expired"),
+        ("GET", "/%FF", 400, "We can't read what was sent"),
+        ("GET", "/login?next=%FF", 400, "We can't read what was sent"),
+        ("GET", "/login?next=%00", 400, "We can't read what was sent"),
+    ],
+)
+def test_errors_are_told_in_html_or_json_as_asked(
+    client: MakeClient,
+    accept: str,
+    content_type: str,
+    method: str,
+    path: str,
+    status: int,
+    title: str,
+) -> None:
+    response = client(HTTP_ACCEPT=accept).request(path, method=method, status=status)
+    assert response.content_type == content_type
+    assert response.headers["Vary"] == "Accept"
+    quoted = response.headers["X-Request-ID"]
+    assert len(quoted) == 16
+    if content_type == "text/html":
+        assert response.html.h1.get_text() == title
+        assert f"quote {quoted}" in response
+    else:
+        assert response.json["error"] == title
+        assert response.json["request_id"] == quoted
+        assert response.json["advice"]
+
+
+def test_a_refused_method_is_told_with_those_that_are_allowed(browser: webtest.TestApp) -> None:
+    assert browser.delete("/login", status=405).headers["Allow"] == "GET, HEAD, POST"
+    assert browser.get("/logout", status=405).headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize("body", [b"email=%FF", b"email=a%00b", b"%00=a"])
+def test_a_form_that_is_no_text_is_refused(browser: webtest.TestApp, body: bytes) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    browser.request("/login", method="POST", body=body, headers=headers, status=400)
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The Content-Type of each body that WebOb's parser of forms is given."""
+    content_types: list[str] = []
+    parse = webob.request.cgi_FieldStorage
+
+    def spy(*arguments: Any, environ: dict[str, str], **options: Any) -> Any:
+        content_types.append(environ["CONTENT_TYPE"])
+        return parse(*arguments, environ=environ, **options)
+
+    monkeypatch.setattr("webob.request.cgi_FieldStorage", spy)
+    return content_types
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=x",
+        'multipart/form-data; a="' + ";" * 15_000,
+        'application/x-www-form-urlencoded; a="' + ";" * 15_000,
+        "application/x-www-form-urlencoded; charset=iso-8859-1",
+        "application/x-www-form-urlencoded; charset=foo",
+    ],
+)
+def test_a_body_of_another_type_than_our_forms_have_is_refused_and_not_parsed(
+    browser: webtest.TestApp, parsed: list[str], method: str, content_type: str
+) -> None:
+    headers = {"Content-Type": content_type}
+    body = b'--x\r\nContent-Disposition: form-data; name="' + b";" * 1000
+    page = browser.request("/login", method=method, body=body, headers=headers, status=415)
+    assert page.html.h1.get_text() == "We can't read this kind of content"
+    assert parsed == []
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+def test_a_post_of_another_type_than_our_forms_have_is_refused(
+    browser: webtest.TestApp, parsed: list[str], content_type: str
+) -> None:
+    headers = {"Content-Type": content_type}
+    browser.request("/login", method="POST", body=b"{}", headers=headers, status=415)
+    assert parsed == []
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "application/x-www-form-urlencoded",
+        "application/x-www-form-urlencoded;charset=UTF-8",
+        "application/x-www-form-urlencoded; charset=utf-8",
+    ],
+)
+def test_a_form_is_parsed_once(
+    browser: webtest.TestApp, parsed: list[str], content_type: str
+) -> None:
+    headers = {"Content-Type": content_type}
+    page = browser.request("/login", method="POST", body=b"email=a", headers=headers, status=400)
+    assert page.html.h1.get_text() == "This form has expired"
+    assert parsed == [content_type]
+
+
+def test_a_program_that_names_a_type_where_it_sends_no_body_is_answered(
+    browser: webtest.TestApp,
+) -> None:
+    browser.get("/", headers={"Content-Type": "application/json"}, status=200)
+
+
+def test_more_fields_than_a_form_has_are_refused_and_not_parsed(
+    browser: webtest.TestApp, parsed: list[str]
+) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    many = "&".join(["a"] * 101)
+    page = browser.post("/login", many, headers, status=400)
+    assert page.html.h1.get_text() == "We can't read what was sent"
+    assert parsed == []
+    browser.get(f"/login?{many}", status=400)
+    browser.get(f"/login?{many[2:]}", status=200)
+
+
+@pytest.mark.parametrize("header", ["Origin", "Referer"])
+def test_an_origin_that_is_no_url_is_refused(
+    client: MakeClient, production_app: Any, header: str
+) -> None:
+    browser = client(production_app, **{"wsgi.url_scheme": "https"})
+    browser.post("/login", headers={header: "https://["}, status=400)
+
+
+def test_a_form_that_takes_no_get_offers_no_link_to_itself(browser: webtest.TestApp) -> None:
+    register(browser)
+    page = browser.post("/logout", status=400)
+    assert [link["href"] for link in page.html.main("a")] == ["/"]
+
+
+def test_a_cookie_that_is_not_ascii_is_ignored(browser: webtest.TestApp) -> None:
+    browser.set_cookie("session", "\xff")
+    browser.get("/account", status=303)
+
+
+def test_whoever_is_not_logged_in_may_log_in_and_come_back(browser: webtest.TestApp) -> None:
+    response = browser.get("/account?tab=1", status=303)
+    assert response.location == "http://localhost/login?next=%2Faccount%3Ftab%3D1"
+    assert response.headers["Vary"] == "Accept"
+
+
+def test_a_program_that_asks_for_json_is_forbidden_what_needs_a_login(client: MakeClient) -> None:
+    response = client(HTTP_ACCEPT="application/json").get("/account", status=403)
+    assert response.json["error"] == "This is not yours to see"
+
+
+def test_whoever_is_logged_in_is_not_asked_to_log_in_again(
+    browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(browser)
+    monkeypatch.setattr("hello_login.web.security.AuthTktSecurityPolicy.permits", lambda *_: False)
+    assert browser.get("/account", status=403).html.h1.get_text() == "This is not yours to see"
+
+
+@pytest.mark.parametrize("accept", ACCEPTED)
+def test_what_nobody_foresaw_is_told_in_the_log_alone(
+    client: MakeClient,
+    accept: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delattr(greeting, "GREETING")
+    response = client(HTTP_ACCEPT=accept).get("/", status=500)
+    assert response.content_type == ACCEPTED[accept]
+    assert "Something went wrong here" in response
+    assert "GREETING" not in response
+    assert "Traceback" not in response
+    assert "NameError: name 'GREETING' is not defined" in caplog.text
+
+
+def test_an_error_page_leads_on_and_does_not_ask_the_database_who_is_asking(
+    browser: webtest.TestApp, db: Connection
+) -> None:
+    register(browser)
+    db.close()
+    page = browser.get("/nowhere", status=404)
+    assert [link["href"] for link in page.html.header("a")] == ["/", "/account"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "links"),
+    [
+        ("GET", "/", 500, {"": "Try again", "/": "Home page"}),
+        ("POST", "/login", 400, {"": "Load the form anew", "/": "Home page"}),
+        ("POST", "/nowhere", 404, {"/": "Home page"}),
+        ("GET", "/nowhere", 404, {"/": "Home page"}),
+    ],
+)
+def test_what_may_do_better_the_next_time_can_be_asked_for_again(
+    browser: webtest.TestApp,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+    status: int,
+    links: dict[str, str],
+) -> None:
+    monkeypatch.delattr(greeting, "GREETING")
+    page = browser.request(path, method=method, status=status)
+    assert {link["href"]: link.get_text() for link in page.html.main("a")} == links
