@@ -7,7 +7,10 @@ from typing import Any
 from pyramid.config import Configurator
 
 from . import settings
+from .db import migrations
 from .server.reloading import ends_the_reloader
+
+log = logging.getLogger(__name__)
 
 
 @ends_the_reloader
@@ -19,9 +22,10 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
     Raises SystemExit with a sentence for each setting that is wrong.
     """
     checked = settings.load(global_config, ini, os.environ)
-    logging.getLogger(__name__).setLevel(checked.log_level)
+    log.setLevel(checked.log_level)
     with Configurator(settings=ini) as config:
         config.registry.hello_login = checked
+        config.registry.database_url = checked.database_url or prepare_development(checked)
         config.include("pyramid_jinja2")
         config.include(".auth.passwords")
         config.include(".auth.rate_limits")
@@ -31,3 +35,13 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
         config.include(".web.routes")
         config.include(".web.views")
         return config.make_wsgi_app()
+
+
+def prepare_development(checked: settings.Settings) -> str:
+    """Start the development database, bring its schema up to date, and return its URL."""
+    from .dev.database import ensure_database  # production never imports it
+
+    url = ensure_database(checked)
+    applied = migrations.migrate(url, checked.migrations)
+    log.info("Migrated the development database: %s migrations applied", len(list(applied)))
+    return url

@@ -25,6 +25,48 @@ def test_sql_stands_in_repositories_and_where_the_schema_is_changed() -> None:
     assert with_sql - repositories == {"db/migrations.py"}
 
 
+MAY_IMPORT = {
+    "settings": {"ini_files"},
+    "logs": {"repositories"},
+    "db": {"settings"},
+    "repositories": set(),
+    "auth": {"repositories", "settings"},
+    "web": {"auth", "db", "logs", "repositories", "settings"},
+    "server": {"auth", "db", "settings", "web"},
+    "scripts": {"auth", "db", "ini_files", "logs", "repositories", "settings"},
+    "dev": {"settings"},
+    "ini_files": set(),
+}
+"""What each layer may import of the others; development is imported by name where it starts."""
+
+
+def test_imports_run_one_way() -> None:
+    for path in MODULES:
+        module = path.relative_to(ROOT).with_suffix("").parts
+        if len(module) == 2 and module[1] == "__init__":
+            continue  # the application includes all layers
+        layer = module[1]
+        imported = re.findall(r"^from (\.+)(\w*).* import (\w+)", path.read_text(), re.MULTILINE)
+        for dots, package, name in imported:
+            # As many dots as the module is deep lead to the package hello_login itself.
+            if len(dots) == len(module) - 1:
+                assert (package or name) in {layer, *MAY_IMPORT[layer]}, path
+
+
+def test_production_never_imports_what_only_development_needs() -> None:
+    program = (
+        "import sys, hello_login, hello_login.server, hello_login.scripts.initialize_db\n"
+        "ini = {'hello_login.database_url': 'postgresql://nowhere', "
+        "'hello_login.secret_key': 'k' * 32, 'hello_login.trusted_proxy': 'none'}\n"
+        "hello_login.main({}, **ini)\n"
+        "print([name for name in sys.modules if name.startswith('hello_login.dev')])"
+    )
+    made = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert made.stdout == "[]\n"
+
+
 def test_nobody_is_connected_to_but_postgresql_and_nothing_is_unpickled() -> None:
     for path in MODULES:
         imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)

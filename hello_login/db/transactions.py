@@ -8,7 +8,6 @@ What failed before the commit, for a reason that may be gone, pyramid_retry runs
 
 import logging
 from contextlib import closing
-from pathlib import Path
 from typing import Any, cast
 
 import psycopg2
@@ -17,7 +16,6 @@ from psycopg2.extensions import TransactionRollbackError
 from psycopg2.extensions import connection as Connection
 from pyramid_retry import mark_error_retryable
 
-from ..dev.embedded import EmbeddedPostgres
 from ..settings import Settings
 from . import connections, migrations
 from .connections import ConnectionPool, is_broken
@@ -36,12 +34,8 @@ class CommitUnknown(Exception):
 
 
 def includeme(config: Any) -> None:
-    """Add request.tm and request.db, and start the development database where it is asked for."""
-    settings: Settings = config.registry.hello_login
-    pool = ConnectionPool(locate(settings), _options(settings))
-    if settings.database_url is None:
-        applied = migrations.migrate(pool.url, settings.migrations)
-        log.info("Migrated the development database: %s migrations applied", len(list(applied)))
+    """Add request.tm and request.db, a connection to registry.database_url."""
+    pool = ConnectionPool(config.registry.database_url, _options(config.registry.hello_login))
 
     def db(request: Any) -> Connection:
         if ENVIRON_KEY in request.environ:
@@ -95,17 +89,6 @@ def _options(settings: Settings) -> str:
         f"-c statement_timeout={settings.statement_timeout_seconds}s"
         f" -c lock_timeout={settings.lock_timeout_seconds}s {GENERIC_PLANS}"
     )
-
-
-def locate(settings: Settings) -> str:
-    """The database's URL; with none in the settings, start the embedded PostgreSQL."""
-    if settings.database_url is not None:
-        return settings.database_url
-    # settings.load() lets no settings pass that have neither.
-    server = EmbeddedPostgres(cast(Path, settings.embedded_postgres))
-    url = server.start()
-    log.info("DATABASE_URL is unset: embedded PostgreSQL, its data in %s", server.data)
-    return url
 
 
 def uses_database(request: Any) -> bool:

@@ -11,7 +11,6 @@ from ..auth.accounts import Accounts
 from ..auth.clients import Client
 from ..auth.passwords import Passwords
 from ..auth.rate_limits import Throttle
-from ..db import transactions
 from ..repositories.events import Event
 from ..settings import Settings
 
@@ -24,7 +23,11 @@ def open_config(config_uri: str) -> tuple[Settings, str]:
     config_uri = ini_files.find(config_uri)
     checked = settings.read(config_uri)
     plaster.setup_logging(config_uri)
-    return checked, transactions.locate(checked)
+    if checked.database_url is not None:
+        return checked, checked.database_url
+    from ..dev.database import ensure_database  # production never imports it
+
+    return checked, ensure_database(checked)
 
 
 @contextmanager

@@ -18,8 +18,6 @@ from typing import ParamSpec, TypeVar
 
 import hupper
 
-from ..dev import embedded
-
 STOP_SECONDS = 0.5
 """How long stopping the database may delay the worker's end.
 
@@ -64,9 +62,16 @@ def _end(*_: object) -> None:  # in a child
     """
     threading.Timer(STOP_SECONDS, os._exit, (0,)).start()
     try:
-        embedded.at_exit.close()
+        _stop_database()
     finally:
         os._exit(0)
+
+
+def _stop_database() -> None:  # in a child
+    """Stop what this process has started of the development database."""
+    from ..dev import embedded  # production never imports it
+
+    embedded.at_exit.close()
 
 
 def _watch_terminal() -> None:  # in a child
@@ -86,7 +91,7 @@ def _watch_terminal() -> None:  # in a child
 def _end_reloader(reason: SystemExit) -> None:  # in a child
     """Print the reason, and have the reloader end this process and itself with exit code 1."""
     sys.stderr.write(f"{reason}\n")
-    embedded.at_exit.close()
+    _stop_database()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
     hupper.get_reloader().graceful_shutdown()
     time.sleep(RELOADER_PATIENCE)
