@@ -29,8 +29,9 @@ from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, register
 
 @pytest.fixture
 def site(url: str, ini: MakeIni) -> Any:
-    """The application on that database."""
-    return hello_login.main({}, **ini(database_url=url))
+    """Return the application on that database; on a loaded machine, a race may wait for long."""
+    patient = {"lock_timeout_seconds": "30", "statement_timeout_seconds": "60"}
+    return hello_login.main({}, **ini(database_url=url, **patient))
 
 
 def open_browser(site: Any) -> webtest.TestApp:
