@@ -32,6 +32,9 @@ BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 LONGEST_EMAIL = 254
 """RFC 5321, 4.5.3.1.3: a path has 256 octets, of which two are its brackets."""
 
+LONG_LABEL = re.compile(r"[^.\u3002\uff0e\uff61]{64}")
+"""RFC 1035, 2.3.4: a label of a domain has 63 octets.  The dots are those of IDNA."""
+
 LONGEST_NEXT = 2000
 """Of every address of this site, with room to spare."""
 
@@ -110,6 +113,9 @@ def normalize_email(address: str) -> str:
 
     Raises EmailNotValidError, whose text says what is wrong.
     """
+    # The time to encode a label grows with its square.
+    if LONG_LABEL.search(unicodedata.normalize("NFC", address.rpartition("@")[2])):
+        raise EmailNotValidError("Use no more than 63 characters between two dots.")
     return validate_email(address, check_deliverability=False).normalized
 
 

@@ -1,5 +1,6 @@
 """What is wrong with a form, where to begin with it, and where it leads."""
 
+import encodings.punycode
 import itertools
 import unicodedata
 from collections.abc import Callable
@@ -176,6 +177,27 @@ def test_an_address_has_254_characters(passwords: Passwords) -> None:
     assert make_registration(passwords, email=f"{'a' * 64}@{domain}").problems() == []
     too_long = make_registration(passwords, email=f" {'a' * 64}@{domain}")
     assert too_long.problems() == [("email", "Use no more than 254 characters.")]
+
+
+@pytest.mark.parametrize("dot", [".", "\u3002"])
+def test_no_part_of_a_domain_is_encoded_at_any_length(
+    passwords: Passwords, monkeypatch: pytest.MonkeyPatch, dot: str
+) -> None:
+    lengths = []
+    encode = encodings.punycode.punycode_encode
+
+    def spy(label: str) -> bytes:
+        lengths.append(len(label))
+        return encode(label)
+
+    monkeypatch.setattr("encodings.punycode.punycode_encode", spy)
+    kanji = "".join(map(chr, range(0x4E00, 0x4E00 + 240)))
+    accepted = dot.join([kanji[:15], kanji[15:30], "org"])
+    assert make_registration(passwords, email=f"ada@{accepted}").problems() == []
+    too_long = make_registration(passwords, email=f"ada@{kanji}.org")
+    assert too_long.email.errors[0].startswith("Use no more than 63 characters between two dots")
+    assert lengths
+    assert max(lengths) <= 63
 
 
 @pytest.mark.parametrize(
