@@ -186,7 +186,6 @@ def site(browser: webtest.TestApp) -> Iterator[int]:
     thread.start()
     yield listener.getsockname()[1]
     server.stopping = True
-    server.pull_trigger()
     thread.join()
 
 
