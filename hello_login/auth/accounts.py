@@ -134,19 +134,12 @@ class Accounts:
         self._record("logged_in", user_id, sessions.fingerprint(session_id))
         return Ticket(token, remembered, limit, credentials.stamp)
 
-    def find_session(self, token: str, *, events: int | None = None) -> Session | None:
-        """The session with this token, and None if it has ended, as sessions.find() finds it.
-
-        events: how many of the account's to add, with all its sessions; by default neither.
-        Notes that it is in use.
-        """
-        number = {} if events is None else {"sessions": MAX_SESSIONS, "events": events}
-        session = sessions.find(self.db, _session_id(token), **number)
+    def find_session(self, token: str) -> Session | None:
+        """Return the session with this token, or None if it has ended.  Notes that it is in use."""
+        session = sessions.find(self.db, _session_id(token))
         if session is not None and not session.seen_recently:
             sessions.touch(self.db, session.id, self.client.address)
             self.db.commit()  # what holds the row keeps others of its owner's requests waiting
-            if events is not None:  # the list shows when it was last seen
-                return sessions.find(self.db, session.id, **number)
         return session
 
     def hold_session(self, session: Session) -> bool:

@@ -47,6 +47,32 @@ def list_of_user(db: Connection, user_id: int, number: int) -> list[Event]:
     return [Event(*row) for row in fetch(db, statement, [user_id, number])]
 
 
+def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]:
+    """Return the account's newest events, and after them its newest failed attempts.
+
+    number: how many of either, so that neither push the others out of the list.
+    """
+    statement = """
+        (SELECT event, user_id, fingerprint, host(address), request_id, happened_at
+           FROM account_events
+          WHERE user_id = %(user_id)s
+            AND event NOT IN ('login_failed', 'check_failed',
+                              'login_throttled', 'check_throttled')
+          ORDER BY happened_at DESC, id DESC
+          LIMIT %(number)s)
+         UNION ALL
+        (SELECT event, user_id, fingerprint, host(address), request_id, happened_at
+           FROM account_events
+          WHERE user_id = %(user_id)s
+            AND event IN ('login_failed', 'check_failed',
+                          'login_throttled', 'check_throttled')
+          ORDER BY happened_at DESC, id DESC
+          LIMIT %(number)s)
+    """
+    parameters = {"user_id": user_id, "number": number}
+    return [Event(*row) for row in fetch(db, statement, parameters)]
+
+
 def delete_older(db: Connection, age: timedelta) -> None:
     """Delete some of those that are older; others may be doing the same."""
     statement = """

@@ -4,12 +4,11 @@ A row's id is the SHA-256 of the token in the cookie, so who reads the table can
 """
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection
 
 from . import execute, fetch
-from .events import Event
 from .users import User
 
 
@@ -35,11 +34,6 @@ class Session(NamedTuple):
     """How long ago the password was asked for."""
 
     user: User
-    listed: list[ListedSession]
-    """The account's sessions, the last used first; none unless they were asked for."""
-
-    events: list[Event]
-    """The account's last events, and after them its last failed attempts; likewise."""
 
     @property
     def fingerprint(self) -> str:
@@ -72,82 +66,27 @@ def insert(
     execute(db, statement, row)
 
 
-def find(
-    db: Connection, session_id: bytes, *, sessions: int = 0, events: int = 0
-) -> Session | None:
-    """The session with this id, if neither of its limits has passed and the account is active.
+def find(db: Connection, session_id: bytes) -> Session | None:
+    """Return the session with this id, or None.
 
-    sessions: how many of the account's to add.  events: how many of its events, and how many
-    of its failed attempts (account_events_failures_idx), so that neither push the others out.
+    None also if one of its limits has passed, or its account is deactivated.
     """
     statement = """
         SELECT sessions.id,
                sessions.last_seen_at > now() - interval '1 minute',
                now() - sessions.authenticated_at,
                users.id, users.email, users.name, users.created_at, users.last_login_at,
-               users.deactivated_at,
-               listed.ids, listed.devices, listed.remembered, listed.addresses, listed.created,
-               listed.seen,
-               lately.events, lately.addresses, lately.moments
+               users.deactivated_at
           FROM sessions
           JOIN users ON users.id = sessions.user_id
-         CROSS JOIN LATERAL (
-               SELECT array_agg(id) AS ids,
-                      array_agg(device) AS devices,
-                      array_agg(remembered) AS remembered,
-                      array_agg(host(address)) AS addresses,
-                      array_agg(created_at) AS created,
-                      array_agg(last_seen_at) AS seen
-                 FROM (SELECT *
-                         FROM sessions
-                        WHERE user_id = users.id
-                          AND expires_at > now()
-                          AND last_seen_at > now() - idle_limit
-                        ORDER BY last_seen_at DESC, created_at DESC
-                        LIMIT %(sessions)s) AS each
-               ) AS listed
-         CROSS JOIN LATERAL (
-               SELECT array_agg(event) AS events,
-                      array_agg(host(address)) AS addresses,
-                      array_agg(happened_at) AS moments
-                 FROM ((SELECT *
-                          FROM account_events
-                         WHERE user_id = users.id
-                           AND event NOT IN ('login_failed', 'check_failed',
-                                             'login_throttled', 'check_throttled')
-                         ORDER BY happened_at DESC, id DESC
-                         LIMIT %(events)s)
-                      UNION ALL
-                       (SELECT *
-                          FROM account_events
-                         WHERE user_id = users.id
-                           AND event IN ('login_failed', 'check_failed',
-                                         'login_throttled', 'check_throttled')
-                         ORDER BY happened_at DESC, id DESC
-                         LIMIT %(events)s)) AS each
-               ) AS lately
-         WHERE sessions.id = %(id)s
+         WHERE sessions.id = %s
            AND sessions.expires_at > now()
            AND sessions.last_seen_at > now() - sessions.idle_limit
            AND users.deactivated_at IS NULL
     """
-    for row in fetch(db, statement, {"id": session_id, "sessions": sessions, "events": events}):
-        (key, recently, login_age), user = row[:3], User(*row[3:9])
-        listed, lately = _rows(row[9:15]), _rows(row[15:])
-        return Session(
-            bytes(key),
-            recently,
-            login_age,
-            user,
-            [ListedSession(fingerprint(bytes(each[0])), *each[1:]) for each in listed],
-            [Event(what, user.id, None, address, None, when) for what, address, when in lately],
-        )
+    for key, recently, login_age, *user in fetch(db, statement, [session_id]):
+        return Session(bytes(key), recently, login_age, User(*user))
     return None
-
-
-def _rows(columns: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """What array_agg made columns of; they are NULL where there was no row."""
-    return list(zip(*(column or () for column in columns), strict=True))
 
 
 def list_of_user(db: Connection, user_id: int, number: int) -> list[ListedSession]:

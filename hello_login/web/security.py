@@ -40,11 +40,9 @@ def includeme(config: Any) -> None:
     config.add_request_method(policy.client, "client", reify=True)
     config.add_request_method(policy.known_userid, "known_userid", property=True)
     config.add_request_method(make_accounts, "accounts", reify=True)
-    config.add_request_method(lambda _: None, "overview_events", reify=True)
     config.set_default_permission("authenticated")
     config.include(".csrf")
     config.add_view_deriver(require_methods, under=FIRST_DERIVER, over="refuse_other_origins")
-    config.add_view_deriver(overview_events, under=FIRST_DERIVER, over="secured_view")
 
 
 class AuthTktSecurityPolicy:
@@ -155,7 +153,7 @@ class AuthTktSecurityPolicy:
         if token is None:
             return None
         accounts: Accounts = request.accounts
-        return accounts.find_session(token, events=request.overview_events)
+        return accounts.find_session(token)
 
     def _end_session(self, request: Any) -> None:
         session = self.session(request)
@@ -204,20 +202,3 @@ def require_methods(view: Any, info: Any) -> Any:
 
 
 require_methods.options = ("require_methods",)  # type: ignore[attr-defined]
-
-
-def overview_events(view: Any, info: Any) -> Any:
-    """A view deriver: the session that permits the view comes with an overview of its account, all
-    sessions and so many events, in the same statement."""
-    number: int | None = info.options.get("overview_events")
-    if number is None:
-        return view
-
-    def showing(context: Any, request: Any) -> Any:
-        request.overview_events = number
-        return view(context, request)
-
-    return showing
-
-
-overview_events.options = ("overview_events",)  # type: ignore[attr-defined]

@@ -151,15 +151,15 @@ def test_a_page_that_has_read_all_it_shows_does_not_miss_its_connection(
     ended: list[Any] = []
     find_session = Accounts.find_session
 
-    def end_connection(self: Accounts, token: str, **asked: Any) -> Session | None:
-        found = find_session(self, token, **asked)
+    def end_connection(self: Accounts, token: str) -> Session | None:
+        found = find_session(self, token)
         pid = self.db.info.backend_pid
         ended.append(fetch(operator, f"SELECT pg_terminate_backend({pid}, 5000)"))
         return found
 
     monkeypatch.setattr(Accounts, "find_session", end_connection)
     for _ in range(2):
-        assert "Ada Lovelace" in browser.get("/account")
+        assert "Ada Lovelace" in browser.get("/account/profile")
     assert ended == [[(True,)]] * 2
 
 
@@ -203,11 +203,11 @@ def test_a_pooler_that_mixes_up_sessions_is_told_and_nothing_is_repeated(
     used: list[Connection] = []
     find_session = Accounts.find_session
 
-    def find_in_anothers_session(self: Accounts, token: str, **asked: Any) -> Session | None:
+    def find_in_anothers_session(self: Accounts, token: str) -> Session | None:
         used.append(self.db)
         if len(used) == 2:
             swap_sessions(*used)
-        return find_session(self, token, **asked)
+        return find_session(self, token)
 
     monkeypatch.setattr(Accounts, "find_session", find_in_anothers_session)
     assert "Ada Lovelace" in browser.get("/account")

@@ -44,13 +44,13 @@ def test_who_is_not_logged_in_waits_for_no_query(
         ("/healthz", 0),
         (STYLESHEET, 0),
         ("/", 1),
-        ("/account", 1),
+        ("/account", 3),  # the session, the list of sessions, the list of events
         ("/account/profile", 1),
         ("/account/password", 1),
         ("/account/delete", 1),
     ],
 )
-def test_who_is_logged_in_waits_for_one_query(
+def test_who_is_logged_in_waits_for_one_query_and_one_more_for_each_list(
     relay: RoundTrips, person: webtest.TestApp, path: str, round_trips: int
 ) -> None:
     register(person)

@@ -67,7 +67,6 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
             db, session_id=SESSION, user_id=2, remembered=False, address=None, device="", **BEGUN
         ),
         "find": lambda db: sessions.find(db, SESSION),
-        "find, with lists": lambda db: sessions.find(db, SESSION, sessions=100, events=100),
         "list_of_user": lambda db: sessions.list_of_user(db, 2, 100),
         "touch": lambda db: sessions.touch(db, SESSION, "192.0.2.1"),
         "exists": lambda db: sessions.exists(db, SESSION),
@@ -88,6 +87,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
     events: {
         "insert": lambda db: events.insert(db, Event("logged_in", 2, address="192.0.2.1")),
         "list_of_user": lambda db: events.list_of_user(db, 2, 100),
+        "list_with_failures": lambda db: events.list_with_failures(db, 2, 100),
         "delete_older": lambda db: events.delete_older(db, timedelta(days=90)),
     },
 }
@@ -148,7 +148,7 @@ def test_no_statement_reads_a_whole_table(full: Connection, module: ModuleType, 
 
 def test_failed_attempts_are_found_by_an_index_of_their_own(full: Connection) -> None:
     Noting.noted.clear()
-    sessions.find(full, SESSION, sessions=100, events=100)
+    events.list_with_failures(full, 2, 100)
     with full.cursor() as cursor:
         cursor.execute(b"EXPLAIN " + Noting.noted[-1])
         assert "account_events_failures_idx" in str(cursor.fetchall())

@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import events, sessions, users
-from hello_login.repositories.events import Event
+from hello_login.repositories import sessions, users
 
 IDLE_LIMIT, LIMIT = timedelta(hours=2), timedelta(hours=24)
 SESSION_ID = bytes(range(32))
@@ -114,49 +113,12 @@ def test_a_session_is_listed_with_its_device_and_its_address(
     assert sessions.list_of_user(db, session.user.id + 1, 10) == []
 
 
-def test_a_session_comes_with_those_of_its_account_and_the_latest_events_if_asked_for(
-    db: Connection, session_id: bytes
-) -> None:
-    alone = sessions.find(db, session_id)
-    assert alone is not None
-    assert (alone.listed, alone.events) == ([], [])
-    user_id = alone.user.id
-    insert(db, user_id, bytes(reversed(session_id)))
-    for event in ("registered", "logged_in", "name_changed"):
-        events.insert(db, Event(event, user_id, address="192.0.2.1"))
-    whole = sessions.find(db, session_id, sessions=3, events=2)
-    assert whole is not None
-    assert len(whole.listed) == 2
-    assert whole.listed == sessions.list_of_user(db, user_id, 3)
-    assert [each.event for each in whole.events] == ["name_changed", "logged_in"]
-    assert whole.events == events.list_of_user(db, user_id, 2)
-    assert whole._replace(listed=[], events=[]) == alone
-
-
 def test_no_more_sessions_are_listed_than_asked_for(db: Connection, session_id: bytes) -> None:
     session = sessions.find(db, session_id)
     assert session is not None
     for number in range(1, 30):
         insert(db, session.user.id, bytes([number]) * 32)
     assert len(sessions.list_of_user(db, session.user.id, 7)) == 7
-    whole = sessions.find(db, session_id, sessions=7)
-    assert whole is not None
-    assert len(whole.listed) == 7
-
-
-def test_failed_attempts_and_other_events_do_not_push_each_other_out(
-    db: Connection, session_id: bytes
-) -> None:
-    session = sessions.find(db, session_id)
-    assert session is not None
-    failures = ["login_failed", "check_failed", "login_throttled", "check_throttled"]
-    others = ["logged_in", "logged_out", "session_ended_by_limit"]
-    for event in [*others, *failures * 10]:
-        events.insert(db, Event(event, session.user.id))
-    whole = sessions.find(db, session_id, events=5)
-    assert whole is not None
-    last = [*reversed(others), *reversed(failures), failures[-1]]
-    assert [each.event for each in whole.events] == last
 
 
 @pytest.mark.parametrize(("hours", "idle"), [(24, 0), (2, 2)])

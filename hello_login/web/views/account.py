@@ -8,7 +8,8 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import forget
 from pyramid.view import view_config
 
-from ...auth.accounts import EmailTaken, Refused
+from ...auth.accounts import MAX_SESSIONS, EmailTaken, Refused
+from ...repositories import events, sessions
 from ...repositories.events import Event
 from .. import forms
 from . import FORM, ago, ask_to_wait, show
@@ -42,20 +43,23 @@ SHOWN_EVENTS = 10
 SHOWN_FAILURES = 5
 """Entries of a list on the account page, which stays short enough to read."""
 
+READ_EVENTS = 100
+"""Events read for a list: those that are alike share one entry."""
+
 CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 """ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
 
 
-@view_config(
-    route_name="account", renderer="hello_login.web:templates/account.jinja2", overview_events=100
-)
+@view_config(route_name="account", renderer="hello_login.web:templates/account.jinja2")
 def show_account(request: Any) -> Any:
     """Who you are, where you are logged in, and what happened."""
     session = request.login_session
-    listed = sorted(session.listed, key=lambda e: e.fingerprint != session.fingerprint)
-    events = [event for event in session.events if event.event not in FAILURES]
-    failures = [event for event in session.events if event.event in FAILURES]
-    alike = groupby(events, key=_event_and_address)
+    listed = sessions.list_of_user(request.db, session.user.id, MAX_SESSIONS)
+    listed.sort(key=lambda each: each.fingerprint != session.fingerprint)
+    latest = events.list_with_failures(request.db, session.user.id, READ_EVENTS)
+    failures = [event for event in latest if event.event in FAILURES]
+    others = [event for event in latest if event.event not in FAILURES]
+    alike = groupby(others, key=_event_and_address)
     return {
         "user": session.user,
         "current": session.fingerprint,
@@ -116,7 +120,6 @@ def change_password(request: Any) -> Any:
     route_name="end_sessions",
     renderer="hello_login.web:templates/end_sessions.jinja2",
     require_methods=FORM,
-    overview_events=0,
 )
 def end_sessions(request: Any) -> Any:
     """End the session of this fingerprint, or all others.
@@ -125,7 +128,8 @@ def end_sessions(request: Any) -> Any:
     """
     session, which = request.login_session, request.params.get("session", "")
     only, ended = (None, "sessions_ended") if which == "others" else (which, "session_ended")
-    devices = {each.fingerprint: each.device for each in session.listed}
+    listed = sessions.list_of_user(request.db, session.user.id, MAX_SESSIONS)
+    devices = {each.fingerprint: each.device for each in listed}
     if only is not None and (only not in devices or only == session.fingerprint):
         return HTTPSeeOther(request.route_path("account"))
     fresh = timedelta(minutes=request.registry.hello_login.fresh_login_minutes)
@@ -165,10 +169,10 @@ def _event_and_address(event: Event) -> tuple[str, str | None]:
     return event.event, event.address
 
 
-def _by_event_and_address(events: list[Event]) -> list[list[Event]]:
+def _by_event_and_address(ungrouped: list[Event]) -> list[list[Event]]:
     """Return the events in groups that are alike, the group of the first event first."""
     groups: dict[tuple[str, str | None], list[Event]] = {}
-    for event in events:
+    for event in ungrouped:
         groups.setdefault(_event_and_address(event), []).append(event)
     return list(groups.values())
 
