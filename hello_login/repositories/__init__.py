@@ -10,7 +10,9 @@ session may then cause an error, but it can't execute another statement in place
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -31,11 +33,18 @@ def execute(db: Connection, statement: str, parameters: Parameters = ()) -> None
         _execute(cursor, statement, parameters)
 
 
-def fetch(db: Connection, statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
-    """Execute a statement, and return its rows."""
+def fetch(db: Connection, statement: str, parameters: Parameters) -> list[Any]:
+    """Execute a statement, and return its rows as named tuples: row.id is the column id."""
     with db.cursor() as cursor:
         _execute(cursor, statement, parameters)
-        return cursor.fetchall()
+        row = _row_type(tuple(column.name for column in cursor.description or ()))
+        return [row(*values) for values in cursor.fetchall()]
+
+
+@lru_cache
+def _row_type(columns: tuple[str, ...]) -> Callable[..., Any]:
+    """Return the named tuple with these fields; creating it takes longer than a query."""
+    return namedtuple("Row", columns, rename=True)
 
 
 def _execute(cursor: Cursor, statement: str, parameters: Parameters) -> None:

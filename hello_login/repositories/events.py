@@ -38,13 +38,13 @@ def insert(db: Connection, event: Event) -> None:
 def list_of_user(db: Connection, user_id: int, number: int) -> list[Event]:
     """So many of the last things that happened to the account, the newest first."""
     statement = """
-        SELECT event, user_id, fingerprint, host(address), request_id, happened_at
+        SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
           FROM account_events
          WHERE user_id = %s
          ORDER BY happened_at DESC, id DESC
          LIMIT %s
     """
-    return [Event(*row) for row in fetch(db, statement, [user_id, number])]
+    return [Event(**row._asdict()) for row in fetch(db, statement, [user_id, number])]
 
 
 def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]:
@@ -53,7 +53,7 @@ def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]
     number: how many of either, so that neither push the others out of the list.
     """
     statement = """
-        (SELECT event, user_id, fingerprint, host(address), request_id, happened_at
+        (SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
            FROM account_events
           WHERE user_id = %(user_id)s
             AND event NOT IN ('login_failed', 'check_failed',
@@ -61,7 +61,7 @@ def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]
           ORDER BY happened_at DESC, id DESC
           LIMIT %(number)s)
          UNION ALL
-        (SELECT event, user_id, fingerprint, host(address), request_id, happened_at
+        (SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
            FROM account_events
           WHERE user_id = %(user_id)s
             AND event IN ('login_failed', 'check_failed',
@@ -70,7 +70,7 @@ def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]
           LIMIT %(number)s)
     """
     parameters = {"user_id": user_id, "number": number}
-    return [Event(*row) for row in fetch(db, statement, parameters)]
+    return [Event(**row._asdict()) for row in fetch(db, statement, parameters)]
 
 
 def delete_older(db: Connection, age: timedelta) -> None:

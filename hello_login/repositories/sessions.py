@@ -73,9 +73,9 @@ def find(db: Connection, session_id: bytes) -> Session | None:
     """
     statement = """
         SELECT sessions.id,
-               sessions.last_seen_at > now() - interval '1 minute',
-               now() - sessions.authenticated_at,
-               users.id, users.email, users.name, users.created_at, users.last_login_at,
+               sessions.last_seen_at > now() - interval '1 minute' AS seen_recently,
+               now() - sessions.authenticated_at AS login_age,
+               users.id AS user_id, users.email, users.name, users.created_at, users.last_login_at,
                users.deactivated_at
           FROM sessions
           JOIN users ON users.id = sessions.user_id
@@ -84,15 +84,25 @@ def find(db: Connection, session_id: bytes) -> Session | None:
            AND sessions.last_seen_at > now() - sessions.idle_limit
            AND users.deactivated_at IS NULL
     """
-    for key, recently, login_age, *user in fetch(db, statement, [session_id]):
-        return Session(bytes(key), recently, login_age, User(*user))
+    for row in fetch(db, statement, [session_id]):
+        user = User(
+            id=row.user_id,
+            email=row.email,
+            name=row.name,
+            created_at=row.created_at,
+            last_login_at=row.last_login_at,
+            deactivated_at=row.deactivated_at,
+        )
+        return Session(
+            id=bytes(row.id), seen_recently=row.seen_recently, login_age=row.login_age, user=user
+        )
     return None
 
 
 def list_of_user(db: Connection, user_id: int, number: int) -> list[ListedSession]:
-    """So many of the account's sessions, the last used first."""
+    """Return the account's sessions, the last used first; at most this number."""
     statement = """
-        SELECT id, device, remembered, host(address), created_at, last_seen_at
+        SELECT id, device, remembered, host(address) AS address, created_at, last_seen_at
           FROM sessions
          WHERE user_id = %s
            AND expires_at > now()
@@ -100,8 +110,17 @@ def list_of_user(db: Connection, user_id: int, number: int) -> list[ListedSessio
          ORDER BY last_seen_at DESC, created_at DESC
          LIMIT %s
     """
-    rows = fetch(db, statement, [user_id, number])
-    return [ListedSession(fingerprint(bytes(row[0])), *row[1:]) for row in rows]
+    return [
+        ListedSession(
+            fingerprint=fingerprint(bytes(row.id)),
+            device=row.device,
+            remembered=row.remembered,
+            address=row.address,
+            created_at=row.created_at,
+            last_seen_at=row.last_seen_at,
+        )
+        for row in fetch(db, statement, [user_id, number])
+    ]
 
 
 def touch(db: Connection, session_id: bytes, address: str | None) -> None:
@@ -124,10 +143,10 @@ def renew(db: Connection, session_id: bytes, new_id: bytes) -> tuple[bool, timed
         UPDATE sessions
            SET id = %s, authenticated_at = now(), last_seen_at = now()
          WHERE id = %s
-     RETURNING remembered, expires_at - now()
+     RETURNING remembered, expires_at - now() AS remaining
     """
-    ((remembered, remaining),) = fetch(db, statement, [new_id, session_id])
-    return remembered, remaining
+    (row,) = fetch(db, statement, [new_id, session_id])
+    return row.remembered, row.remaining
 
 
 def delete(db: Connection, session_id: bytes) -> None:
@@ -150,7 +169,7 @@ def delete_of_user(
      RETURNING id
     """
     rows = fetch(db, statement, {"user_id": user_id, "only": only, "but": but})
-    return [fingerprint(bytes(row[0])) for row in rows]
+    return [fingerprint(bytes(row.id)) for row in rows]
 
 
 def delete_oldest(db: Connection, user_id: int, *, keep: int) -> list[str]:
@@ -170,7 +189,7 @@ def delete_oldest(db: Connection, user_id: int, *, keep: int) -> list[str]:
                        LIMIT 10)
      RETURNING id
     """
-    return [fingerprint(bytes(row[0])) for row in fetch(db, statement, [user_id, keep])]
+    return [fingerprint(bytes(row.id)) for row in fetch(db, statement, [user_id, keep])]
 
 
 def delete_expired(db: Connection) -> None:

@@ -95,8 +95,8 @@ def count(
         "first_wait": first_wait,
         "longest_wait": longest_wait,
     }
-    for locked, wait in fetch(db, statement, parameters):
-        return FOREVER if locked else cast(timedelta, wait)
+    for row in fetch(db, statement, parameters):
+        return FOREVER if row.locked else cast(timedelta, row.wait)
     return None
 
 

@@ -45,7 +45,7 @@ def insert(db: Connection, *, email: str, name: str, password_hash: str) -> int 
      RETURNING id
     """
     rows = fetch(db, statement, [email, name, password_hash])
-    return rows[0][0] if rows else None
+    return rows[0].id if rows else None
 
 
 def find(db: Connection, *, user_id: int | None = None, email: str | None = None) -> User | None:
@@ -57,7 +57,7 @@ def find(db: Connection, *, user_id: int | None = None, email: str | None = None
             OR lower(email) = lower(%s)
     """
     rows = fetch(db, statement, [user_id, email])
-    return User(*rows[0]) if rows else None
+    return User(**rows[0]._asdict()) if rows else None
 
 
 def list_newest(db: Connection, *, before: int, number: int) -> list[User]:
@@ -69,7 +69,7 @@ def list_newest(db: Connection, *, before: int, number: int) -> list[User]:
          ORDER BY id DESC
          LIMIT %s
     """
-    return [User(*row) for row in fetch(db, statement, [before, number])]
+    return [User(**row._asdict()) for row in fetch(db, statement, [before, number])]
 
 
 def find_credentials(
@@ -77,13 +77,13 @@ def find_credentials(
 ) -> Credentials | None:
     """The credentials of an active account, as find() finds it."""
     statement = """
-        SELECT id, password_hash
+        SELECT id AS user_id, password_hash
           FROM users
          WHERE (id = %s OR lower(email) = lower(%s))
            AND deactivated_at IS NULL
     """
     rows = fetch(db, statement, [user_id, email])
-    return Credentials(*rows[0]) if rows else None
+    return Credentials(**rows[0]._asdict()) if rows else None
 
 
 def hold(db: Connection, user_id: int) -> None:
@@ -101,7 +101,7 @@ def hold_credentials(db: Connection, credentials: Credentials) -> bool:
            AND deactivated_at IS NULL
            FOR NO KEY UPDATE
     """
-    return bool(fetch(db, statement, credentials))
+    return bool(fetch(db, statement, [credentials.user_id, credentials.password_hash]))
 
 
 def update_password_hash(db: Connection, user_id: int, password_hash: str) -> None:
@@ -140,9 +140,10 @@ def record_login(db: Connection, user_id: int) -> Credentials:
         UPDATE users
            SET last_login_at = now()
          WHERE id = %s
-     RETURNING id, password_hash
+     RETURNING id AS user_id, password_hash
     """
-    return Credentials(*fetch(db, statement, [user_id])[0])
+    (row,) = fetch(db, statement, [user_id])
+    return Credentials(**row._asdict())
 
 
 def set_active(db: Connection, user_id: int, active: bool) -> None:
