@@ -100,7 +100,14 @@ class Accounts:
         credentials = users.find_credentials(self.db, email=email)
         limits = self.throttle.login(self.client, email, credentials)
         self._admit("login_throttled", limits, credentials and credentials.user_id)
-        return self._verify("login_failed", limits, credentials, password)
+        if credentials is None:
+            self.passwords.verify(password, None)  # takes as long as for a known address
+            self._record("login_failed", None)
+            raise Refused
+        if not self._verify(limits, credentials, password):
+            self._record("login_failed", credentials.user_id)
+            raise Refused
+        return credentials.user_id
 
     def check_password(self, session: Session, password: str) -> None:
         """Ask who is logged in for the password.  Commits, as authenticate.  Raises Refused."""
@@ -109,7 +116,20 @@ class Accounts:
             raise Refused
         limits = self.throttle.check(self.client, session.id)
         self._admit("check_throttled", limits, credentials.user_id)
-        self._verify("check_failed", limits, credentials, password)
+        if not self._verify(limits, credentials, password):
+            self._record("check_failed", credentials.user_id)
+            raise Refused
+
+    def complete_login(
+        self, user_id: int, *, replaced: Session | None, remembered: bool = False
+    ) -> Ticket:
+        """End the session that the browser had, and begin one for the authenticated account.
+
+        remembered: the browser keeps it when it is closed, and its limits are the longer ones.
+        """
+        if replaced is not None:  # ASVS 5.0, 7.2.4
+            self.end_session(replaced)
+        return self.begin_session(user_id, remembered=remembered)
 
     def begin_session(self, user_id: int, *, remembered: bool = False) -> Ticket:
         """Log the account in; if it has MAX_SESSIONS, that which was used longest ago ends."""
@@ -135,16 +155,21 @@ class Accounts:
         return Ticket(token, remembered, limit, credentials.stamp)
 
     def find_session(self, token: str) -> Session | None:
-        """Return the session with this token, or None if it has ended.  Notes that it is in use."""
-        session = sessions.find(self.db, _session_id(token))
-        if session is not None and not session.seen_recently:
-            sessions.touch(self.db, session.id, self.client.address)
-            self.db.commit()  # what holds the row keeps others of its owner's requests waiting
-        return session
+        """Return the session with this token, or None if it has ended."""
+        return sessions.find(self.db, _session_id(token))
 
-    def hold_session(self, session: Session) -> bool:
-        """Whether it was neither ended nor renewed meanwhile, which then waits until the commit."""
-        users.hold(self.db, session.user.id)
+    def record_session_use(self, session: Session) -> None:
+        """Store that the session is used now, and from where, at most once a minute; commit that.
+
+        Until the commit, the owner's other requests would wait for the session's row.
+        """
+        if not session.seen_recently:
+            sessions.touch(self.db, session.id, self.client.address)
+            self.db.commit()
+
+    def lock_live_session(self, session: Session) -> bool:
+        """Lock the session until the commit; return False if it has ended or was renewed."""
+        users.lock(self.db, session.user.id)
         return sessions.exists(self.db, session.id)
 
     def renew_session(self, session: Session) -> Ticket:
@@ -212,19 +237,21 @@ class Accounts:
                 raise Refused(wait)
         self.counted.add(refusal)
 
-    def _verify(
-        self, failure: str, limits: list[Limit], credentials: Credentials | None, password: str
-    ) -> int:
-        password_hash = credentials and credentials.password_hash
-        matches, new_hash = self.passwords.verify(password, password_hash)
-        # Who changes the password meanwhile ends all sessions; this one must not come after that.
-        if credentials is None or not matches or not users.hold_credentials(self.db, credentials):
-            self._record(failure, credentials and credentials.user_id)
-            raise Refused
+    def _verify(self, limits: list[Limit], credentials: Credentials, password: str) -> bool:
+        """Return whether the password is the account's, which it then stays until the commit.
+
+        If so, clear the limits, and replace a hash of other costs.
+        """
+        matches, new_hash = self.passwords.verify(password, credentials.password_hash)
+        if not matches:
+            return False
+        # A change of the password in the meantime has ended all sessions: none may begin now.
+        if not users.lock_if_unchanged(self.db, credentials):
+            return False
         self.throttle.clear(self.db, limits)
         if new_hash is not None:
             users.update_password_hash(self.db, credentials.user_id, new_hash)
-        return credentials.user_id
+        return True
 
     def _record(self, event: str, user_id: int | None, fingerprint: str | None = None) -> None:
         noted = self._event(event, user_id, fingerprint)

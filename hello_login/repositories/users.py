@@ -86,13 +86,13 @@ def find_credentials(
     return Credentials(**rows[0]._asdict()) if rows else None
 
 
-def hold(db: Connection, user_id: int) -> None:
-    """Let others who would change the account wait until the transaction ends."""
+def lock(db: Connection, user_id: int) -> None:
+    """Lock the account's row against changes until the transaction ends."""
     execute(db, "SELECT FROM users WHERE id = %s FOR NO KEY UPDATE", [user_id])
 
 
-def hold_credentials(db: Connection, credentials: Credentials) -> bool:
-    """Whether these still are the account's, which they then stay until the transaction ends."""
+def lock_if_unchanged(db: Connection, credentials: Credentials) -> bool:
+    """Lock the account's row; return False if its password has changed, or it is deactivated."""
     statement = """
         SELECT
           FROM users

@@ -12,7 +12,7 @@ from pyramid.authentication import AuthTktCookieHelper
 from pyramid.csrf import new_csrf_token
 from pyramid.httpexceptions import HTTPMethodNotAllowed
 from pyramid.request import RequestLocalCache
-from pyramid.security import Allowed, Denied
+from pyramid.security import Allowed, Denied, forget, remember
 from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 
 from .. import logs
@@ -35,7 +35,6 @@ def includeme(config: Any) -> None:
     config.set_security_policy(policy)
     config.add_request_method(policy.session, "login_session", property=True)
     config.add_request_method(policy.session_token, "session_token", property=True)
-    config.add_request_method(lambda request: policy.renew(request), "renew_session")
     config.add_request_method(request_id, "id", reify=True)
     config.add_request_method(policy.client, "client", reify=True)
     config.add_request_method(policy.known_userid, "known_userid", property=True)
@@ -93,30 +92,26 @@ class AuthTktSecurityPolicy:
             return Denied("%s: nobody is logged in", permission)
         return Allowed("%s: somebody is logged in", permission)
 
-    def remember(
-        self, request: Any, userid: int, *, remembered: bool = False
-    ) -> list[tuple[str, str]]:
-        """Begin a session, and return the headers that hand it to the browser.
+    def remember(self, request: Any, userid: Ticket) -> list[tuple[str, str]]:
+        """Return the headers that set the cookies of a session; write nothing.
 
-        remembered: the browser keeps it when it is closed, and its limits are the longer ones.
-        The session and the CSRF token that came with the request end (ASVS 5.0, 7.2.4).
+        userid: the session, which Pyramid's interface calls so.
         """
-        self._end_session(request)
-        ticket = request.accounts.begin_session(userid, remembered=remembered)
-        return self._hand_out(request, ticket)
-
-    def renew(self, request: Any) -> list[tuple[str, str]]:
-        """Hand the session to the browser anew, after its owner has typed the password.
-
-        The session's token and its CSRF token change (ASVS 5.0, 7.2.4).
-        """
-        ticket = request.accounts.renew_session(self.session(request))
+        ticket = userid
         self._session.clear(request)
-        return self._hand_out(request, ticket)
+        max_age = int(ticket.remaining.total_seconds()) if ticket.remembered else None
+        # A device that is known already keeps its id, and with it the failures that it had.
+        known = request.client.known
+        same = known is not None and known.stamp == ticket.stamp
+        device_id = known.id if same else secrets.token_urlsafe(16)
+        return [
+            *self._cookie.remember(request, ticket.token, max_age=max_age),
+            *self._device_cookie.remember(request, f"{ticket.stamp}.{device_id}"),
+        ]
 
     def forget(self, request: Any) -> list[tuple[str, str]]:
-        """End the session, and return the headers that take it off the browser."""
-        self._end_session(request)
+        """Return the headers that delete the session's cookie; write nothing."""
+        self._session.clear(request)
         return list(self._cookie.forget(request))
 
     def client(self, request: Any) -> Client:
@@ -128,17 +123,6 @@ class AuthTktSecurityPolicy:
             known=KnownDevice(*ticket["userid"].split(".", 1)) if ticket else None,
             request_id=request.id,
         )
-
-    def _hand_out(self, request: Any, ticket: Ticket) -> list[tuple[str, str]]:
-        max_age = int(ticket.remaining.total_seconds()) if ticket.remembered else None
-        # One that is known already stays the same one, with the failures that it had.
-        known = request.client.known
-        same = known is not None and known.stamp == ticket.stamp
-        device_id = known.id if same else secrets.token_urlsafe(16)
-        return [
-            *self._cookie.remember(request, ticket.token, max_age=max_age),
-            *self._device_cookie.remember(request, f"{ticket.stamp}.{device_id}"),
-        ]
 
     def session_token(self, request: Any) -> str | None:
         """Return the token in the session cookie if the signature is right; never query.
@@ -153,14 +137,22 @@ class AuthTktSecurityPolicy:
         if token is None:
             return None
         accounts: Accounts = request.accounts
-        return accounts.find_session(token)
-
-    def _end_session(self, request: Any) -> None:
-        session = self.session(request)
+        session = accounts.find_session(token)
         if session is not None:
-            request.accounts.end_session(session)
-        self._session.clear(request)
-        new_csrf_token(request)
+            accounts.record_session_use(session)
+        return session
+
+
+def begin_in_browser(request: Any, ticket: Ticket) -> list[tuple[str, str]]:
+    """Rotate the CSRF token, and return the headers that set the cookies of a new session."""
+    new_csrf_token(request)
+    return list(remember(request, ticket))
+
+
+def end_in_browser(request: Any) -> list[tuple[str, str]]:
+    """Rotate the CSRF token, and return the headers that delete the session's cookie."""
+    new_csrf_token(request)
+    return list(forget(request))
 
 
 def request_id(request: Any) -> str:

@@ -112,7 +112,9 @@ def test_use_of_a_session_is_written_once_a_minute_with_the_address(
             cursor.execute(
                 "UPDATE sessions SET last_seen_at = now() - %s", (timedelta(seconds=seconds_ago),)
             )
-            elsewhere.find_session(token)
+            session = elsewhere.find_session(token)
+            assert session is not None
+            elsewhere.record_session_use(session)
             cursor.execute("SELECT last_seen_at = now(), host(address) FROM sessions")
             return cursor.fetchone() == (True, "192.0.2.2")
 

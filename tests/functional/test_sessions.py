@@ -54,10 +54,11 @@ def test_a_login_ends_the_session_that_came_with_it(
     request = app.request_factory.blank("/", {**environ, "tm.active": True})
     request.registry = app.registry
     apply_request_extensions(request)
-    (_, cookie), _ = remember(request, user_id)
+    ticket = request.accounts.complete_login(user_id, replaced=request.login_session)
+    (_, cookie), _ = remember(request, ticket)
     request.cookies["session"] = cookie.partition("=")[2].partition(";")[0]
     assert request.identity.id == request.authenticated_userid == user_id
-    remember(request, user_id)
+    remember(request, request.accounts.complete_login(user_id, replaced=request.login_session))
     assert request.identity is request.authenticated_userid is None
 
 

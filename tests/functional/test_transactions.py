@@ -400,18 +400,18 @@ def test_a_name_changed_meanwhile_does_not_bring_the_old_address_back(
 ) -> None:
     browser = open_browser(site)
     register(browser)
-    hold = Accounts.hold_session
+    hold = Accounts.lock_live_session
 
     def change_meanwhile(self: Accounts, session: Session) -> bool:
         with monkeypatch.context() as patch:
-            patch.setattr(Accounts, "hold_session", hold)
+            patch.setattr(Accounts, "lock_live_session", hold)
             other = open_browser(site)
             log_in(other)
             send(other, "/account/profile", email="new@example.com", current=PASSWORD)
         return hold(self, session)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Accounts, "hold_session", change_meanwhile)
+        patch.setattr(Accounts, "lock_live_session", change_meanwhile)
         send(browser, "/account/profile", name="Augusta")
     log_in(open_browser(site), email="new@example.com")
     assert [each.get_text() for each in browser.get("/account").html("dd")[:2]] == [

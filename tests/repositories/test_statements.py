@@ -35,13 +35,13 @@ def test_a_statement_of_another_connection_is_never_executed_instead(
     pair: tuple[Connection, Connection],
 ) -> None:
     one, other = pair
-    users.hold(one, 0)
+    users.lock(one, 0)
     users.delete(other, 0)
     user_id = users.insert(other, email="ada@example.com", name="Ada", password_hash="a hash")
     assert user_id is not None
     swap_sessions(one, other)
     with pytest.raises(InvalidSqlStatementName):
-        users.hold(one, user_id)
+        users.lock(one, user_id)
     assert users.find(one, user_id=user_id) is not None
 
 

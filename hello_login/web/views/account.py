@@ -5,13 +5,14 @@ from itertools import groupby, islice
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
-from pyramid.security import forget
+from pyramid.security import remember
 from pyramid.view import view_config
 
 from ...auth.accounts import MAX_SESSIONS, EmailTaken, Refused
 from ...repositories import events, sessions
 from ...repositories.events import Event
 from .. import forms
+from ..security import end_in_browser
 from . import FORM, ago, ask_to_wait, show
 from .flash import redirect
 
@@ -88,10 +89,11 @@ def change_profile(request: Any) -> Any:
         try:
             request.accounts.admit_profile_change(session.user)
             if email == session.user.email or _may_have_another_address(request, form):
-                _hold_session(request)
+                if not request.accounts.lock_live_session(session):
+                    return _redirect_too_late(request)
                 request.accounts.change_profile(session, name=name, email=email)
                 # The password was typed for another address (ASVS 5.0, 7.2.4).
-                headers = request.renew_session() if email != session.user.email else []
+                headers = _renew_session(request) if email != session.user.email else []
                 return redirect(request, request.route_path("account"), "profile_changed", headers)
         except EmailTaken:
             form.email.errors = ["Another account has this address: use another one."]
@@ -110,8 +112,10 @@ def change_password(request: Any) -> Any:
     session, passwords = request.login_session, request.registry.passwords
     form = forms.PasswordForm(request.POST, passwords, session.user.name, session.user.email)
     if request.method == "POST" and form.validate() and _is_owner(request, form):
+        if not request.accounts.lock_live_session(session):
+            return _redirect_too_late(request)
         request.accounts.change_password(session.user, form.password.data, but=session)
-        headers = request.renew_session()
+        headers = _renew_session(request)
         return redirect(request, request.route_path("account"), "password_changed", headers)
     return _show(request, form, advice=passwords.advice)
 
@@ -137,15 +141,18 @@ def end_sessions(request: Any) -> Any:
     form = forms.ConfirmForm(request.POST)
     if request.method == "POST":
         if not asked:
-            _hold_session(request)
+            if not request.accounts.lock_live_session(session):
+                return _redirect_too_late(request)
             request.accounts.end_sessions(session.user, only=only, but=session)
             return redirect(request, request.route_path("account"), ended)
         if "current" not in request.POST:
             query = {"session": which}
             return HTTPSeeOther(request.route_path("end_sessions", _query=query))
         if form.validate() and _is_owner(request, form):
+            if not request.accounts.lock_live_session(session):
+                return _redirect_too_late(request)
             request.accounts.end_sessions(session.user, only=only, but=session)
-            headers = request.renew_session()
+            headers = _renew_session(request)
             return redirect(request, request.route_path("account"), ended, headers)
     return _show(request, form, which=which, device=devices.get(which), asked=asked)
 
@@ -159,8 +166,11 @@ def delete_account(request: Any) -> Any:
     """Delete the account, and everything of it."""
     session, form = request.login_session, forms.ConfirmForm(request.POST)
     if request.method == "POST" and form.validate() and _is_owner(request, form):
-        headers = [*forget(request), CLEAR_SITE_DATA]
+        if not request.accounts.lock_live_session(session):
+            return _redirect_too_late(request)
+        request.accounts.end_session(session)
         request.accounts.delete(session.user, session)
+        headers = [*end_in_browser(request), CLEAR_SITE_DATA]
         return redirect(request, request.route_path("greeting"), "deleted", headers)
     return _show(request, form)
 
@@ -187,27 +197,30 @@ def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool
         else:
             form.current.errors = ["This is not your password: type the one you log in with."]
         return False
-    _hold_session(request)
     return True
 
 
 def _show(request: Any, form: forms.Form, **more: Any) -> Any:
-    """The form; but not to whom is logged out meanwhile, or has done already what was asked for.
-
-    The redirect is returned, and not raised, for what was noted is to be committed.
-    """
-    if request.method == "POST" and not request.accounts.hold_session(request.login_session):
-        return redirect(request, request.route_path("account"), "too_late")
+    """Return what the template needs to show the form, or a redirect if the session has ended."""
+    if request.method == "POST" and not request.accounts.lock_live_session(request.login_session):
+        return _redirect_too_late(request)
     return show(request, form, **more)
 
 
-def _hold_session(request: Any) -> None:
-    """Go on only if this session has not been ended or renewed since the request began.
+def _redirect_too_late(request: Any) -> Any:
+    """Return a redirect for a request whose session was ended or renewed since it began.
 
     After a double click, the first request may have done already what the second one asks for.
     """
-    if not request.accounts.hold_session(request.login_session):
-        raise redirect(request, request.route_path("account"), "too_late")
+    return redirect(request, request.route_path("account"), "too_late")
+
+
+def _renew_session(request: Any) -> list[tuple[str, str]]:
+    """Replace the session's token, and return the headers that set its cookies.
+
+    The CSRF token changes with it (ASVS 5.0, 7.2.4).
+    """
+    return list(remember(request, request.accounts.renew_session(request.login_session)))
 
 
 def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:

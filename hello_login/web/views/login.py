@@ -4,11 +4,12 @@ from typing import Any
 
 from pyramid.exceptions import BadCSRFToken
 from pyramid.httpexceptions import HTTPSeeOther
-from pyramid.security import NO_PERMISSION_REQUIRED, forget, remember
+from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import exception_view_config, view_config
 
 from ...auth.accounts import Refused
 from ..forms import LoginForm
+from ..security import begin_in_browser, end_in_browser
 from . import FORM, ask_to_wait, show, target
 from .account import CLEAR_SITE_DATA
 from .errors import show_expired
@@ -39,15 +40,20 @@ def log_in(request: Any) -> Any:
             else:
                 form.form_errors = [REFUSED]
         else:
-            headers = remember(request, user_id, remembered=form.remember.data)
+            ticket = request.accounts.complete_login(
+                user_id, replaced=request.login_session, remembered=form.remember.data
+            )
+            headers = begin_in_browser(request, ticket)
             return HTTPSeeOther(target(request, form), headers=headers)
     return show(request, form)
 
 
 @view_config(route_name="logout", permission=NO_PERMISSION_REQUIRED, require_methods=("POST",))
 def log_out(request: Any) -> Any:
-    """End the session; whoever has none is logged out already."""
-    headers = [*forget(request), CLEAR_SITE_DATA]
+    """End the session, if there is one."""
+    if request.login_session is not None:
+        request.accounts.end_session(request.login_session)
+    headers = [*end_in_browser(request), CLEAR_SITE_DATA]
     return redirect(request, request.route_path("greeting"), "logged_out", headers)
 
 

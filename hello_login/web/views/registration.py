@@ -3,11 +3,12 @@
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
-from pyramid.security import NO_PERMISSION_REQUIRED, remember
+from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import view_config
 
 from ...auth.accounts import EmailTaken, Refused
 from ..forms import RegisterForm
+from ..security import begin_in_browser
 from . import FORM, ask_to_wait, show, target
 from .flash import redirect
 
@@ -37,6 +38,7 @@ def register(request: Any) -> Any:
         except EmailTaken:
             form.email.errors = ["This address has an account already: log in, or use another."]
         else:
-            headers = remember(request, user_id)
+            ticket = request.accounts.complete_login(user_id, replaced=request.login_session)
+            headers = begin_in_browser(request, ticket)
             return redirect(request, target(request, form), "registered", headers)
     return show(request, form, advice=passwords.advice)
