@@ -36,7 +36,7 @@ class Refused(Exception):
         self.wait = wait
 
 
-class Ticket(NamedTuple):
+class IssuedSession(NamedTuple):
     """What a browser is given for its session."""
 
     token: str
@@ -47,7 +47,7 @@ class Ticket(NamedTuple):
 
     remaining: timedelta
 
-    stamp: str
+    auth_hash: str
     """Of the password, for the cookie that makes the device known."""
 
 
@@ -109,7 +109,7 @@ class Accounts:
             raise Refused
         return credentials.user_id
 
-    def check_password(self, session: Session, password: str) -> None:
+    def reauthenticate(self, session: Session, password: str) -> None:
         """Ask who is logged in for the password.  Commits, as authenticate.  Raises Refused."""
         credentials = users.find_credentials(self.db, user_id=session.user.id)
         if credentials is None:  # deleted or deactivated in this moment
@@ -122,7 +122,7 @@ class Accounts:
 
     def complete_login(
         self, user_id: int, *, replaced: Session | None, remembered: bool = False
-    ) -> Ticket:
+    ) -> IssuedSession:
         """End the session that the browser had, and begin one for the authenticated account.
 
         remembered: the browser keeps it when it is closed, and its limits are the longer ones.
@@ -131,7 +131,7 @@ class Accounts:
             self.end_session(replaced)
         return self.begin_session(user_id, remembered=remembered)
 
-    def begin_session(self, user_id: int, *, remembered: bool = False) -> Ticket:
+    def begin_session(self, user_id: int, *, remembered: bool = False) -> IssuedSession:
         """Log the account in; if it has MAX_SESSIONS, that which was used longest ago ends."""
         token = secrets.token_urlsafe(32)
         session_id = _session_id(token)
@@ -152,7 +152,7 @@ class Accounts:
             device=self.client.device,
         )
         self._record("logged_in", user_id, sessions.fingerprint(session_id))
-        return Ticket(token, remembered, limit, credentials.stamp)
+        return IssuedSession(token, remembered, limit, credentials.auth_hash)
 
     def find_session(self, token: str) -> Session | None:
         """Return the session with this token, or None if it has ended."""
@@ -172,12 +172,12 @@ class Accounts:
         users.lock(self.db, session.user.id)
         return sessions.exists(self.db, session.id)
 
-    def renew_session(self, session: Session) -> Ticket:
+    def renew_session(self, session: Session) -> IssuedSession:
         """Give a held session, whose owner has just typed the password, another token."""
         token = secrets.token_urlsafe(32)
         remembered, remaining = sessions.renew(self.db, session.id, _session_id(token))
         credentials = users.find_credentials(self.db, user_id=session.user.id)
-        return Ticket(token, remembered, remaining, cast(Credentials, credentials).stamp)
+        return IssuedSession(token, remembered, remaining, cast(Credentials, credentials).auth_hash)
 
     def end_session(self, session: Session) -> None:
         """Log out: the token is nobody's from now on."""

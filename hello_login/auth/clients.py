@@ -31,10 +31,10 @@ IPV6_NETWORKS = {64: 1, 56: 2, 48: 4}
 factor of its rate limits.  A wider network may be several customers': its limits are higher."""
 
 
-class KnownDevice(NamedTuple):
+class DeviceCookie(NamedTuple):
     """A device that has logged in to an account before."""
 
-    stamp: str
+    auth_hash: str
     """Of the account's password, then."""
 
     id: str
@@ -49,7 +49,7 @@ class Client(NamedTuple):
     device: str = "Unknown device"
     """In words."""
 
-    known: KnownDevice | None = None
+    known: DeviceCookie | None = None
     request_id: str | None = None
 
     @property

@@ -49,7 +49,7 @@ class Throttle:
             # What was typed may be a password: it is not stored but as an HMAC.
             account = ("address", email.casefold())
         else:
-            account = ("account", credentials.stamp)
+            account = ("account", credentials.auth_hash)
         limits = [
             *self._networks(
                 client, self._settings.throttle_account_network, "from a network", *account
@@ -57,7 +57,11 @@ class Throttle:
             self._locking(self._settings.throttle_account, "from anywhere", *account),
         ]
         known = client.known
-        if credentials is not None and known is not None and known.stamp == credentials.stamp:
+        if (
+            credentials is not None
+            and known is not None
+            and known.auth_hash == credentials.auth_hash
+        ):
             device = self._locking(self._settings.throttle_device, "device", known.id)
             return [device._replace(clears=(device.key, *(limit.key for limit in limits)))]
         return limits + self._any_account(client, self._settings.throttle_network, "any account")

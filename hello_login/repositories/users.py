@@ -28,7 +28,7 @@ class Credentials(NamedTuple):
     password_hash: str
 
     @property
-    def stamp(self) -> str:
+    def auth_hash(self) -> str:
         """What the account, with this password, is known by where neither may be told."""
         return hashlib.sha256(f"{self.user_id} {self.password_hash}".encode()).hexdigest()[:32]
 

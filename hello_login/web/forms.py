@@ -143,7 +143,7 @@ class LoginForm(Form):
             return self.email.data or ""
 
 
-class ConfirmForm(Form):
+class ReauthenticateForm(Form):
     """Ask somebody who is logged in for the password."""
 
     current = _password_field(
@@ -230,7 +230,7 @@ class ProfileForm(PersonForm):
     current = _password_field("Your password", "current-password")
 
 
-class PasswordForm(NewPasswordForm, ConfirmForm):
+class PasswordForm(NewPasswordForm, ReauthenticateForm):
     """Change the password."""
 
     def __init__(self, formdata: Any, passwords: Passwords, *personal: str) -> None:

@@ -16,8 +16,8 @@ from pyramid.security import Allowed, Denied, forget, remember
 from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 
 from .. import logs
-from ..auth.accounts import Accounts, Ticket
-from ..auth.clients import Client, KnownDevice, describe_device, parse_address
+from ..auth.accounts import Accounts, IssuedSession
+from ..auth.clients import Client, DeviceCookie, describe_device, parse_address
 from ..repositories.events import Event
 from ..repositories.sessions import Session
 from ..repositories.users import User
@@ -37,7 +37,7 @@ def includeme(config: Any) -> None:
     config.add_request_method(policy.session_token, "session_token", property=True)
     config.add_request_method(request_id, "id", reify=True)
     config.add_request_method(policy.client, "client", reify=True)
-    config.add_request_method(policy.known_userid, "known_userid", property=True)
+    config.add_request_method(policy.loaded_user_id, "loaded_user_id", property=True)
     config.add_request_method(make_accounts, "accounts", reify=True)
     config.set_default_permission("authenticated")
     config.include(".csrf")
@@ -81,7 +81,7 @@ class AuthTktSecurityPolicy:
         user = self.identity(request)
         return user and user.id
 
-    def known_userid(self, request: Any) -> int | None:
+    def loaded_user_id(self, request: Any) -> int | None:
         """The same, if anybody has asked; the database is not."""
         session = self._session.get(request)
         return session.user.id if isinstance(session, Session) else None
@@ -92,21 +92,21 @@ class AuthTktSecurityPolicy:
             return Denied("%s: nobody is logged in", permission)
         return Allowed("%s: somebody is logged in", permission)
 
-    def remember(self, request: Any, userid: Ticket) -> list[tuple[str, str]]:
+    def remember(self, request: Any, userid: IssuedSession) -> list[tuple[str, str]]:
         """Return the headers that set the cookies of a session; write nothing.
 
         userid: the session, which Pyramid's interface calls so.
         """
-        ticket = userid
+        issued = userid
         self._session.clear(request)
-        max_age = int(ticket.remaining.total_seconds()) if ticket.remembered else None
+        max_age = int(issued.remaining.total_seconds()) if issued.remembered else None
         # A device that is known already keeps its id, and with it the failures that it had.
         known = request.client.known
-        same = known is not None and known.stamp == ticket.stamp
+        same = known is not None and known.auth_hash == issued.auth_hash
         device_id = known.id if same else secrets.token_urlsafe(16)
         return [
-            *self._cookie.remember(request, ticket.token, max_age=max_age),
-            *self._device_cookie.remember(request, f"{ticket.stamp}.{device_id}"),
+            *self._cookie.remember(request, issued.token, max_age=max_age),
+            *self._device_cookie.remember(request, f"{issued.auth_hash}.{device_id}"),
         ]
 
     def forget(self, request: Any) -> list[tuple[str, str]]:
@@ -120,7 +120,7 @@ class AuthTktSecurityPolicy:
         return Client(
             address=parse_address(request.remote_addr),
             device=describe_device(request.user_agent),
-            known=KnownDevice(*ticket["userid"].split(".", 1)) if ticket else None,
+            known=DeviceCookie(*ticket["userid"].split(".", 1)) if ticket else None,
             request_id=request.id,
         )
 
@@ -143,10 +143,10 @@ class AuthTktSecurityPolicy:
         return session
 
 
-def begin_in_browser(request: Any, ticket: Ticket) -> list[tuple[str, str]]:
+def begin_in_browser(request: Any, issued: IssuedSession) -> list[tuple[str, str]]:
     """Rotate the CSRF token, and return the headers that set the cookies of a new session."""
     new_csrf_token(request)
-    return list(remember(request, ticket))
+    return list(remember(request, issued))
 
 
 def end_in_browser(request: Any) -> list[tuple[str, str]]:

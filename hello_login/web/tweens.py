@@ -73,7 +73,7 @@ def log_requests(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any
                 "ms": round((time.perf_counter() - started) * 1000, 1),
                 "request_id": request.id,
                 "address": parse_address(request.remote_addr),
-                "user_id": request.known_userid,
+                "user_id": request.loaded_user_id,
             }
             log.info("answered", extra={"fields": fields})
         return response

@@ -74,13 +74,13 @@ def test_logging_in_renews_a_hash_of_older_costs(
 
 def test_a_session_begins_with_a_login_and_ends_with_a_logout(accounts: Accounts) -> None:
     user_id = register(accounts)
-    ticket = accounts.begin_session(user_id)
-    session = accounts.find_session(ticket.token)
+    issued = accounts.begin_session(user_id)
+    session = accounts.find_session(issued.token)
     assert session is not None
     assert session.user.id == user_id
     assert session.user.last_login_at is not None
     accounts.end_session(session)
-    assert accounts.find_session(ticket.token) is None
+    assert accounts.find_session(issued.token) is None
 
 
 def test_each_session_has_a_token_of_256_random_bits(accounts: Accounts) -> None:
@@ -195,7 +195,7 @@ def test_nobodys_password_is_that_of_an_account_that_was_deactivated_meanwhile(
     session = begin_session(accounts, register(accounts))
     accounts.set_active(user(db), False)
     with pytest.raises(Refused):
-        accounts.check_password(session, PASSWORD)
+        accounts.reauthenticate(session, PASSWORD)
 
 
 def test_of_a_deleted_account_nothing_stays_but_that_one_was_deleted(

@@ -9,7 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login import settings
 from hello_login.auth.accounts import Accounts, Refused
-from hello_login.auth.clients import Client, KnownDevice
+from hello_login.auth.clients import Client, DeviceCookie
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import FOREVER, Throttle
 from hello_login.repositories import users
@@ -39,7 +39,7 @@ def guess(open_accounts: OpenAccounts) -> Guess:
         address: str = "192.0.2.1",
         password: str = "a wrong one",
         email: str = EMAIL,
-        known: KnownDevice | None = None,
+        known: DeviceCookie | None = None,
     ) -> timedelta:
         try:
             client = Client(address, known=known)
@@ -76,7 +76,7 @@ def check(open_accounts: OpenAccounts) -> Check:
         session: Session, address: str = "192.0.2.1", password: str = "a wrong one"
     ) -> timedelta:
         try:
-            open_accounts(Client(address)).check_password(session, password)
+            open_accounts(Client(address)).reauthenticate(session, password)
         except Refused as refused:
             return rounded(refused.wait)
         return NOTHING
@@ -265,7 +265,7 @@ def test_a_login_on_a_known_device_unlocks_the_account(guess: Guess, db: Connect
     for number in range(100):
         guess(f"192.0.2.{number}")
     assert guess("198.51.100.1", PASSWORD) == FOREVER
-    device = KnownDevice(stamp(db), "her own")
+    device = DeviceCookie(auth_hash(db), "her own")
     assert guess("198.51.100.1", known=device) == NOTHING
     assert guess("198.51.100.1", PASSWORD) == FOREVER  # a failure there unlocks nothing
     assert guess("198.51.100.1", PASSWORD, known=device) == NOTHING
@@ -275,7 +275,7 @@ def test_a_login_on_a_known_device_unlocks_the_account(guess: Guess, db: Connect
 def test_an_unlocked_account_is_forgotten_like_any_other(guess: Guess, db: Connection) -> None:
     for number in range(100):
         guess(f"192.0.2.{number}")
-    guess(password=PASSWORD, known=KnownDevice(stamp(db), "her own"))
+    guess(password=PASSWORD, known=DeviceCookie(auth_hash(db), "her own"))
     with db.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM throttles WHERE forget_at > now() + interval '30 days'"
@@ -290,7 +290,7 @@ def test_a_login_on_a_known_device_clears_what_failed_elsewhere(
         guess(f"192.0.2.{number}")
     for _ in range(4):
         guess("198.51.100.1")
-    guess("198.51.100.1", PASSWORD, known=KnownDevice(stamp(db), "her own"))
+    guess("198.51.100.1", PASSWORD, known=DeviceCookie(auth_hash(db), "her own"))
     assert [guess("198.51.100.1") for _ in range(6)] == [NOTHING] * 5 + [MINUTE]
     assert [guess(f"203.0.113.{number}") for number in range(96)] == [NOTHING] * 95 + [FOREVER]
 
@@ -298,20 +298,20 @@ def test_a_login_on_a_known_device_clears_what_failed_elsewhere(
 def test_a_known_device_is_locked_after_a_hundred_failures_of_its_own(
     guess: Guess, db: Connection
 ) -> None:
-    stolen = KnownDevice(stamp(db), "stolen")
+    stolen = DeviceCookie(auth_hash(db), "stolen")
     for _ in range(100):
         assert guess(known=stolen) == NOTHING
         pass_time(db, HOUR)
     pass_time(db, timedelta(days=3650))
     assert guess(password=PASSWORD, known=stolen) == FOREVER
-    assert guess(password=PASSWORD, known=KnownDevice(stamp(db), "her own")) == NOTHING
+    assert guess(password=PASSWORD, known=DeviceCookie(auth_hash(db), "her own")) == NOTHING
     assert guess(password=PASSWORD) == NOTHING
 
 
-def stamp(db: Connection) -> str:
+def auth_hash(db: Connection) -> str:
     credentials = users.find_credentials(db, email=EMAIL)
     assert credentials is not None
-    return credentials.stamp
+    return credentials.auth_hash
 
 
 def test_the_owners_own_device_is_not_locked_out_by_strangers(guess: Guess, db: Connection) -> None:
@@ -319,15 +319,15 @@ def test_the_owners_own_device_is_not_locked_out_by_strangers(guess: Guess, db: 
         guess(f"192.0.2.{number}")
     for _ in range(5):
         guess("198.51.100.1")
-    device = KnownDevice(stamp(db), "her own")
+    device = DeviceCookie(auth_hash(db), "her own")
     assert guess("198.51.100.1", PASSWORD) == FOREVER
     assert guess("198.51.100.1", PASSWORD, known=device) == NOTHING
 
 
 def test_a_known_device_has_five_failures_of_its_own(guess: Guess, db: Connection) -> None:
-    waits = [guess(known=KnownDevice(stamp(db), "stolen")) for _ in range(6)]
+    waits = [guess(known=DeviceCookie(auth_hash(db), "stolen")) for _ in range(6)]
     assert waits == [NOTHING] * 5 + [MINUTE]
-    assert guess(known=KnownDevice(stamp(db), "her own")) == NOTHING
+    assert guess(known=DeviceCookie(auth_hash(db), "her own")) == NOTHING
     assert guess() == NOTHING
 
 
@@ -337,14 +337,14 @@ def test_a_device_is_known_to_one_account_alone(
     accounts.register(name="Grace", email="grace@example.com", password=PASSWORD)
     for _ in range(5):
         guess(email="grace@example.com")
-    device = KnownDevice(stamp(db), "Ada's")
+    device = DeviceCookie(auth_hash(db), "Ada's")
     assert guess(email="grace@example.com", known=device) == MINUTE
 
 
 def test_a_new_password_makes_devices_unknown_and_ends_the_accounts_waits(
     guess: Guess, db: Connection, accounts: Accounts
 ) -> None:
-    old = KnownDevice(stamp(db), "known to the old password")
+    old = DeviceCookie(auth_hash(db), "known to the old password")
     for number in range(101):
         guess(f"192.0.2.{number}")
     for _ in range(5):
@@ -425,7 +425,7 @@ def test_asking_for_the_password_is_throttled_by_network(
         session = accounts.find_session(accounts.begin_session(user_id).token)
         assert session is not None
         with pytest.raises(Refused) as caught:
-            open_accounts().check_password(session, "wrong")
+            open_accounts().reauthenticate(session, "wrong")
         waits.append(rounded(caught.value.wait))
     assert waits == [NOTHING] * 20 + [MINUTE]
 

@@ -54,8 +54,8 @@ def test_a_login_ends_the_session_that_came_with_it(
     request = app.request_factory.blank("/", {**environ, "tm.active": True})
     request.registry = app.registry
     apply_request_extensions(request)
-    ticket = request.accounts.complete_login(user_id, replaced=request.login_session)
-    (_, cookie), _ = remember(request, ticket)
+    issued = request.accounts.complete_login(user_id, replaced=request.login_session)
+    (_, cookie), _ = remember(request, issued)
     request.cookies["session"] = cookie.partition("=")[2].partition(";")[0]
     assert request.identity.id == request.authenticated_userid == user_id
     remember(request, request.accounts.complete_login(user_id, replaced=request.login_session))

@@ -11,11 +11,11 @@ from webob.multidict import MultiDict
 
 from hello_login.auth.passwords import Passwords
 from hello_login.web.forms import (
-    ConfirmForm,
     Form,
     LoginForm,
     PasswordForm,
     ProfileForm,
+    ReauthenticateForm,
     RegisterForm,
     local_path,
 )
@@ -125,7 +125,7 @@ def normalized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("make", "fields"),
     [
         (lambda typed, _: LoginForm(typed), {"email", "password", "remember", "next"}),
-        (lambda typed, _: ConfirmForm(typed), {"current"}),
+        (lambda typed, _: ReauthenticateForm(typed), {"current"}),
         (lambda typed, _: ProfileForm(typed), {"name", "email", "current"}),
         (RegisterForm, {"name", "email", "password", "confirm", "next"}),
         (PasswordForm, {"current", "password", "confirm"}),

@@ -31,23 +31,23 @@ def includeme(config: Any) -> None:
     config.scan()
 
 
-def preferred(request: Any, *offers: str) -> str:
+def negotiate_media_type(request: Any, *offers: str) -> str:
     """The media type to answer in: the client's choice, and the first offer where it has none.
 
     The response must say Vary: Accept.
     """
-    return _preferred(request.environ.get("HTTP_ACCEPT"), offers)
+    return _negotiate(request.environ.get("HTTP_ACCEPT"), offers)
 
 
 @lru_cache(256)
-def _preferred(accept: str | None, offers: tuple[str, ...]) -> str:
+def _negotiate(accept: str | None, offers: tuple[str, ...]) -> str:
     """Few browsers send many different ones."""
     acceptable = create_accept_header(accept).acceptable_offers(list(offers))
     return str(acceptable[0][0]) if acceptable else offers[0]
 
 
-def show(request: Any, form: Form, **more: Any) -> dict[str, Any]:
-    """What the template needs to show the form; one that was posted, and so refused, with a 422."""
+def form_context(request: Any, form: Form, **more: Any) -> dict[str, Any]:
+    """Return the template's values for a form, and set the status 422 if the form was posted."""
     if request.method == "POST" and request.response.status_int == 200:
         request.response.status_int = 422
     return {"form": form, **more}
@@ -66,8 +66,8 @@ def ask_to_wait(request: Any, form: Form, wait: timedelta) -> None:
         form.form_errors = [f"Too many attempts. Wait {in_words(wait)}, then try again."]
 
 
-def target(request: Any, form: LoginForm | RegisterForm) -> str:
-    """Where somebody wanted to go who had to log in first."""
+def redirect_url(request: Any, form: LoginForm | RegisterForm) -> str:
+    """Return the URL to go to after a login: the page asked for before it, or the account."""
     return form.next.data or str(request.route_path("account"))
 
 

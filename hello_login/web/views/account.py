@@ -13,7 +13,7 @@ from ...repositories import events, sessions
 from ...repositories.events import Event
 from .. import forms
 from ..security import end_in_browser
-from . import FORM, ago, ask_to_wait, show
+from . import FORM, ago, ask_to_wait, form_context
 from .flash import redirect
 
 EVENTS = {
@@ -99,7 +99,7 @@ def change_profile(request: Any) -> Any:
             form.email.errors = ["Another account has this address: use another one."]
         except Refused as refused:
             ask_to_wait(request, form, refused.wait)
-    return _show(request, form)
+    return _form_or_redirect(request, form)
 
 
 @view_config(
@@ -111,13 +111,13 @@ def change_password(request: Any) -> Any:
     """Another password; all other sessions end."""
     session, passwords = request.login_session, request.registry.passwords
     form = forms.PasswordForm(request.POST, passwords, session.user.name, session.user.email)
-    if request.method == "POST" and form.validate() and _is_owner(request, form):
+    if request.method == "POST" and form.validate() and _reauthenticate(request, form):
         if not request.accounts.lock_live_session(session):
             return _redirect_too_late(request)
         request.accounts.change_password(session.user, form.password.data, but=session)
         headers = _renew_session(request)
         return redirect(request, request.route_path("account"), "password_changed", headers)
-    return _show(request, form, advice=passwords.advice)
+    return _form_or_redirect(request, form, advice=passwords.advice)
 
 
 @view_config(
@@ -138,7 +138,7 @@ def end_sessions(request: Any) -> Any:
         return HTTPSeeOther(request.route_path("account"))
     fresh = timedelta(minutes=request.registry.hello_login.fresh_login_minutes)
     asked = session.login_age >= fresh
-    form = forms.ConfirmForm(request.POST)
+    form = forms.ReauthenticateForm(request.POST)
     if request.method == "POST":
         if not asked:
             if not request.accounts.lock_live_session(session):
@@ -148,13 +148,13 @@ def end_sessions(request: Any) -> Any:
         if "current" not in request.POST:
             query = {"session": which}
             return HTTPSeeOther(request.route_path("end_sessions", _query=query))
-        if form.validate() and _is_owner(request, form):
+        if form.validate() and _reauthenticate(request, form):
             if not request.accounts.lock_live_session(session):
                 return _redirect_too_late(request)
             request.accounts.end_sessions(session.user, only=only, but=session)
             headers = _renew_session(request)
             return redirect(request, request.route_path("account"), ended, headers)
-    return _show(request, form, which=which, device=devices.get(which), asked=asked)
+    return _form_or_redirect(request, form, which=which, device=devices.get(which), asked=asked)
 
 
 @view_config(
@@ -164,15 +164,15 @@ def end_sessions(request: Any) -> Any:
 )
 def delete_account(request: Any) -> Any:
     """Delete the account, and everything of it."""
-    session, form = request.login_session, forms.ConfirmForm(request.POST)
-    if request.method == "POST" and form.validate() and _is_owner(request, form):
+    session, form = request.login_session, forms.ReauthenticateForm(request.POST)
+    if request.method == "POST" and form.validate() and _reauthenticate(request, form):
         if not request.accounts.lock_live_session(session):
             return _redirect_too_late(request)
         request.accounts.end_session(session)
         request.accounts.delete(session.user, session)
         headers = [*end_in_browser(request), CLEAR_SITE_DATA]
         return redirect(request, request.route_path("greeting"), "deleted", headers)
-    return _show(request, form)
+    return _form_or_redirect(request, form)
 
 
 def _event_and_address(event: Event) -> tuple[str, str | None]:
@@ -187,10 +187,10 @@ def _by_event_and_address(ungrouped: list[Event]) -> list[list[Event]]:
     return list(groups.values())
 
 
-def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool:
+def _reauthenticate(request: Any, form: forms.ReauthenticateForm | forms.ProfileForm) -> bool:
     """Whether the form's current password is the account's; otherwise the form will say why not."""
     try:
-        request.accounts.check_password(request.login_session, form.current.data or "")
+        request.accounts.reauthenticate(request.login_session, form.current.data or "")
     except Refused as refused:
         if refused.wait:
             ask_to_wait(request, form, refused.wait)
@@ -200,11 +200,11 @@ def _is_owner(request: Any, form: forms.ConfirmForm | forms.ProfileForm) -> bool
     return True
 
 
-def _show(request: Any, form: forms.Form, **more: Any) -> Any:
-    """Return what the template needs to show the form, or a redirect if the session has ended."""
+def _form_or_redirect(request: Any, form: forms.Form, **more: Any) -> Any:
+    """Return the form's context, or a redirect if the session has ended."""
     if request.method == "POST" and not request.accounts.lock_live_session(request.login_session):
         return _redirect_too_late(request)
-    return show(request, form, **more)
+    return form_context(request, form, **more)
 
 
 def _redirect_too_late(request: Any) -> Any:
@@ -229,4 +229,4 @@ def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:
         form.current.errors = ["Type your password: you log in with this address."]
         return False
     request.accounts.admit_registration()
-    return _is_owner(request, form)
+    return _reauthenticate(request, form)

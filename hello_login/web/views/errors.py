@@ -13,7 +13,7 @@ from pyramid.view import exception_view_config, forbidden_view_config, notfound_
 from ... import logs
 from ...db.transactions import CommitUnknown
 from ...repositories.events import Event
-from . import HTML, JSON, preferred
+from . import HTML, JSON, negotiate_media_type
 from .flash import redirect
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ REMEDIES: dict[type[psycopg2.Error], str] = {
 def show_forbidden(_error: Any, request: Any) -> Any:
     """Whoever is not logged in may log in and come back; who asks for JSON gets a 403."""
     logs.write(Event("access_refused", address=request.client.address, request_id=request.id))
-    if request.identity is not None or preferred(request, HTML, JSON) == JSON:
+    if request.identity is not None or negotiate_media_type(request, HTML, JSON) == JSON:
         return _respond(request, 403)
     login = request.route_path("login", _query={"next": request.path_qs})
     if request.method == "POST":
@@ -146,7 +146,7 @@ def _respond(request: Any, status: int, words: Words | None = None) -> Any:
     """Touches neither the path nor who is asking: either may be what failed."""
     words = words or WORDS.get(status) or WORDS[400 if status < 500 else 500]
     told = {"error": words.title, "advice": words.advice, "request_id": request.id}
-    if preferred(request, JSON, HTML) == HTML:
+    if negotiate_media_type(request, JSON, HTML) == HTML:
         told["again"] = _again(request) if words.retry else ""
         response = render_to_response("hello_login.web:templates/error.jinja2", told, request)
     else:

@@ -6,7 +6,7 @@ from pyramid.renderers import render_to_response
 from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import view_config
 
-from . import HTML, JSON, preferred
+from . import HTML, JSON, negotiate_media_type
 
 GREETING = "Hello World, Little Dude, How Are You?"
 
@@ -15,7 +15,7 @@ GREETING = "Hello World, Little Dude, How Are You?"
 def greet(request: Any) -> Any:
     """JSON for programs, a page for browsers."""
     request.response.vary = ["Accept"]
-    if preferred(request, JSON, HTML) == HTML:
+    if negotiate_media_type(request, JSON, HTML) == HTML:
         return render_to_response(
             "hello_login.web:templates/home.jinja2",
             {"greeting": GREETING},

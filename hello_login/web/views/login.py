@@ -10,12 +10,12 @@ from pyramid.view import exception_view_config, view_config
 from ...auth.accounts import Refused
 from ..forms import LoginForm
 from ..security import begin_in_browser, end_in_browser
-from . import FORM, ask_to_wait, show, target
+from . import FORM, ask_to_wait, form_context, redirect_url
 from .account import CLEAR_SITE_DATA
 from .errors import show_expired
 from .flash import redirect
 
-REFUSED = "The address or the password is wrong: check both, and try again."
+INVALID_CREDENTIALS = "The address or the password is wrong: check both, and try again."
 
 
 @view_config(
@@ -28,7 +28,7 @@ def log_in(request: Any) -> Any:
     """The form; posted, a new session, and on to where the person wanted to go."""
     form = LoginForm(request.POST, data={"next": request.GET.get("next")})
     if request.identity is not None:
-        return HTTPSeeOther(target(request, form))
+        return HTTPSeeOther(redirect_url(request, form))
     if request.method == "POST" and form.validate():
         try:
             user_id = request.accounts.authenticate(
@@ -38,14 +38,14 @@ def log_in(request: Any) -> Any:
             if refused.wait:
                 ask_to_wait(request, form, refused.wait)
             else:
-                form.form_errors = [REFUSED]
+                form.form_errors = [INVALID_CREDENTIALS]
         else:
-            ticket = request.accounts.complete_login(
+            issued = request.accounts.complete_login(
                 user_id, replaced=request.login_session, remembered=form.remember.data
             )
-            headers = begin_in_browser(request, ticket)
-            return HTTPSeeOther(target(request, form), headers=headers)
-    return show(request, form)
+            headers = begin_in_browser(request, issued)
+            return HTTPSeeOther(redirect_url(request, form), headers=headers)
+    return form_context(request, form)
 
 
 @view_config(route_name="logout", permission=NO_PERMISSION_REQUIRED, require_methods=("POST",))
@@ -63,7 +63,7 @@ def go_on_if_logged_in(error: Exception, request: Any) -> Any:
     """Redirect a browser that has logged in since the form was loaded, perhaps in another tab."""
     if request.session_token is None:
         return show_expired(error, request)
-    return HTTPSeeOther(target(request, LoginForm(request.POST)))
+    return HTTPSeeOther(redirect_url(request, LoginForm(request.POST)))
 
 
 @exception_view_config(BadCSRFToken, route_name="logout")

@@ -9,7 +9,7 @@ from pyramid.view import view_config
 from ...auth.accounts import EmailTaken, Refused
 from ..forms import RegisterForm
 from ..security import begin_in_browser
-from . import FORM, ask_to_wait, show, target
+from . import FORM, ask_to_wait, form_context, redirect_url
 from .flash import redirect
 
 
@@ -24,7 +24,7 @@ def register(request: Any) -> Any:
     passwords = request.registry.passwords
     form = RegisterForm(request.POST, passwords, data={"next": request.GET.get("next")})
     if request.identity is not None:
-        return HTTPSeeOther(target(request, form))
+        return HTTPSeeOther(redirect_url(request, form))
     if request.method == "POST" and form.validate():
         try:
             request.accounts.admit_registration()
@@ -38,7 +38,7 @@ def register(request: Any) -> Any:
         except EmailTaken:
             form.email.errors = ["This address has an account already: log in, or use another."]
         else:
-            ticket = request.accounts.complete_login(user_id, replaced=request.login_session)
-            headers = begin_in_browser(request, ticket)
-            return redirect(request, target(request, form), "registered", headers)
-    return show(request, form, advice=passwords.advice)
+            issued = request.accounts.complete_login(user_id, replaced=request.login_session)
+            headers = begin_in_browser(request, issued)
+            return redirect(request, redirect_url(request, form), "registered", headers)
+    return form_context(request, form, advice=passwords.advice)
