@@ -97,7 +97,7 @@ class Accounts:
         hash of other costs than the settings', which takes its own until a login renews it.  A
         deactivated account is as good as none.  Commits, as Throttle.count says.  Raises Refused.
         """
-        credentials = users.find_credentials(self.db, email=email)
+        credentials = users.get_credentials_by_email(self.db, email)
         limits = self.throttle.login(self.client, email, credentials)
         self._admit("login_throttled", limits, credentials and credentials.user_id)
         if credentials is None:
@@ -111,7 +111,7 @@ class Accounts:
 
     def reauthenticate(self, session: Session, password: str) -> None:
         """Ask who is logged in for the password.  Commits, as authenticate.  Raises Refused."""
-        credentials = users.find_credentials(self.db, user_id=session.user.id)
+        credentials = users.get_credentials_by_id(self.db, session.user.id)
         if credentials is None:  # deleted or deactivated in this moment
             raise Refused
         limits = self.throttle.check(self.client, session.id)
@@ -176,7 +176,7 @@ class Accounts:
         """Give a held session, whose owner has just typed the password, another token."""
         token = secrets.token_urlsafe(32)
         remembered, remaining = sessions.renew(self.db, session.id, _session_id(token))
-        credentials = users.find_credentials(self.db, user_id=session.user.id)
+        credentials = users.get_credentials_by_id(self.db, session.user.id)
         return IssuedSession(token, remembered, remaining, cast(Credentials, credentials).auth_hash)
 
     def end_session(self, session: Session) -> None:

@@ -22,21 +22,21 @@ class User(NamedTuple):
 
 
 class Credentials(NamedTuple):
-    """What it takes to check a password."""
+    """The id and the password's hash of an account."""
 
     user_id: int
     password_hash: str
 
     @property
     def auth_hash(self) -> str:
-        """What the account, with this password, is known by where neither may be told."""
+        """A hash of both, for cookies and rate limits; it changes with the password."""
         return hashlib.sha256(f"{self.user_id} {self.password_hash}".encode()).hexdigest()[:32]
 
 
 def insert(db: Connection, *, email: str, name: str, password_hash: str) -> int | None:
     """Add an account and return its id; None if the address is taken, in whatever case.
 
-    Waits for another transaction that is adding the same address, and heeds how that ends.
+    Waits for a concurrent insert of the same address.
     """
     statement = """
         INSERT INTO users (email, name, password_hash)
@@ -48,20 +48,30 @@ def insert(db: Connection, *, email: str, name: str, password_hash: str) -> int 
     return rows[0].id if rows else None
 
 
-def find(db: Connection, *, user_id: int | None = None, email: str | None = None) -> User | None:
-    """The account with this id, or with this address, in whatever case."""
+def get_by_id(db: Connection, user_id: int) -> User | None:
+    """Return the account with this id, or None."""
     statement = """
         SELECT id, email, name, created_at, last_login_at, deactivated_at
           FROM users
          WHERE id = %s
-            OR lower(email) = lower(%s)
     """
-    rows = fetch(db, statement, [user_id, email])
+    rows = fetch(db, statement, [user_id])
+    return User(**rows[0]._asdict()) if rows else None
+
+
+def get_by_email(db: Connection, email: str) -> User | None:
+    """Return the account with this address, in upper or lower case, or None."""
+    statement = """
+        SELECT id, email, name, created_at, last_login_at, deactivated_at
+          FROM users
+         WHERE lower(email) = lower(%s)
+    """
+    rows = fetch(db, statement, [email])
     return User(**rows[0]._asdict()) if rows else None
 
 
 def list_newest(db: Connection, *, before: int, number: int) -> list[User]:
-    """So many accounts with smaller ids, the newest first."""
+    """Return the accounts with smaller ids, the newest first; at most this number."""
     statement = """
         SELECT id, email, name, created_at, last_login_at, deactivated_at
           FROM users
@@ -72,17 +82,27 @@ def list_newest(db: Connection, *, before: int, number: int) -> list[User]:
     return [User(**row._asdict()) for row in fetch(db, statement, [before, number])]
 
 
-def find_credentials(
-    db: Connection, *, user_id: int | None = None, email: str | None = None
-) -> Credentials | None:
-    """The credentials of an active account, as find() finds it."""
+def get_credentials_by_id(db: Connection, user_id: int) -> Credentials | None:
+    """Return the credentials of the active account with this id, or None."""
     statement = """
         SELECT id AS user_id, password_hash
           FROM users
-         WHERE (id = %s OR lower(email) = lower(%s))
+         WHERE id = %s
            AND deactivated_at IS NULL
     """
-    rows = fetch(db, statement, [user_id, email])
+    rows = fetch(db, statement, [user_id])
+    return Credentials(**rows[0]._asdict()) if rows else None
+
+
+def get_credentials_by_email(db: Connection, email: str) -> Credentials | None:
+    """Return the credentials of the active account with this address, or None."""
+    statement = """
+        SELECT id AS user_id, password_hash
+          FROM users
+         WHERE lower(email) = lower(%s)
+           AND deactivated_at IS NULL
+    """
+    rows = fetch(db, statement, [email])
     return Credentials(**rows[0]._asdict()) if rows else None
 
 

@@ -99,9 +99,9 @@ def _run(arguments: argparse.Namespace, db: Connection, operator: Accounts) -> s
         return "\n".join([f"{'id':>8}  {'registered':<20}  address", *rows])
     named = arguments.account
     if named.isdecimal() and len(named) < 19:
-        user = users.find(db, user_id=int(named))
+        user = users.get_by_id(db, int(named))
     else:
-        user = users.find(db, email=named.encode("utf-8", "replace").decode().replace("\0", "?"))
+        user = users.get_by_email(db, named.encode("utf-8", "replace").decode().replace("\0", "?"))
     if user is None:
         raise SystemExit(f"There is no account {named!r}: look for it with list.")
     if arguments.command == "show":

@@ -21,7 +21,7 @@ def register(accounts: Accounts, password: str = PASSWORD) -> int:
 
 
 def user(db: Connection) -> User:
-    found = users.find(db, email=EMAIL)
+    found = users.get_by_email(db, EMAIL)
     assert found is not None
     return found
 
@@ -58,7 +58,7 @@ def test_an_address_registers_once(accounts: Accounts) -> None:
 def test_a_refused_password_registers_nobody(accounts: Accounts, db: Connection) -> None:
     with pytest.raises(PasswordRefused):
         register(accounts, password="short")
-    assert users.find(db, email=EMAIL) is None
+    assert users.get_by_email(db, EMAIL) is None
 
 
 def test_logging_in_renews_a_hash_of_older_costs(
@@ -67,7 +67,7 @@ def test_logging_in_renews_a_hash_of_older_costs(
     user_id = register(accounts)
     dearer = open_accounts(argon2_passes="2")
     assert dearer.authenticate(email=EMAIL, password=PASSWORD) == user_id
-    credentials = users.find_credentials(db, email=EMAIL)
+    credentials = users.get_credentials_by_email(db, EMAIL)
     assert credentials is not None
     assert "t=2" in credentials.password_hash
 

@@ -309,7 +309,7 @@ def test_a_known_device_is_locked_after_a_hundred_failures_of_its_own(
 
 
 def auth_hash(db: Connection) -> str:
-    credentials = users.find_credentials(db, email=EMAIL)
+    credentials = users.get_credentials_by_email(db, EMAIL)
     assert credentials is not None
     return credentials.auth_hash
 
@@ -349,7 +349,7 @@ def test_a_new_password_makes_devices_unknown_and_ends_the_accounts_waits(
         guess(f"192.0.2.{number}")
     for _ in range(5):
         guess()
-    user = users.find(db, email=EMAIL)
+    user = users.get_by_email(db, EMAIL)
     assert user is not None
     accounts.change_password(user, "staple battery horse")
     assert guess(password="staple battery horse") == NOTHING

@@ -49,11 +49,11 @@ Call = Callable[[Connection], object]
 CALLS: dict[ModuleType, dict[str, Call]] = {
     users: {
         "insert": lambda db: users.insert(db, password_hash="a hash", **PERSON),
-        "find": lambda db: users.find(db, user_id=1),
-        "find by email": lambda db: users.find(db, email="user1@example.com"),
+        "get_by_id": lambda db: users.get_by_id(db, 1),
+        "get_by_email": lambda db: users.get_by_email(db, "user1@example.com"),
         "list_newest": lambda db: users.list_newest(db, before=2**63 - 1, number=50),
-        "find_credentials": lambda db: users.find_credentials(db, user_id=1),
-        "find_credentials by email": lambda db: users.find_credentials(db, email="u@example.com"),
+        "get_credentials_by_id": lambda db: users.get_credentials_by_id(db, 1),
+        "get_credentials_by_email": lambda db: users.get_credentials_by_email(db, "u@example.com"),
         "lock": lambda db: users.lock(db, 1),
         "lock_if_unchanged": lambda db: users.lock_if_unchanged(db, Credentials(1, "hash 1")),
         "update_password_hash": lambda db: users.update_password_hash(db, 1, "another hash"),
@@ -126,7 +126,7 @@ def test_every_function_of_every_repository_is_looked_at() -> None:
             if function.__module__ == module.__name__
             and "db" in inspect.signature(function).parameters
         }
-        assert functions == {name.partition(",")[0].partition(" by")[0] for name in calls}
+        assert functions == {name.partition(",")[0] for name in calls}
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_statement_of_another_connection_is_never_executed_instead(
     swap_sessions(one, other)
     with pytest.raises(InvalidSqlStatementName):
         users.lock(one, user_id)
-    assert users.find(one, user_id=user_id) is not None
+    assert users.get_by_id(one, user_id) is not None
 
 
 def test_a_statement_has_its_parameters_in_one_order_on_every_connection(

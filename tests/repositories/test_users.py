@@ -15,18 +15,18 @@ def add(db: Connection, email: str = "ada@example.com") -> int | None:
 
 def test_a_user_that_was_added_is_found_by_his_address(db: Connection) -> None:
     user_id = add(db)
-    assert users.find_credentials(db, email="ada@example.com") == (user_id, "a hash")
+    assert users.get_credentials_by_email(db, "ada@example.com") == (user_id, "a hash")
 
 
 def test_an_address_is_found_whatever_its_case(db: Connection) -> None:
     user_id = add(db, "Ada@example.com")
-    credentials = users.find_credentials(db, email="aDA@EXAMPLE.com")
+    credentials = users.get_credentials_by_email(db, "aDA@EXAMPLE.com")
     assert credentials is not None
     assert credentials.user_id == user_id
 
 
 def test_an_unknown_address_is_nobodys(db: Connection) -> None:
-    assert users.find_credentials(db, email="ada@example.com") is None
+    assert users.get_credentials_by_email(db, "ada@example.com") is None
 
 
 def test_a_taken_address_adds_nobody_whatever_its_case(db: Connection) -> None:
@@ -36,24 +36,25 @@ def test_a_taken_address_adds_nobody_whatever_its_case(db: Connection) -> None:
 
 def test_an_address_is_text_and_never_sql(db: Connection) -> None:
     add(db)
-    assert users.find_credentials(db, email="' OR true --") is None
+    assert users.get_credentials_by_email(db, "' OR true --") is None
 
 
 def test_a_password_hash_is_replaced_for_one_user_alone(db: Connection) -> None:
     ada, grace = add(db), add(db, "grace@example.com")
     assert ada is not None
     users.update_password_hash(db, ada, "another hash")
-    assert users.find_credentials(db, email="ada@example.com") == (ada, "another hash")
-    assert users.find_credentials(db, email="grace@example.com") == (grace, "a hash")
+    assert users.get_credentials_by_email(db, "ada@example.com") == (ada, "another hash")
+    assert users.get_credentials_by_email(db, "grace@example.com") == (grace, "a hash")
 
 
 def test_a_user_is_found_by_his_id_and_by_his_address(db: Connection) -> None:
     ada = add(db)
-    by_id, by_email = users.find(db, user_id=ada), users.find(db, email="ADA@example.com")
+    assert ada is not None
+    by_id, by_email = users.get_by_id(db, ada), users.get_by_email(db, "ADA@example.com")
     assert by_id is not None
     assert by_id == by_email
     assert (by_id.id, by_id.name, by_id.deactivated_at) == (ada, "Ada", None)
-    assert users.find(db, user_id=0) is None
+    assert users.get_by_id(db, 0) is None
 
 
 def test_users_are_listed_from_the_newest_on(db: Connection) -> None:
@@ -68,19 +69,19 @@ def test_a_deactivated_user_has_no_credentials_until_reactivated(db: Connection)
     ada = add(db)
     assert ada is not None
     users.set_active(db, ada, False)
-    assert users.find_credentials(db, user_id=ada) is None
-    found = users.find(db, user_id=ada)
+    assert users.get_credentials_by_id(db, ada) is None
+    found = users.get_by_id(db, ada)
     assert found is not None
     assert found.deactivated_at is not None
     users.set_active(db, ada, True)
-    assert users.find_credentials(db, user_id=ada) is not None
+    assert users.get_credentials_by_id(db, ada) is not None
 
 
 def test_a_taken_address_changes_nothing_and_leaves_the_transaction_usable(db: Connection) -> None:
     ada, _ = add(db), add(db, "grace@example.com")
     assert ada is not None
     assert not users.update_profile(db, ada, name="Grace", email="Grace@example.com")
-    found = users.find(db, user_id=ada)
+    found = users.get_by_id(db, ada)
     assert found is not None
     assert (found.name, found.email) == ("Ada", "ada@example.com")
     assert users.update_profile(db, ada, name="Augusta", email="ADA@example.com")
@@ -106,7 +107,7 @@ def test_of_two_who_race_for_an_address_the_slower_one_does_not_get_it(url: str)
     faster.commit()
     racing.join()
     assert got == [False]
-    found = users.find(slower, user_id=grace)
+    found = users.get_by_id(slower, grace)
     assert found is not None
     assert found.email == "grace@example.com"
     for connection in (faster, slower):

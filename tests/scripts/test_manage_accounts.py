@@ -204,7 +204,7 @@ def test_it_deletes_an_account_when_yes_is_typed(
 
 def test_it_deletes_an_account_without_asking_where_told_so(site: Site) -> None:
     main([PRODUCTION, "delete", "--yes", "1"])
-    assert users.find(site.accounts.db, user_id=1) is None
+    assert users.get_by_id(site.accounts.db, 1) is None
 
 
 def test_an_account_that_does_not_exist_is_told(url: str) -> None:
