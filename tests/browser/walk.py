@@ -115,7 +115,7 @@ def _walk_errors(page: Any, site: Site) -> Iterator[str]:
     forbidden = _render_forbidden(site)
     page.route(re.compile("/account$"), lambda route: route.fulfill(status=403, body=forbidden))
     page.goto("/account")
-    yield _see(page, "forbidden", "This is not yours to see")
+    yield _see(page, "forbidden", "You don't have access to this page")
     page.unroute_all()
     site.database.execute("ALTER TABLE sessions RENAME TO moved")
     page.goto("/account")

@@ -30,7 +30,7 @@ class Words(NamedTuple):
 
 WORDS = {
     400: Words("We can't read what was sent", "Go back, and try once more."),
-    403: Words("This is not yours to see", "Log in with an account that may see it."),
+    403: Words("You don't have access to this page", "Log in with an account that may see it."),
     404: Words("There is no such page", "Check the address, or begin at the home page."),
     405: Words("This can't be done here", "Begin at the home page."),
     413: Words("This is too much at once", "Go back, and send less."),

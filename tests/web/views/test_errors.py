@@ -178,7 +178,7 @@ def test_whoever_is_not_logged_in_may_log_in_and_come_back(browser: webtest.Test
 
 def test_a_program_that_asks_for_json_is_forbidden_what_needs_a_login(client: MakeClient) -> None:
     response = client(HTTP_ACCEPT="application/json").get("/account", status=403)
-    assert response.json["error"] == "This is not yours to see"
+    assert response.json["error"] == "You don't have access to this page"
 
 
 def test_whoever_is_logged_in_is_not_asked_to_log_in_again(
@@ -186,7 +186,8 @@ def test_whoever_is_logged_in_is_not_asked_to_log_in_again(
 ) -> None:
     register(browser)
     monkeypatch.setattr("hello_login.web.security.AuthTktSecurityPolicy.permits", lambda *_: False)
-    assert browser.get("/account", status=403).html.h1.get_text() == "This is not yours to see"
+    page = browser.get("/account", status=403).html
+    assert page.h1.get_text() == "You don't have access to this page"
 
 
 @pytest.mark.parametrize("accept", ACCEPTED)
