@@ -28,10 +28,14 @@ class EmailTaken(Exception):
     """There is an account with this address."""
 
 
-class Refused(Exception):
-    """The password is not the account's; or nobody looked, because there is a wait."""
+class AuthenticationFailed(Exception):
+    """The password is not the account's, or there is no active account with this address."""
 
-    def __init__(self, wait: timedelta = timedelta(0)) -> None:
+
+class RateLimited(Exception):
+    """An attempt was refused without a look at it; wait is the time until the next one."""
+
+    def __init__(self, wait: timedelta) -> None:
         super().__init__()
         self.wait = wait
 
@@ -83,11 +87,11 @@ class Accounts:
         return user_id
 
     def admit_registration(self) -> None:
-        """Count a registration, done or not.  Raises Refused if there is a wait."""
+        """Count a registration, done or not.  Raises RateLimited."""
         self._admit("registration_throttled", self.throttle.registration(self.client))
 
     def admit_profile_change(self, user: User) -> None:
-        """Count a change, done or not.  Raises Refused if there is a wait."""
+        """Count a change, done or not.  Raises RateLimited."""
         self._admit("profile_throttled", self.throttle.profile(user.id), user.id)
 
     def authenticate(self, *, email: str, password: str) -> int:
@@ -95,7 +99,8 @@ class Accounts:
 
         Takes as long for an unknown address as for a wrong password (ASVS 5.0, 6.3.8), but for a
         hash of other costs than the settings', which takes its own until a login renews it.  A
-        deactivated account is as good as none.  Commits, as Throttle.count says.  Raises Refused.
+        deactivated account is as good as none.  Commits, as Throttle.count says.
+        Raises AuthenticationFailed or RateLimited.
         """
         credentials = users.get_credentials_by_email(self.db, email)
         limits = self.throttle.login(self.client, email, credentials)
@@ -103,22 +108,25 @@ class Accounts:
         if credentials is None:
             self.passwords.verify(password, None)  # takes as long as for a known address
             self._record("login_failed", None)
-            raise Refused
+            raise AuthenticationFailed
         if not self._verify(limits, credentials, password):
             self._record("login_failed", credentials.user_id)
-            raise Refused
+            raise AuthenticationFailed
         return credentials.user_id
 
     def reauthenticate(self, session: Session, password: str) -> None:
-        """Ask who is logged in for the password.  Commits, as authenticate.  Raises Refused."""
+        """Check the password of the session's owner.  Commits, as authenticate.
+
+        Raises AuthenticationFailed or RateLimited.
+        """
         credentials = users.get_credentials_by_id(self.db, session.user.id)
         if credentials is None:  # deleted or deactivated in this moment
-            raise Refused
+            raise AuthenticationFailed
         limits = self.throttle.check(self.client, session.id)
         self._admit("check_throttled", limits, credentials.user_id)
         if not self._verify(limits, credentials, password):
             self._record("check_failed", credentials.user_id)
-            raise Refused
+            raise AuthenticationFailed
 
     def complete_login(
         self, user_id: int, *, replaced: Session | None, remembered: bool = False
@@ -229,12 +237,12 @@ class Accounts:
         self.note(event)
 
     def _admit(self, refusal: str, limits: list[Limit], user_id: int | None = None) -> None:
-        """Count an attempt.  Raises Refused if it has to wait, which the log alone keeps."""
+        """Count an attempt.  Raises RateLimited, which only the log keeps."""
         if refusal not in self.waived:
             wait = self.throttle.count(self.db, limits)
             if wait:
                 self.note(self._event(refusal, user_id))
-                raise Refused(wait)
+                raise RateLimited(wait)
         self.counted.add(refusal)
 
     def _verify(self, limits: list[Limit], credentials: Credentials, password: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from passlib.context import CryptContext
 from psycopg2.extensions import connection as Connection
 
-from hello_login.auth.accounts import Accounts, EmailTaken, Refused
+from hello_login.auth.accounts import Accounts, AuthenticationFailed, EmailTaken, RateLimited
 from hello_login.auth.passwords import PasswordRefused
 from hello_login.repositories import events, sessions, users
 from hello_login.repositories.events import Event
@@ -35,8 +35,10 @@ def begin_session(accounts: Accounts, user_id: int) -> Session:
 def can_log_in(accounts: Accounts, password: str) -> bool:
     try:
         return accounts.authenticate(email=EMAIL, password=password) > 0
-    except Refused as refused:
-        return bool(refused.wait)  # and not for the password
+    except RateLimited:
+        return True  # it was not refused for the password
+    except AuthenticationFailed:
+        return False
 
 
 def test_who_registered_is_authenticated_by_the_password(accounts: Accounts) -> None:
@@ -194,7 +196,7 @@ def test_nobodys_password_is_that_of_an_account_that_was_deactivated_meanwhile(
 ) -> None:
     session = begin_session(accounts, register(accounts))
     accounts.set_active(user(db), False)
-    with pytest.raises(Refused):
+    with pytest.raises(AuthenticationFailed):
         accounts.reauthenticate(session, PASSWORD)
 
 
@@ -217,7 +219,7 @@ def test_a_refused_login_is_an_event_for_the_log_alone(
 ) -> None:
     user_id = register(accounts)
     for _ in range(30):
-        with pytest.raises(Refused):
+        with pytest.raises((AuthenticationFailed, RateLimited)):
             accounts.authenticate(email=EMAIL, password="a wrong one")
     noted = [event.event for event in events.list_of_user(db, user_id, 100)]
     assert noted == ["login_failed"] * 5 + ["registered"]
@@ -276,7 +278,7 @@ def test_a_failed_login_costs_one_verification_whether_the_address_is_known_or_n
 
     real = CryptContext.verify_and_update
     monkeypatch.setattr(CryptContext, "verify_and_update", verify)
-    with pytest.raises(Refused):
+    with pytest.raises(AuthenticationFailed):
         accounts.authenticate(email=email, password="another one")
     (password_hash,) = verified
     assert password_hash.startswith("$argon2id$v=19$m=8,t=1,p=1$")
@@ -285,6 +287,6 @@ def test_a_failed_login_costs_one_verification_whether_the_address_is_known_or_n
 def test_a_throttled_registration_is_noted(accounts: Accounts, happened: list[Event]) -> None:
     for _ in range(20):
         accounts.admit_registration()
-    with pytest.raises(Refused):
+    with pytest.raises(RateLimited):
         accounts.admit_registration()
     assert happened == [Event("registration_throttled", address="192.0.2.1")]

@@ -8,7 +8,7 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import remember
 from pyramid.view import view_config
 
-from ...auth.accounts import MAX_SESSIONS, EmailTaken, Refused
+from ...auth.accounts import MAX_SESSIONS, AuthenticationFailed, EmailTaken, RateLimited
 from ...repositories import events, sessions
 from ...repositories.events import Event
 from .. import forms
@@ -97,8 +97,8 @@ def change_profile(request: Any) -> Any:
                 return redirect(request, request.route_path("account"), "profile_changed", headers)
         except EmailTaken:
             form.email.errors = ["Another account has this address: use another one."]
-        except Refused as refused:
-            ask_to_wait(request, form, refused.wait)
+        except RateLimited as limited:
+            ask_to_wait(request, form, limited.wait)
     return _form_or_redirect(request, form)
 
 
@@ -191,11 +191,11 @@ def _reauthenticate(request: Any, form: forms.ReauthenticateForm | forms.Profile
     """Whether the form's current password is the account's; otherwise the form will say why not."""
     try:
         request.accounts.reauthenticate(request.login_session, form.current.data or "")
-    except Refused as refused:
-        if refused.wait:
-            ask_to_wait(request, form, refused.wait)
-        else:
-            form.current.errors = ["This is not your password: type the one you log in with."]
+    except RateLimited as limited:
+        ask_to_wait(request, form, limited.wait)
+        return False
+    except AuthenticationFailed:
+        form.current.errors = ["This is not your password: type the one you log in with."]
         return False
     return True
 

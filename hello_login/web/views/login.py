@@ -7,7 +7,7 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import exception_view_config, view_config
 
-from ...auth.accounts import Refused
+from ...auth.accounts import AuthenticationFailed, RateLimited
 from ..forms import LoginForm
 from ..security import begin_in_browser, end_in_browser
 from . import FORM, ask_to_wait, form_context, redirect_url
@@ -34,11 +34,10 @@ def log_in(request: Any) -> Any:
             user_id = request.accounts.authenticate(
                 email=form.address(), password=form.password.data or ""
             )
-        except Refused as refused:
-            if refused.wait:
-                ask_to_wait(request, form, refused.wait)
-            else:
-                form.form_errors = [INVALID_CREDENTIALS]
+        except RateLimited as limited:
+            ask_to_wait(request, form, limited.wait)
+        except AuthenticationFailed:
+            form.form_errors = [INVALID_CREDENTIALS]
         else:
             issued = request.accounts.complete_login(
                 user_id, replaced=request.login_session, remembered=form.remember.data

@@ -6,7 +6,7 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import view_config
 
-from ...auth.accounts import EmailTaken, Refused
+from ...auth.accounts import EmailTaken, RateLimited
 from ..forms import RegisterForm
 from ..security import begin_in_browser
 from . import FORM, ask_to_wait, form_context, redirect_url
@@ -33,8 +33,8 @@ def register(request: Any) -> Any:
                 email=form.email.data or "",
                 password=form.password.data or "",
             )
-        except Refused as refused:
-            ask_to_wait(request, form, refused.wait)
+        except RateLimited as limited:
+            ask_to_wait(request, form, limited.wait)
         except EmailTaken:
             form.email.errors = ["This address has an account already: log in, or use another."]
         else:
