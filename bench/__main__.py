@@ -1,8 +1,8 @@
 """Measure hello_login beside what people would use instead, and beside the limits.
 
 Everything runs on one machine in one run, alternating: so what disturbs it disturbs all, and only
-the ratios mean something.  Prints a table, and writes it with a plot and all details to
-bench/results/.
+the ratios mean something.  Prints the tables and writes them into docs/performance.md; writes a
+plot and all details to bench/results/.
 """
 
 import argparse
@@ -164,7 +164,7 @@ def before_contenders(base: str | None, scratch: Path, stack: ExitStack) -> list
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer users and one short round")
     parser.add_argument("--base", metavar="COMMIT", help="compare with hello_login as it was then")
@@ -176,7 +176,8 @@ def main() -> None:
         scratch.chmod(0o755)
         contenders.write_bare_ini(scratch)
         results = measure(QUICK if arguments.quick else FULL, arguments.base, scratch, stack)
-    sys.stdout.write(report.write(results, contenders.HERE / "results"))
+    page = contenders.HERE.parent / "docs/performance.md"
+    sys.stdout.write(report.write(results, contenders.HERE / "results", page))
 
 
 if __name__ == "__main__":

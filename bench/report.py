@@ -64,8 +64,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def write(results: Results, folder: Path) -> str:
-    """Write table.md, details.md and plot.svg, and return what table.md says."""
+def write(results: Results, folder: Path, page: Path) -> str:
+    """Write the tables to the page, details.md and plot.svg to the folder; return the tables."""
     folder.mkdir(exist_ok=True)
     described = ", ".join(f"{name} {value}" for name, value in results.machine.items())
     few, many = results.users
@@ -79,12 +79,16 @@ def write(results: Results, folder: Path) -> str:
         f"server's processes, not PostgreSQL's:\n\n{costs_table(results)}\n"
         f"\n**Goals:**\n\n{goals_table(results, few, many)}\n"
     )
-    (folder / "table.md").write_text(text)
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}{text}{END}{after}")
     (folder / "details.md").write_text(details(results))
     plot(results, folder / "plot.svg")
     return text
 
 
+BEGIN = "<!-- make bench writes from here -->\n"
+END = "<!-- to here -->\n"
 CAPTION = "less than 1 is slower; the medians of the rounds; in brackets the lowest and the highest"
 
 

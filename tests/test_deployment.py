@@ -80,9 +80,9 @@ def test_the_variables_of_the_entrypoint_are_those_that_it_tells_of() -> None:
     )
 
 
-def test_the_readme_tells_every_variable() -> None:
+def test_the_configuration_page_lists_every_variable() -> None:
     for variable in VARIABLES:
-        assert f"| `{variable}` |" in read("README.md")
+        assert f"| `{variable}` |" in read("docs/configuration.md")
 
 
 def test_heroku_and_app_json_ask_for_the_same() -> None:
