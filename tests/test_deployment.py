@@ -182,3 +182,12 @@ def test_the_commands_for_debian_agree_with_what_they_use() -> None:
     for replaced in ("web:5000", "/run/certificate.pem", "/run/key.pem"):
         assert replaced in guide
         assert replaced in read("proxy/nginx.conf")
+
+
+def test_github_tests_every_python_that_the_package_declares() -> None:
+    jobs = yaml.safe_load(read(".github/workflows/tests.yml"))["jobs"]
+    versions = jobs["test"]["strategy"]["matrix"]["python"]
+    assert f">={versions[0]}" == distribution("hello_login").metadata["Requires-Python"]
+    assert versions == [f"3.{minor}" for minor in range(10, 15)]
+    run = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
+    assert run == {"make test", "make lint", "make containers"}
