@@ -97,6 +97,13 @@ def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
             assert f"`{PREFIX}{field.name}`" in page
 
 
+def test_the_readme_lists_every_url() -> None:
+    routes = (ROOT / "hello_login/web/routes.py").read_text()
+    urls = set(re.findall(r'add_route\("\w+", "(/[^"]*)"\)', routes))
+    table = (ROOT / "README.md").read_text().partition("| URL |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(/[^`]*)`", table)) == urls
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_documents_name_only_make_targets_that_exist(name: str) -> None:
     named = set(re.findall(r"`make ([a-z-]+)|^\$ make ([a-z-]+)", (ROOT / name).read_text(), re.M))
