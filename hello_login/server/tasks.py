@@ -19,6 +19,13 @@ port.  The underscore is for names of containers."""
 ENCODED = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
 
 
+FIRST_LINE = re.compile(rb"\s*[!-~]+ [!-\xff]+(?: HTTP/[0-9.]+)?(?:\r\n|\Z)")
+"""A method, a target and perhaps a version.  waitress's own expression takes quadratic time."""
+
+UNREADABLE = re.compile(rb"[ \t]{100}|\r\n[ \t]")
+"""Many blanks, for which waitress takes quadratic time, or a folded line (RFC 9112, 5.2)."""
+
+
 class Task(WSGITask):
     """Ends the connection with its answer once the server stops."""
 
@@ -84,7 +91,12 @@ class Parser(HTTPRequestParser):
 
         Two Host lines come as one, with a comma.  HTTP/1.0 may have none (RFC 9112, 3.2 and 6.1).
         """
-        super().parse_header(header_plus)
+        if not FIRST_LINE.match(header_plus) or UNREADABLE.search(header_plus):
+            raise ParsingError("The head is not one that a browser sends.")
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # such as a length of 5,000 digits, or the target http://[/
+            raise ParsingError("The head has a number or a target that is none.") from error
         length = self.headers.get("CONTENT_LENGTH")
         if ENCODED.search(header_plus) and (length is not None or self.version != "1.1"):
             raise ParsingError("The body's length is told in two ways.")

@@ -204,6 +204,7 @@ def send_raw(port: int, data: bytes) -> bytes:
 
 
 HUGE = 40960
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
 REFUSED = {
     "no HTTP": (b"nonsense\r\n\r\n", 400),
@@ -226,6 +227,13 @@ REFUSED = {
     "an encoding that is none": (POST + b"Transfer-Encoding: a\r\n\r\n", 400),
     "a huge body": (POST + b"Content-Length: %d\r\n\r\n%s" % (HUGE, b"a" * HUGE), 413),
     "a huge header": (b"GET / HTTP/1.1\r\nHost: a\r\nA: %s\r\n\r\n" % (b"a" * 20000), 431),
+    "many blanks in a field": (GET + b"A:%sb\r\n\r\n" % (b" " * 16000), 400),
+    "many tabs in a field": (GET + b"A:%sb\r\n\r\n" % (b"\t" * 8000), 400),
+    "many blanks after a value": (GET + b"A: a%s\r\n\r\n" % (b" " * 16000), 400),
+    "a folded line": (GET + b"A: a\r\n b\r\n\r\n", 400),
+    "a target of digits and more": (b"GET http://%s x HTTP/1.1\r\n\r\n" % (b"1" * 16000), 400),
+    "a target that is none": (b"GET http://[/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a length of many digits": (POST + b"Content-Length: %s\r\n\r\n" % (b"1" * 5000), 400),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
     "an empty host": (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
     "two hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
