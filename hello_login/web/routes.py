@@ -1,6 +1,7 @@
 """Every URL there is."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ def _hash_files(folder: Path) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-STATIC = f"static/{_hash_files(Path(__file__).parent / 'static')}"
+FILES = Path(__file__).parent / "static"
+STATIC = f"static/{_hash_files(FILES)}"
 """Where the static files are.  Others would be elsewhere, so these may be kept for a year."""
 
 YEAR = 365 * 24 * 60 * 60
@@ -32,6 +34,8 @@ def includeme(config: Any) -> None:
     config.add_route("delete_account", "/account/delete")
     config.add_route("healthz", "/healthz")
     config.add_route("readyz", "/readyz")
-    config.add_route("static", f"/{STATIC}/*subpath")
+    # By name: Pyramid remembers for ever each other path that it has looked for.
+    names = "|".join(re.escape(path.name) for path in sorted(FILES.iterdir()))
+    config.add_route("static", f"/{STATIC}/{{subpath:{names}}}")
     files = static_view("hello_login.web:static", cache_max_age=YEAR, use_subpath=True)
     config.add_view(files, route_name="static", permission=NO_PERMISSION_REQUIRED)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from pyramid.httpexceptions import HTTPBadRequest, HTTPUnsupportedMediaType
+from pyramid.httpexceptions import HTTPBadRequest, HTTPNotFound, HTTPUnsupportedMediaType
 from pyramid.tweens import EXCVIEW, INGRESS
 from pyramid_retry import is_error_retryable
 
@@ -17,6 +17,15 @@ log = logging.getLogger(__name__)
 
 REFUSED = "hello_login.refused"
 """An HTTPError, by which the server asks for nothing but an answer that says so."""
+
+LONGEST_PATH = 200
+"""Characters; no path of this site has more than 60."""
+
+CONDITIONS = (
+    *("HTTP_RANGE", "HTTP_IF_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"),
+    *("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"),
+)
+"""Headers that ask for a part of an answer, or for none if nothing has changed."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -103,12 +112,19 @@ def add_headers(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any],
 def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any], Any]:
     """A tween: the one place for what can't be decoded, and for what no form of ours sends.
 
-    Raises HTTPBadRequest or HTTPUnsupportedMediaType.
+    Raises HTTPBadRequest, HTTPNotFound or HTTPUnsupportedMediaType.
     """
 
     def tween(request: Any) -> Any:
-        if REFUSED in request.environ:
-            raise request.environ[REFUSED]
+        environ = request.environ
+        if REFUSED in environ:
+            raise environ[REFUSED]
+        # Pyramid keeps the parts of the last 1,000 paths, whatever their length.
+        if len(environ["PATH_INFO"]) > LONGEST_PATH:
+            raise HTTPNotFound
+        # WebOb fails for dates and ranges that are none, after all tweens; no page needs either.
+        for name in CONDITIONS:
+            environ.pop(name, None)
         _refuse_unparsed(request)
         try:
             _ = request.path_info, dict(request.cookies)

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 import webtest
+from pyramid.traversal import split_path_info
 
+from hello_login.web.routes import STATIC
 from tests.conftest import MakeClient
-from tests.people import PASSWORD, register
+from tests.people import PASSWORD, STYLESHEET, register
 
 
 def fields(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
@@ -56,3 +58,34 @@ def test_a_line_holds_nothing_that_was_sent(
 def test_each_request_has_an_id_of_its_own(browser: webtest.TestApp) -> None:
     ids = {browser.get("/").headers["X-Request-ID"] for _ in range(3)}
     assert len(ids) == 3
+
+
+def test_a_path_longer_than_any_page_has_is_not_kept_in_memory(browser: webtest.TestApp) -> None:
+    browser.get("/nowhere", status=404)
+    known = split_path_info.cache_info().currsize
+    for path in ("/a" * 101, f"/{STATIC}/{'a' * 200}", f"/{STATIC}/style.css{'/a' * 100}"):
+        browser.get(path, status=404)
+    assert split_path_info.cache_info().currsize == known
+
+
+@pytest.mark.parametrize("name", ["", ".", "style.css/", "nothing.css", "..", "style.css.map"])
+def test_static_files_are_looked_for_only_by_their_names(
+    browser: webtest.TestApp, name: str
+) -> None:
+    browser.get(f"/{STATIC}/{name}", status=404)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Range", "bytes=" + "1" * 5000),
+        ("Range", "bytes=" + " " * 5000 + "x"),
+        ("If-Modified-Since", "Mon, 01 Jan 99999999999 00:00:00 GMT"),
+        ("If-None-Match", '"'),
+    ],
+)
+def test_a_static_file_is_sent_whole_whatever_part_of_it_is_asked_for(
+    browser: webtest.TestApp, header: tuple[str, str]
+) -> None:
+    whole = browser.get(STYLESHEET)
+    assert browser.get(STYLESHEET, headers=dict([header]), status=200).body == whole.body
