@@ -78,6 +78,10 @@ REMEDIES: dict[type[psycopg2.Error], str] = {
 """What the operator can do about errors that are no mistake in a statement."""
 
 
+LONGEST_REDIRECT = 2000
+"""Characters.  Many proxies take a head of 4,096 bytes, and count a longer one as our failure."""
+
+
 @forbidden_view_config()
 def show_forbidden(_error: Any, request: Any) -> Any:
     """Whoever is not logged in may log in and come back; who asks for JSON gets a 403."""
@@ -85,6 +89,8 @@ def show_forbidden(_error: Any, request: Any) -> Any:
     if request.identity is not None or negotiate_media_type(request, HTML, JSON) == JSON:
         return _respond(request, 403)
     login = request.route_path("login", _query={"next": request.path_qs})
+    if len(login) > LONGEST_REDIRECT:
+        login = request.route_path("login")
     if request.method == "POST":
         return redirect(request, login, "session_over")
     return HTTPSeeOther(login, vary=["Accept"])

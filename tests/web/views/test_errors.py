@@ -170,6 +170,15 @@ def test_a_cookie_that_is_not_ascii_is_ignored(browser: webtest.TestApp) -> None
     browser.get("/account", status=303)
 
 
+def test_a_login_page_is_given_no_target_that_a_proxy_would_not_pass_on(
+    browser: webtest.TestApp,
+) -> None:
+    for length, kept in ((1900, True), (2000, False), (4000, False)):
+        location = browser.get(f"/account?{'a' * length}", status=303).location
+        assert ("next=" in location) is kept
+        assert len(location) < 2100
+
+
 def test_whoever_is_not_logged_in_may_log_in_and_come_back(browser: webtest.TestApp) -> None:
     response = browser.get("/account?tab=1", status=303)
     assert response.location == "http://localhost/login?next=%2Faccount%3Ftab%3D1"
