@@ -24,6 +24,10 @@ MAX_SESSIONS = 100
 enough for one page and one statement (ASVS 5.0, 7.1.2)."""
 
 
+NO_USER = 0
+"""The id of no account: nothing is stored for it."""
+
+
 class EmailTaken(Exception):
     """There is an account with this address."""
 
@@ -90,9 +94,9 @@ class Accounts:
         """Count a registration, done or not.  Raises RateLimited."""
         self._admit("registration_throttled", self.throttle.registration(self.client))
 
-    def admit_profile_change(self, user: User) -> None:
+    def admit_profile_change(self, session: Session) -> None:
         """Count a change, done or not.  Raises RateLimited."""
-        self._admit("profile_throttled", self.throttle.profile(user.id), user.id)
+        self._admit("profile_throttled", self.throttle.profile(session.id), session.user.id)
 
     def authenticate(self, *, email: str, password: str) -> int:
         """The id of the account with this address and password.
@@ -263,9 +267,9 @@ class Accounts:
 
     def _record(self, event: str, user_id: int | None, fingerprint: str | None = None) -> None:
         noted = self._event(event, user_id, fingerprint)
-        if user_id is not None:
-            events.delete_older(self.db, timedelta(days=self.settings.event_days))
-            events.insert(self.db, noted)
+        events.delete_older(self.db, timedelta(days=self.settings.event_days))
+        # For an unknown address the same statements run, or their number would tell (6.3.8).
+        events.insert(self.db, noted if user_id is not None else noted._replace(user_id=NO_USER))
         self.note(noted)
 
     def _event(self, event: str, user_id: int | None = None, session: str | None = None) -> Event:

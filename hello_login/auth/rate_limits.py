@@ -26,8 +26,8 @@ until a login succeeds (NIST SP 800-63B-4, 3.2.2); but what nobody logs in to mu
 A lock is never forgotten."""
 
 PROFILE_CHANGES = 20
-"""Changes of an account's name or address, failed or not, before there are waits.  Each adds up to
-two events, which are kept for months; few people change either more than once a year."""
+"""Changes of a name or an address in a session, failed or not, before there are waits.  Each adds
+up to two events, which are kept for months; few people change either more than once a year."""
 
 
 class Throttle:
@@ -47,7 +47,7 @@ class Throttle:
         """
         if credentials is None:
             # What was typed may be a password: it is not stored but as an HMAC.
-            account = ("address", email.casefold())
+            account = ("address", _lower(email))
         else:
             account = ("account", credentials.auth_hash)
         limits = [
@@ -84,9 +84,12 @@ class Throttle:
         """The limits of registrations, failed or not."""
         return self._any_account(client, self._settings.throttle_registration, "registration")
 
-    def profile(self, user_id: int) -> list[Limit]:
-        """Return the limit of changes of an account's profile, failed or not."""
-        return [self._limit(PROFILE_CHANGES, "profile", str(user_id))]
+    def profile(self, session_id: bytes) -> list[Limit]:
+        """Return the limit of changes of a profile in a session, failed or not.
+
+        A thief who has the cookie of a session must not use up the changes of its owner.
+        """
+        return [self._limit(PROFILE_CHANGES, "profile", session_id.hex())]
 
     def count(self, db: Connection, limits: list[Limit]) -> timedelta:
         """Count an attempt, and commit that; with it, whatever else stands in the transaction.
@@ -133,6 +136,14 @@ class Throttle:
     def _limit(self, failures: int, *parts: str) -> Limit:
         key = hmac.digest(self._key, "\0".join(parts).encode("utf-8", "replace"), "sha256")
         return Limit(key, failures, MEMORY, clears=(key,))
+
+
+def _lower(email: str) -> str:
+    """Return the address in lower case as PostgreSQL's lower() has it, one character for each.
+
+    Otherwise limits would tell whether an address has an account: a long s is "s" to casefold().
+    """
+    return "".join(character.lower()[0] for character in email)
 
 
 def includeme(config: Any) -> None:

@@ -444,18 +444,42 @@ def test_the_right_password_clears_what_failed_in_the_session_but_not_for_the_ne
     assert check(session, password=PASSWORD) == MINUTE
 
 
-def test_changes_of_a_profile_are_throttled_by_account(
+def test_changes_of_a_profile_are_limited_in_each_session(
     accounts: Accounts, open_accounts: OpenAccounts, session: Session
 ) -> None:
     for number in range(20):
-        open_accounts(Client(f"192.0.2.{number}")).admit_profile_change(session.user)
+        open_accounts(Client(f"192.0.2.{number}")).admit_profile_change(session)
     with pytest.raises(RateLimited) as caught:
-        open_accounts().admit_profile_change(session.user)
+        open_accounts().admit_profile_change(session)
     assert rounded(caught.value.wait) == MINUTE
-    grace = accounts.register(name="Grace", email="grace@example.com", password=PASSWORD)
-    other = accounts.find_session(accounts.begin_session(grace).token)
+    # Who has stolen that session's cookie does not keep the owner from changing the profile.
+    other = accounts.find_session(accounts.begin_session(session.user.id).token)
     assert other is not None
-    accounts.admit_profile_change(other.user)
+    accounts.admit_profile_change(other)
+
+
+@pytest.mark.parametrize(
+    ("address", "alike", "different"),
+    [
+        ("Susan@example.org", "sUSAN@example.org", "\u017fusan@example.org"),
+        ("\u017fusan@example.org", "\u017fUSAN@example.org", "susan@example.org"),
+        ("\u0130nci@example.org", "inci@example.org", "i\u0307nci@example.org"),
+        ("\u03a3\u03a3@example.org", "\u03c3\u03c3@example.org", "\u03c3\u03c2@example.org"),
+    ],
+)
+def test_addresses_share_a_limit_only_if_they_would_share_an_account(
+    db: Connection, accounts: Accounts, address: str, alike: str, different: str
+) -> None:
+    def keys(email: str) -> list[bytes]:
+        return [limit.key for limit in accounts.throttle.login(accounts.client, email, None)]
+
+    with db.cursor() as cursor:
+        cursor.execute("SELECT lower(%s) = lower(%s)", (address, alike))
+        assert cursor.fetchone() == (True,)
+        cursor.execute("SELECT lower(%s) = lower(%s)", (address, different))
+        assert cursor.fetchone() == (False,)
+    assert keys(address) == keys(alike)
+    assert keys(address)[0] != keys(different)[0]
 
 
 def rows(db: Connection) -> list[tuple[int, int]]:
@@ -486,13 +510,13 @@ def test_a_refused_registration_check_or_change_adds_no_rows(
     for _ in range(20):
         check(session)
         open_accounts().admit_registration()
-        open_accounts().admit_profile_change(session.user)
+        open_accounts().admit_profile_change(session)
     before = rows(db)
     assert check(session) > NOTHING
     with pytest.raises(RateLimited):
         open_accounts().admit_registration()
     with pytest.raises(RateLimited):
-        open_accounts(Client("198.51.100.1")).admit_profile_change(session.user)
+        open_accounts(Client("198.51.100.1")).admit_profile_change(session)
     assert rows(db) == before
 
 

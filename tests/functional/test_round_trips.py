@@ -69,6 +69,21 @@ def test_the_json_greeting_asks_nobody_who_it_is_for(
     assert relay.count - before == 0
 
 
+def test_a_refused_login_asks_as_often_for_an_unknown_address(
+    relay: RoundTrips, person: webtest.TestApp
+) -> None:
+    register(person)
+    log_out(person)
+    person.cookiejar.clear()  # or the device would be known
+    asked = {}
+    for email in ("ada@example.com", "nobody@example.com"):
+        log_in(person, email=email, password="a wrong one", status=422)
+        before = relay.count
+        log_in(person, email=email, password="a wrong one", status=422)
+        asked[email] = relay.count - before
+    assert asked["ada@example.com"] == asked["nobody@example.com"]
+
+
 def test_a_login_waits_no_longer_than_it_has_to(relay: RoundTrips, person: webtest.TestApp) -> None:
     register(person)
     log_out(person)

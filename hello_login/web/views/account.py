@@ -87,7 +87,7 @@ def change_profile(request: Any) -> Any:
     if request.method == "POST" and form.validate():
         name, email = form.name.data or "", form.email.data or ""
         try:
-            request.accounts.admit_profile_change(session.user)
+            request.accounts.admit_profile_change(session)
             if email == session.user.email or _may_have_another_address(request, form):
                 if not request.accounts.lock_live_session(session):
                     return _redirect_too_late(request)
