@@ -217,6 +217,9 @@ def load(
     if checked.get("argon2_memory_kib", Settings.argon2_memory_kib) < 8 * lanes:
         problems.append(f"{PREFIX}argon2_memory_kib is too low: set it to {8 * lanes} or more.")
 
+    if checked.get("secure_cookies", True) and "development-only" in checked.get("secret_key", ""):
+        problems.append("SECRET_KEY is that of development.ini, which everybody knows: replace it.")
+
     if problems:
         raise SystemExit("\n".join(problems))
     return Settings(**checked)

@@ -92,6 +92,18 @@ def test_argon2_wants_memory_for_each_lane() -> None:
     assert told.startswith("hello_login.argon2_memory_kib is too low")
 
 
+def test_production_refuses_the_key_that_is_in_the_repository() -> None:
+    (line,) = [
+        each
+        for each in (ROOT / "development.ini").read_text().splitlines()
+        if each.startswith("hello_login.secret_key")
+    ]
+    known = line.partition(" = ")[2]
+    environ = {**ENVIRON, "SECRET_KEY": known}
+    assert "everybody knows" in problems(environ=environ)[0]
+    assert settings.load({}, {**INI, "hello_login.secure_cookies": "false"}, environ)
+
+
 def test_a_truth_value_is_true_or_false() -> None:
     assert "true or false" in problems({"hello_login.secure_cookies": "yes"})[0]
     loaded = settings.load({}, {**INI, "hello_login.secure_cookies": "false"}, ENVIRON)
