@@ -177,7 +177,8 @@ def test_a_double_click_registers_once(visit: Visit, email: str, java_script: bo
         page.locator(f"#{name}").fill(text)
     page.locator("#confirm").fill(PASSWORD)
     page.get_by_role("main").get_by_role("button", name="Register").dblclick()
-    page.wait_for_url("/account")
+    # Not wait_for_url: it fails when the second click cuts the first navigation off.
+    page.get_by_text("You registered").wait_for()
     assert page.get_by_text("You registered").count() == 1
 
 
@@ -240,7 +241,9 @@ def test_a_login_that_expired_still_leads_to_where_the_person_wanted_to_go(
     page.wait_for_url("/account/profile")
 
 
-def test_a_form_that_expired_in_another_tab_leads_back_to_itself(visit: Visit, email: str) -> None:
+def test_a_form_of_a_browser_that_logged_in_in_another_tab_leads_on(
+    visit: Visit, email: str
+) -> None:
     page = visit()
     register(page, email)
     page.get_by_role("button", name="Log out").click()
@@ -249,8 +252,6 @@ def test_a_form_that_expired_in_another_tab_leads_back_to_itself(visit: Visit, e
     log_in(other, email)
     other.wait_for_url("/account")
     fill(page, "Log in", email=email, password=PASSWORD)
-    assert page.get_by_role("heading", level=1).inner_text() == "This form has expired"
-    page.get_by_role("link", name="Load the form anew").click()
     page.wait_for_url("/account")
 
 
