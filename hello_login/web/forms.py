@@ -220,8 +220,9 @@ class RegisterForm(NewPasswordForm, PersonForm):
     next = HiddenField(filters=[local_path])
 
     def personal(self) -> tuple[str, ...]:
-        """The name and the address that are typed with it."""
-        return self.name.data or "", self.email.data or ""
+        """Return the name and the address typed with it, each cut to its greatest length."""
+        # They may have been refused as too long, and the time of the check grows with their length.
+        return (self.name.data or "")[:LONGEST_NAME], (self.email.data or "")[:LONGEST_EMAIL]
 
 
 class ProfileForm(PersonForm):

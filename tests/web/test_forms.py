@@ -10,6 +10,7 @@ import pytest
 from webob.multidict import MultiDict
 
 from hello_login.auth.passwords import Passwords
+from hello_login.auth.predictable import count_unpredictable
 from hello_login.web.forms import (
     Form,
     LoginForm,
@@ -170,6 +171,21 @@ def test_a_text_that_is_much_too_long_is_told_so_once_and_kept(
     form = make_registration(passwords, **{field: text * 1000})
     assert form.problems() == [(field, f"Use no more than {most} characters.")]
     assert form.data[field] == text * 1000
+
+
+def test_a_password_is_compared_with_no_more_of_a_name_or_address_than_may_be_stored(
+    passwords: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+
+    def spy(password: str, personal: tuple[str, ...], enough: int) -> tuple[int, str]:
+        lengths.append([len(text) for text in personal])
+        return count_unpredictable(password, personal, enough)
+
+    monkeypatch.setattr("hello_login.auth.passwords.count_unpredictable", spy)
+    form = make_registration(passwords, name="A" * 15_000, email="a" * 15_000)
+    assert [field for field, _ in form.problems()] == ["name", "email"]
+    assert lengths == [[100, 254]]
 
 
 def test_an_address_has_254_characters(passwords: Passwords) -> None:
