@@ -90,7 +90,7 @@ class Passwords:
             )
         if password.lower() in common_passwords():
             raise PasswordRefused("Many people use this password: choose another one.")
-        count, kinds = count_unpredictable(password, personal, ENOUGH)
+        count, kinds = count_unpredictable(password, personal)
         if count < ENOUGH:
             raise PasswordRefused(
                 f"This password is easy to guess. Most of it is predictable: {kinds}. "

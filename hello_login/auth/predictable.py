@@ -6,10 +6,12 @@ symbols as letters.  Its lists hold 229 of the 5,000 most used passwords of 12 c
 """
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from itertools import product
 from typing import NamedTuple
 
 PRODUCT = "hello login"
@@ -35,6 +37,10 @@ WORD_COUNT = 4
 nobody can predict counts as one of ten, as in zxcvbn (Wheeler, USENIX Security 2016)."""
 
 
+MEASURED = 64
+"""The number of characters of a password that are measured.  The time grows with its square."""
+
+
 class Part(NamedTuple):
     """A part of a password; the larger of two is the one that saves a guesser more."""
 
@@ -45,53 +51,66 @@ class Part(NamedTuple):
     kind: str
 
 
-def count_unpredictable(password: str, personal: tuple[str, ...], enough: int) -> tuple[int, str]:
+def count_unpredictable(password: str, personal: tuple[str, ...]) -> tuple[int, str]:
     """Return how many characters count, and the kinds of predictable parts, the worst first.
 
-    A predictable part counts as one character, and a common password as WORD_COUNT.
-    personal: the owner's name and address.  enough: where to end counting.
+    A predictable part counts as one character, and a common password as WORD_COUNT.  The count is
+    the lowest of all ways to split the first MEASURED characters into parts.
+    personal: the owner's name and address.
     """
-    text = password.lower()
-    sources = {
-        "characters in a row": ROWS,
-        "this site's name": PRODUCT,
-        "your name or address": "\n".join(personal).lower(),
-    }
-    both_ways = {kind: f"{source}\n{source[::-1]}" for kind, source in sources.items()}
-    count = at = 0
+    text = _fold(password[:MEASURED])
+    runs = _find_runs(text, "\n".join(map(_fold, personal)))
+    parts: dict[int, Part] = {}
+    savings = [0] * (len(text) + 1)
+    for at in reversed(range(len(text))):
+        savings[at], parts[at] = max(
+            (part.saved + savings[at + part.length], part)
+            for part in _parts_at(text, at, *runs[at])
+        )
     saved: Counter[str] = Counter()
-    while at < len(text) and count < enough:
-        part = max(_parts_at(text, at, both_ways), default=Part(0, 1, ""))
-        count += part.length - part.saved
-        at += part.length
-        saved[part.kind] += part.saved
-    return count, ", ".join(kind for kind, characters in saved.most_common() if characters)
+    at = 0
+    while at < len(text):
+        saved[parts[at].kind] += parts[at].saved
+        at += parts[at].length
+    kinds = ", ".join(kind for kind, characters in saved.most_common() if characters)
+    return len(text) - savings[0], kinds
 
 
-def _parts_at(text: str, at: int, sources: dict[str, str]) -> Iterator[Part]:
-    """Yield the predictable parts of the text that begin there."""
-    plain = text.translate(LOOKALIKES)
-    for kind, source in sources.items():
-        for each in (text, plain):
-            length = _grow(each, at, source.__contains__)
-            yield Part(length - 1, length, kind)
-    length = _grow(text, at, lambda part: text.find(part, 0, at + len(part) - 1) >= 0)
-    yield Part(length - 1, length, "something repeated")
+def _fold(text: str) -> str:
+    """Return the text in NFKC and lower case, cut to its former length."""
+    return unicodedata.normalize("NFKC", text).lower()[: len(text)]
+
+
+def _find_runs(text: str, personal: str) -> list[tuple[int, str]]:
+    """Return the length and kind of the longest known part from each place in the text."""
+    sources = {
+        "something repeated": None,
+        "characters in a row": f"{ROWS}\n{ROWS[::-1]}",
+        "this site's name": f"{PRODUCT}\n{PRODUCT[::-1]}",
+        "your name or address": f"{personal}\n{personal[::-1]}",
+    }
+    runs = [(0, "")] * len(text)
+    for (kind, source), each in product(sources.items(), (text, text.translate(LOOKALIKES))):
+        end = len(text)
+        # A part is known only if the same part without its first character is: end never grows.
+        for at in reversed(range(len(text))):
+            while each[at:end] not in (each[: end - 1] if source is None else source):
+                end -= 1
+            runs[at] = max(runs[at], (end - at, kind))
+    return runs
+
+
+def _parts_at(text: str, at: int, longest: int, kind: str) -> Iterator[Part]:
+    """Yield the parts of the text from there.  longest, kind: of the longest known one."""
+    yield Part(0, 1, "")
+    for length in range(SHORTEST_PART, longest + 1):
+        yield Part(length - 1, length, kind)
     if YEAR.match(text, at):
         yield Part(3, 4, "a year")
-    words = common_passwords()
+    words, plain = common_passwords(), text.translate(LOOKALIKES)
     for length in range(SHORTEST_WORD, min(len(text) - at, LONGEST_WORD) + 1):
         if not words.isdisjoint((text[at : at + length], plain[at : at + length])):
             yield Part(length - WORD_COUNT, length, "a common password")
-
-
-def _grow(text: str, at: int, is_known: Callable[[str], bool]) -> int:
-    """Return the length of the longest known part that begins there; 1 if there is none."""
-    end = at + SHORTEST_PART
-    while end <= len(text) and is_known(text[at:end]):
-        end += 1
-    length = end - 1 - at
-    return length if length >= SHORTEST_PART else 1
 
 
 @cache

@@ -98,6 +98,8 @@ def test_every_character_counts_up_to_the_last(passwords: Passwords) -> None:
         "to be or not to be",
         "football baseball sunshine princess",
         "violet anchor pebble",
+        "seven whispering lanterns",
+        "correct horse battery",
         "caf\N{LATIN SMALL LETTER E WITH ACUTE} au lait",
         "\u043f\u0430\u0440\u043e\u043b\u044c \u043d\u0430 \u043b\u0435\u0442\u043e",
         "\u65e5\u672c\u8a9e\u306e\u30d1\u30b9\u30ef\u30fc\u30c9\u3067\u3059\u3088",
@@ -121,6 +123,13 @@ def test_any_characters_will_do(passwords: Passwords, password: str) -> None:
         ("passwordpassword", "Many people use this password"),
         ("Summer2026!!", "a year, a common password"),
         ("Welcome2026!", "a common password, a year"),
+        ("Password2026!", "a common password, a year"),
+        ("P@ssw0rd2025!", "a common password, a year"),
+        ("Letmein2024!", "a common password, a year"),
+        ("Iloveyou2025!", "a common password, a year"),
+        ("Michael2024!", "a year, a common password"),
+        ("Liverpool1999!", "a common password, a year"),
+        ("".join(chr(0xFF10 + int(digit)) for digit in "123456789012"), "characters in a row"),
         ("dragon123456", "a common password, characters in a row"),
         ("hellologin123456", "this site's name, characters in a row"),
         ("hello  login", "this site's name"),
@@ -157,6 +166,18 @@ def test_a_password_that_is_easily_guessed_is_refused_with_the_reason(
 def test_a_name_may_be_part_of_a_password_that_has_enough_besides(passwords: Passwords) -> None:
     passwords.check("Ada Lovelace wrote engines", NAME, EMAIL)
     passwords.check("correct horse battery", "Horse")
+
+
+def test_a_name_in_full_width_letters_is_found_in_plain_ones(passwords: Passwords) -> None:
+    full_width = "".join(chr(ord(letter) + 0xFEE0) for letter in "Lovelace")
+    with pytest.raises(PasswordRefused, match="your name or address"):
+        passwords.check("lovelace!7lovelace", full_width)
+
+
+def test_the_first_64_characters_must_be_hard_to_guess(passwords: Passwords) -> None:
+    passwords.check("a" * (64 - 21) + "correct horse battery")
+    with pytest.raises(PasswordRefused, match="something repeated"):
+        passwords.check("a" * 64 + "correct horse battery")
 
 
 def test_a_name_without_letters_refuses_nothing(passwords: Passwords) -> None:

@@ -178,9 +178,9 @@ def test_a_password_is_compared_with_no_more_of_a_name_or_address_than_may_be_st
 ) -> None:
     lengths = []
 
-    def spy(password: str, personal: tuple[str, ...], enough: int) -> tuple[int, str]:
+    def spy(password: str, personal: tuple[str, ...]) -> tuple[int, str]:
         lengths.append([len(text) for text in personal])
-        return count_unpredictable(password, personal, enough)
+        return count_unpredictable(password, personal)
 
     monkeypatch.setattr("hello_login.auth.passwords.count_unpredictable", spy)
     form = make_registration(passwords, name="A" * 15_000, email="a" * 15_000)
