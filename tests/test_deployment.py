@@ -111,13 +111,23 @@ def test_the_port_is_the_same_everywhere() -> None:
     assert COMPOSE["docker-compose.yml"]["services"]["web"]["ports"] == [
         f"127.0.0.1:${{PORT:-{port}}}:{port}"
     ]
-    assert f"server web:{port};" in read("proxy/nginx.conf")
+    assert f"server web:{port} " in read("proxy/nginx.conf")
 
 
 @pytest.mark.parametrize("name", ["development.ini", "production.ini"])
-def test_the_proxy_lets_no_larger_body_through_than_the_server_takes(name: str) -> None:
-    (size,) = re.findall(r"client_max_body_size (\d+)k;", read("proxy/nginx.conf"))
-    assert re.search(rf"^max_request_body_size = {int(size) * 1024}$", read(name), re.MULTILINE)
+def test_the_largest_body_that_the_proxy_passes_on_is_the_largest_that_the_server_takes(
+    name: str,
+) -> None:
+    (largest,) = re.findall(r"client_max_body_size (\d+);", read("proxy/nginx.conf"))
+    # waitress refuses a body of max_request_body_size itself.
+    refused = int(largest) + 1
+    assert re.search(rf"^max_request_body_size = {refused}$", read(name), re.MULTILINE)
+
+
+def test_a_failed_request_does_not_take_a_replica_out() -> None:
+    servers = re.findall(r"^ +server ([^{]+);", read("proxy/nginx.conf"), re.MULTILINE)
+    assert servers
+    assert all("max_fails=0" in server.split() for server in servers)
 
 
 @pytest.mark.parametrize("name", COMPOSE)
