@@ -35,7 +35,7 @@ CHEAP_HASHES = {"hello_login.argon2_memory_kib": "8", "hello_login.argon2_passes
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_environment() -> Iterator[None]:
-    """No variable of whoever runs the tests is seen by them; production needs TRUSTED_PROXY."""
+    """Hide the environment of the caller from the tests; production needs TRUSTED_PROXY."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in (*settings.ENVIRONMENT.values(), "PORT"):
             patch.delenv(variable, raising=False)

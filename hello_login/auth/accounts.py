@@ -103,7 +103,7 @@ class Accounts:
 
         Takes as long for an unknown address as for a wrong password (ASVS 5.0, 6.3.8), but for a
         hash of other costs than the settings', which takes its own until a login renews it.  A
-        deactivated account is as good as none.  Commits, as Throttle.count says.
+        deactivated account counts as none.  Commits, as Throttle.count says.
         Raises AuthenticationFailed or RateLimited.
         """
         credentials = users.get_credentials_by_email(self.db, email)

@@ -1,4 +1,4 @@
-"""How often what may fail, before it has to wait.
+"""Rate limits for login, re-authentication, registration and changes of a profile.
 
 Every attempt is counted before the password is looked at, and taken back if it was right: so
 however many come at once, no more than the limit are tried.  The counts are committed by
@@ -124,7 +124,7 @@ class Throttle:
         ]
 
     def _any_account(self, client: Client, failures: int, what: str) -> list[Limit]:
-        """Return the limits of a network, which nobody's success clears."""
+        """Return the limits of a network, which no success clears."""
         limits = self._networks(client, failures, "network", what)
         return [limit._replace(clears=()) for limit in limits]
 

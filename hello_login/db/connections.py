@@ -23,7 +23,7 @@ KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""Whoever is gone without a word is given up after some ten seconds (libpq's documentation)."""
+"""Give a lost connection up after some ten seconds (libpq's documentation)."""
 
 REFUSALS = {
     "authentication failed|no password supplied|role .* does not exist": (
@@ -126,7 +126,7 @@ def check_writable(connection: Connection) -> None:
 def wait(url: str, seconds: float) -> None:
     """Return when PostgreSQL takes writes.
 
-    Raises SystemExit with a sentence when it does not within so many seconds, or refuses the URL.
+    Raises SystemExit with a sentence when it does not within these seconds, or refuses the URL.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -173,7 +173,7 @@ def delete_of_user(
 
 
 def delete_oldest(db: Connection, user_id: int, *, keep: int) -> list[str]:
-    """End some of the account's sessions but for this many, those used last.
+    """End some of the account's sessions, and keep this many, those used last.
 
     Returns the fingerprints of those that it ended.
     """

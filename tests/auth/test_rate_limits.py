@@ -1,4 +1,4 @@
-"""How often what may fail, before it has to wait."""
+"""Rate limits for login, re-authentication, registration and changes of a profile."""
 
 import math
 from collections.abc import Callable

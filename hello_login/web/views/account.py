@@ -128,7 +128,7 @@ def change_password(request: Any) -> Any:
 def end_sessions(request: Any) -> Any:
     """End the session of this fingerprint, or all others.
 
-    Whoever logged in a while ago is asked for the password (ASVS 5.0, 7.5.2).
+    If the login is old, the password is asked for again (ASVS 5.0, 7.5.2).
     """
     session, which = request.login_session, request.params.get("session", "")
     only, ended = (None, "sessions_ended") if which == "others" else (which, "session_ended")
@@ -224,7 +224,7 @@ def _renew_session(request: Any) -> list[tuple[str, str]]:
 
 
 def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:
-    """Whoever is asked for the password, and not too often: the answer tells who has an account."""
+    """Return whether the password is right; limited, as the answer tells who has an account."""
     if not form.current.data:
         form.current.errors = ["Type your password: you log in with this address."]
         return False
