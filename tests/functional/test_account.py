@@ -8,6 +8,9 @@ import webtest
 from psycopg2.extensions import connection as Connection
 
 import hello_login
+from hello_login.auth.accounts import Accounts
+from hello_login.repositories import sessions
+from hello_login.repositories.sessions import Session
 from tests.conftest import MakeClient, MakeIni
 from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, log_out, register
 
@@ -477,3 +480,31 @@ def test_every_page_of_an_account_has_the_logout(browser: webtest.TestApp) -> No
     register(browser)
     for path in ("/", "/account", "/account/profile", "/account/password", "/account/delete"):
         assert browser.get(path).forms[0].action == "/logout"
+
+
+@pytest.mark.parametrize(
+    ("path", "typed"),
+    [
+        ("/account/password", {"password": NEW_PASSWORD, "confirm": NEW_PASSWORD}),
+        ("/account/delete", {}),
+    ],
+)
+def test_a_session_that_ended_while_the_password_was_checked_changes_nothing(
+    browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch, path: str, typed: dict[str, Any]
+) -> None:
+    register(browser)
+    reauthenticate = Accounts.reauthenticate
+
+    def end_meanwhile(accounts: Accounts, session: Session, password: str) -> None:
+        reauthenticate(accounts, session, password)
+        sessions.delete(accounts.db, session.id)
+
+    monkeypatch.setattr(Accounts, "reauthenticate", end_meanwhile)
+    answer = send(browser, path, current=PASSWORD, **typed)
+    assert answer.location == "http://localhost/account"
+    log_in(browser)
+
+
+def test_a_logout_of_a_browser_without_a_session_is_no_error(browser: webtest.TestApp) -> None:
+    token = browser.get("/login").forms[0]["csrf_token"].value
+    browser.post("/logout", {"csrf_token": token}, status=303)
