@@ -49,7 +49,7 @@ class RefusalTask(Task):
     def __init__(self, channel: Any, request: Any) -> None:
         nothing = channel.parser_class(channel.adj)
         nothing.parse_header(b"GET / HTTP/1.0\r\n")
-        # Keep the headers that say who asks and what is accepted; the Host may be refused.
+        # The error page depends on the headers, such as Accept.  The Host may be what is refused.
         nothing.headers.update(request.headers, CONTENT_LENGTH="0")
         nothing.headers.pop("HOST", None)
         nothing.command = getattr(request, "command", "GET")
