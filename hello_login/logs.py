@@ -10,7 +10,7 @@ from .repositories.events import Event
 security_log = logging.getLogger("hello_login.security_log")
 
 
-def write(event: Event) -> None:
+def log_security_event(event: Event) -> None:
     """Write the security log's line on an event; it never holds what was typed."""
     fields = {name: value for name, value in event._asdict().items() if value is not None}
     security_log.info(fields.pop("event"), extra={"fields": fields})

@@ -20,8 +20,8 @@ def test_an_event_is_a_line_with_its_name_and_what_is_known_of_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "hello_login")
-    logs.write(Event("logged_in", 17, "0123456789ab", "192.0.2.1", "f00"))
-    logs.write(Event("deleted", 17, None, None, None))
+    logs.log_security_event(Event("logged_in", 17, "0123456789ab", "192.0.2.1", "f00"))
+    logs.log_security_event(Event("deleted", 17, None, None, None))
     first, second = (logs.PlainFormatter("%(name)s: %(message)s").format(r) for r in caplog.records)
     fields = "user_id=17 fingerprint=0123456789ab address=192.0.2.1 request_id=f00"
     assert first == f"hello_login.security_log: logged_in {fields}"

@@ -37,4 +37,4 @@ def as_operator(db: Connection, checked: Settings) -> Iterator[Accounts]:
     yield Accounts(db, checked, Passwords(checked), Throttle(checked), Client(), happened.append)
     db.commit()
     for event in happened:
-        logs.write(event)
+        logs.log_security_event(event)

@@ -165,7 +165,7 @@ def make_accounts(request: Any) -> Accounts:
 
     def write(committed: bool, event: Event) -> None:
         if committed:
-            logs.write(event)
+            logs.log_security_event(event)
 
     def note(event: Event) -> None:
         request.tm.get().addAfterCommitHook(write, args=(event,))

@@ -85,7 +85,9 @@ LONGEST_REDIRECT = 2000
 @forbidden_view_config()
 def show_forbidden(_error: Any, request: Any) -> Any:
     """Whoever is not logged in may log in and come back; who asks for JSON gets a 403."""
-    logs.write(Event("access_refused", address=request.client.address, request_id=request.id))
+    logs.log_security_event(
+        Event("access_refused", address=request.client.address, request_id=request.id)
+    )
     if request.identity is not None or negotiate_media_type(request, HTML, JSON) == JSON:
         return _respond(request, 403)
     login = request.route_path("login", _query={"next": request.path_qs})
@@ -100,7 +102,9 @@ def show_forbidden(_error: Any, request: Any) -> Any:
 @exception_view_config(BadCSRFOrigin)
 def show_expired(_error: Any, request: Any) -> Any:
     """Refuse a form from another site, or from before the last login or logout."""
-    logs.write(Event("csrf_refused", address=request.client.address, request_id=request.id))
+    logs.log_security_event(
+        Event("csrf_refused", address=request.client.address, request_id=request.id)
+    )
     return _respond(request, 400, EXPIRED if _takes_get(request) else NOT_LOGGED_OUT)
 
 
