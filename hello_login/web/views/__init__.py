@@ -11,7 +11,7 @@ from ...auth.rate_limits import FOREVER
 from ..forms import Form, LoginForm, RegisterForm
 
 JSON, HTML = "application/json", "text/html"
-FORM = ("GET", "HEAD", "POST")
+FORM_METHODS = ("GET", "HEAD", "POST")
 """require_methods of a view that shows a form and takes it."""
 
 LOCKED = (

@@ -13,7 +13,7 @@ from ...repositories import events, sessions
 from ...repositories.events import Event
 from .. import forms
 from ..security import end_in_browser
-from . import FORM, ago, ask_to_wait, form_context
+from . import FORM_METHODS, ago, ask_to_wait, form_context
 from .flash import redirect
 
 EVENTS = {
@@ -78,7 +78,7 @@ def show_account(request: Any) -> Any:
 @view_config(
     route_name="change_profile",
     renderer="hello_login.web:templates/profile.jinja2",
-    require_methods=FORM,
+    require_methods=FORM_METHODS,
 )
 def change_profile(request: Any) -> Any:
     """Another name, or another address, for which the password is asked."""
@@ -105,7 +105,7 @@ def change_profile(request: Any) -> Any:
 @view_config(
     route_name="change_password",
     renderer="hello_login.web:templates/password.jinja2",
-    require_methods=FORM,
+    require_methods=FORM_METHODS,
 )
 def change_password(request: Any) -> Any:
     """Another password; all other sessions end."""
@@ -123,7 +123,7 @@ def change_password(request: Any) -> Any:
 @view_config(
     route_name="end_sessions",
     renderer="hello_login.web:templates/end_sessions.jinja2",
-    require_methods=FORM,
+    require_methods=FORM_METHODS,
 )
 def end_sessions(request: Any) -> Any:
     """End the session of this fingerprint, or all others.
@@ -160,7 +160,7 @@ def end_sessions(request: Any) -> Any:
 @view_config(
     route_name="delete_account",
     renderer="hello_login.web:templates/delete.jinja2",
-    require_methods=FORM,
+    require_methods=FORM_METHODS,
 )
 def delete_account(request: Any) -> Any:
     """Delete the account, and everything of it."""

@@ -10,7 +10,7 @@ from pyramid.view import exception_view_config, view_config
 from ...auth.accounts import AuthenticationFailed, RateLimited
 from ..forms import LoginForm
 from ..security import begin_in_browser, end_in_browser
-from . import FORM, ask_to_wait, form_context, redirect_url
+from . import FORM_METHODS, ask_to_wait, form_context, redirect_url
 from .account import CLEAR_SITE_DATA
 from .errors import show_expired
 from .flash import redirect
@@ -22,7 +22,7 @@ INVALID_CREDENTIALS = "The address or the password is wrong: check both, and try
     route_name="login",
     renderer="hello_login.web:templates/login.jinja2",
     permission=NO_PERMISSION_REQUIRED,
-    require_methods=FORM,
+    require_methods=FORM_METHODS,
 )
 def log_in(request: Any) -> Any:
     """The form; posted, a new session, and on to where the person wanted to go."""

@@ -9,7 +9,7 @@ from pyramid.view import view_config
 from ...auth.accounts import EmailTaken, RateLimited
 from ..forms import RegisterForm
 from ..security import begin_in_browser
-from . import FORM, ask_to_wait, form_context, redirect_url
+from . import FORM_METHODS, ask_to_wait, form_context, redirect_url
 from .flash import redirect
 
 
@@ -17,7 +17,7 @@ from .flash import redirect
     route_name="register",
     renderer="hello_login.web:templates/register.jinja2",
     permission=NO_PERMISSION_REQUIRED,
-    require_methods=FORM,
+    require_methods=FORM_METHODS,
 )
 def register(request: Any) -> Any:
     """The form; posted, a new account, logged in."""
