@@ -135,7 +135,7 @@ class LoginForm(Form):
     remember = BooleanField("Stay logged in on this device")
     next = HiddenField(filters=[local_path])
 
-    def address(self) -> str:
+    def normalized_email(self) -> str:
         """The address as registration would have stored it."""
         try:
             return normalize_email(self.email.data or "")

@@ -32,7 +32,7 @@ def log_in(request: Any) -> Any:
     if request.method == "POST" and form.validate():
         try:
             user_id = request.accounts.authenticate(
-                email=form.address(), password=form.password.data or ""
+                email=form.normalized_email(), password=form.password.data or ""
             )
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
