@@ -1,6 +1,6 @@
-"""What may be typed.
+"""Form definitions: validation and normalization of user input.
 
-The length of what was typed is checked before anything whose time grows faster than it.
+Each field's length is checked before any step whose time grows faster than the length.
 """
 
 import re
@@ -21,55 +21,58 @@ from wtforms.validators import (
 
 from ..auth.passwords import NFD_GROWTH, PasswordRefused, Passwords
 
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 
 JOINERS = "\u200c\u200d"
-"""Zero width non-joiner and joiner: Persian, scripts of India, and emoji are written with them."""
+"""Zero width non-joiner and joiner, which Persian, Indian scripts and emoji need."""
 
 BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
-"""Unicode calls them letters and a symbol: the fillers of Hangul, and Braille without a dot."""
+"""Blank characters that Unicode counts as letters or symbols: Hangul fillers and empty Braille."""
 
-LONGEST_EMAIL = 254
-"""RFC 5321, 4.5.3.1.3: a path has 256 octets, of which two are its brackets."""
+MAX_EMAIL_LENGTH = 254
+"""RFC 5321, 4.5.3.1.3: a path has at most 256 octets, and two of them are its brackets."""
 
-LONG_LABEL = re.compile(r"[^.\u3002\uff0e\uff61]{64}")
-"""RFC 1035, 2.3.4: a label of a domain has 63 octets.  The dots are those of IDNA."""
+LABEL_TOO_LONG = re.compile(r"[^.\u3002\uff0e\uff61]{64}")
+"""RFC 1035, 2.3.4: a domain label has at most 63 octets.  The dots are those of IDNA."""
 
-LONGEST_NEXT = 2000
-"""Of every address of this site, with room to spare."""
+MAX_NEXT_LENGTH = 2000
+"""Longer than any URL of this site."""
 
 
 class Form(BaseForm):
-    """A form that knows what is wrong with it, and where to begin."""
+    """The base of all forms: lists the errors and chooses the field that gets the focus."""
 
     def problems(self) -> list[tuple[str, str]]:
-        """What is wrong, and the id of the field where it can be mended."""
+        """Return a pair for each error: the id of the field to correct, and the message."""
         of_fields = [(field.id, error) for field in self for error in field.errors]
-        return [(self.focus(), error) for error in self.form_errors] + of_fields
+        return [(self.focus_id(), error) for error in self.form_errors] + of_fields
 
-    def focus(self) -> str:
-        """The id of the field to begin with: the first, of those that have to be typed again."""
+    def focus_id(self) -> str:
+        """Return the id of the first field to fill in again, or else of the first field."""
         fields = [field for field in self if not isinstance(field, HiddenField)]
         wrong = [field for field in fields if field.errors]
+        # A password is never sent back to the browser.
         emptied = [field for field in fields if self.form_errors and field.type == "PasswordField"]
         return str((wrong or emptied or fields)[0].id)
 
 
-class AtMost:
-    """Refuse a text of more characters, and ask no further validator about it."""
+class MaxLength:
+    """A validator that refuses a longer text and stops the validators after it."""
 
     def __init__(self, characters: int) -> None:
         self.characters = characters
         self.field_flags = {"maxlength": characters}
 
     def __call__(self, _form: BaseForm, field: StringField) -> None:
-        """Raise StopValidation if the field's text is too long."""
+        """Raise StopValidation if the field's text has too many characters."""
         if len(field.data or "") > self.characters:
             raise StopValidation(f"Use no more than {self.characters} characters.")
 
 
-def _up_to(characters: int, change: Callable[[str], str]) -> Callable[[str | None], str | None]:
-    """Return a filter that changes a text, and leaves one of more characters as it is."""
+def _filter_up_to(
+    characters: int, change: Callable[[str], str]
+) -> Callable[[str | None], str | None]:
+    """Return a filter that applies change, but leaves a text of more characters as it is."""
     return lambda text: change(text) if text and len(text) <= characters else text
 
 
@@ -78,12 +81,12 @@ def _normalize_name(text: str) -> str:
 
 
 def _is_control(character: str) -> bool:
-    """Return whether it is a control or format character, or separates lines or paragraphs."""
+    """Return whether this is a control or format character, or a line or paragraph separator."""
     return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")
 
 
-def _is_seen(character: str) -> bool:
-    """Return whether the character shows something where it stands alone."""
+def _is_visible(character: str) -> bool:
+    """Return whether the character is visible when it stands alone."""
     blank = character in BLANK_LETTERS or unicodedata.category(character)[0] in "ZM"
     return not (blank or _is_control(character))
 
@@ -91,30 +94,30 @@ def _is_seen(character: str) -> bool:
 def _email_field(autocomplete: str) -> EmailField:
     return EmailField(
         "Email address",
-        [AtMost(LONGEST_EMAIL), DataRequired("Type your email address.")],
-        filters=[_up_to(LONGEST_EMAIL, str.strip)],
+        [MaxLength(MAX_EMAIL_LENGTH), DataRequired("Type your email address.")],
+        filters=[_filter_up_to(MAX_EMAIL_LENGTH, str.strip)],
         render_kw={"autocomplete": autocomplete},
     )
 
 
-def local_path(target: str | None) -> str | None:
-    r"""The target, if a redirect to it can lead nowhere but to this site; None otherwise.
+def safe_local_path(target: str | None) -> str | None:
+    """Return the target of a redirect if it stays on this site, or else None.
 
-    One slash must come first, and no slash after it.  Only printable ASCII may follow, as in every
-    URL that a browser sends; and no backslash, which browsers take for a slash.
+    The target must begin with exactly one slash.  The rest must be printable ASCII, as in every URL
+    that a browser sends, without a backslash, because browsers read it as a slash.
     """
-    if target and len(target) <= LONGEST_NEXT and re.fullmatch(r"/(?!/)[!-\[\]-~]*", target):
+    if target and len(target) <= MAX_NEXT_LENGTH and re.fullmatch(r"/(?!/)[!-\[\]-~]*", target):
         return target
     return None
 
 
 def normalize_email(address: str) -> str:
-    """The address in the form that is stored and compared.
+    """Return the address in the form that is stored and compared.
 
-    Raises EmailNotValidError, whose text says what is wrong.
+    Raises EmailNotValidError with a message for the user.
     """
     # The time to encode a label grows with its square.
-    if LONG_LABEL.search(unicodedata.normalize("NFC", address.rpartition("@")[2])):
+    if LABEL_TOO_LONG.search(unicodedata.normalize("NFC", address.rpartition("@")[2])):
         raise EmailNotValidError("Use no more than 63 characters between two dots.")
     return validate_email(address, check_deliverability=False).normalized
 
@@ -125,18 +128,18 @@ def _password_field(label: str, autocomplete: str, *validators: Any) -> Password
 
 
 class LoginForm(Form):
-    """Log in.  An address that is none is as unknown as any other.
+    """The login form.  A malformed address is treated as an unknown one.
 
-    next: where to go on.
+    next: the local URL to redirect to after the login.
     """
 
     email = _email_field("username")
     password = _password_field("Password", "current-password", InputRequired("Type your password."))
     remember = BooleanField("Stay logged in on this device")
-    next = HiddenField(filters=[local_path])
+    next = HiddenField(filters=[safe_local_path])
 
     def normalized_email(self) -> str:
-        """The address as registration would have stored it."""
+        """Return the address as registration stores it, or as typed if it is malformed."""
         try:
             return normalize_email(self.email.data or "")
         except EmailNotValidError:
@@ -144,36 +147,36 @@ class LoginForm(Form):
 
 
 class ReauthenticateForm(Form):
-    """Ask somebody who is logged in for the password."""
+    """Ask a logged-in user for the current password."""
 
     current = _password_field(
         "Your password", "current-password", InputRequired("Type your password.")
     )
 
 
-class PersonForm(Form):
-    """Who somebody is."""
+class NameAndEmailForm(Form):
+    """The fields that registration and the profile share: name and email address."""
 
     name = StringField(
         "Name",
-        [AtMost(LONGEST_NAME), DataRequired("Type the name to greet you by.")],
-        filters=[_up_to(LONGEST_NAME * NFD_GROWTH, _normalize_name)],
+        [MaxLength(MAX_NAME_LENGTH), DataRequired("Type the name to greet you by.")],
+        filters=[_filter_up_to(MAX_NAME_LENGTH * NFD_GROWTH, _normalize_name)],
         render_kw={"autocomplete": "name", "dir": "auto"},
     )
     email = _email_field("email")
 
     def validate_name(self, field: StringField) -> None:
-        """Refuse a name that shows nothing, or breaks the line or turns the text around it."""
+        """Refuse a name that is invisible, breaks the line or reverses the text around it."""
         name = field.data or ""
-        if not any(_is_seen(character) for character in name):
+        if not any(_is_visible(character) for character in name):
             raise ValidationError("This name shows nothing: use a letter, a digit or a symbol.")
         if any(_is_control(character) and character not in JOINERS for character in name):
             raise ValidationError(
-                "Use a name of one line, without control characters and invisible ones."
+                "Use a name on one line, without control characters or invisible ones."
             )
 
     def validate_email(self, field: EmailField) -> None:
-        """Normalize the address."""
+        """Replace the field's address with the normalized one, or refuse it."""
         try:
             field.data = normalize_email(field.data or "")
         except EmailNotValidError as error:
@@ -184,7 +187,7 @@ class PersonForm(Form):
 class NewPasswordForm(Form):
     """A new password, typed twice.
 
-    passwords: the rules that it must meet.  personal: its owner's name and address.
+    passwords: checks the new password.  personal: the owner's name and address.
     """
 
     password = _password_field("Password", "new-password", InputRequired("Choose a password."))
@@ -203,30 +206,34 @@ class NewPasswordForm(Form):
         self._personal = personal
 
     def personal(self) -> tuple[str, ...]:
-        """What the password must not be."""
+        """Return the name and address that the password must not consist of."""
         return self._personal
 
     def validate_password(self, field: PasswordField) -> None:
-        """The same check as when it is hashed, here to be told together with all else."""
+        """Refuse a weak password."""
+        # Hashing checks it too; here the message appears together with those of other fields.
         try:
             self._passwords.check(field.data or "", *self.personal())
         except PasswordRefused as error:
             raise ValidationError(str(error)) from error
 
 
-class RegisterForm(NewPasswordForm, PersonForm):
-    """Register.  next: where to go on, as of LoginForm."""
+class RegisterForm(NewPasswordForm, NameAndEmailForm):
+    """The registration form.
 
-    next = HiddenField(filters=[local_path])
+    next: the local URL to redirect to after the registration.
+    """
+
+    next = HiddenField(filters=[safe_local_path])
 
     def personal(self) -> tuple[str, ...]:
-        """Return the name and the address typed with it, each cut to its greatest length."""
-        # They may have been refused as too long, and the time of the check grows with their length.
-        return (self.name.data or "")[:LONGEST_NAME], (self.email.data or "")[:LONGEST_EMAIL]
+        """Return the name and the address of this form, each cut to its maximum length."""
+        # The form may have refused them as too long.  The time of the check grows with the length.
+        return (self.name.data or "")[:MAX_NAME_LENGTH], (self.email.data or "")[:MAX_EMAIL_LENGTH]
 
 
-class ProfileForm(PersonForm):
-    """Change name and address; the password is for another address alone."""
+class ProfileForm(NameAndEmailForm):
+    """Change the name or the email address.  Only a new address needs the password."""
 
     current = _password_field("Your password", "current-password")
 
@@ -241,7 +248,7 @@ class PasswordForm(NewPasswordForm, ReauthenticateForm):
         self.confirm.label.text = "New password, once more"
 
     def validate_password(self, field: PasswordField) -> None:
-        """Another one than before."""
+        """Refuse the current password and a weak one."""
         if field.data == self.current.data:
-            raise ValidationError("This is the password that you have: choose another one.")
+            raise ValidationError("This is your current password: choose another one.")
         super().validate_password(field)

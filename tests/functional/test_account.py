@@ -296,7 +296,7 @@ def test_who_has_an_account_can_not_be_asked_for_ever(
 def test_the_password_must_become_another_one(browser: webtest.TestApp) -> None:
     register(browser)
     answer = change_password(browser, password=PASSWORD, status=422)
-    assert "This is the password that you have" in error_of(answer, "password")
+    assert "This is your current password" in error_of(answer, "password")
 
 
 def test_the_page_that_ends_a_session_says_which(ada: list[webtest.TestApp]) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from hello_login.settings import Settings
-from hello_login.web.forms import LONGEST_NAME, LONGEST_NEXT
+from hello_login.web.forms import MAX_NAME_LENGTH, MAX_NEXT_LENGTH
 from tests.conftest import ROOT, make_folder
 from tests.functional.servers import QUICK, Database, Person, Server
 from tests.functional.test_nonsense import send_raw
@@ -45,11 +45,11 @@ def test_the_largest_forms_are_accepted(server: Server) -> None:
     domain = ".".join(["a" * 61] * 3) + ".org"
     email = f"{make_text(16, 2)}@{domain}"  # 254 octets, and 190 of them not to be encoded
     register = {
-        "name": make_text(LONGEST_NAME, 3),
+        "name": make_text(MAX_NAME_LENGTH, 3),
         "email": email,
         "password": old,
         "confirm": old,
-        "next": "/" + "%" * (LONGEST_NEXT - 1),
+        "next": "/" + "%" * (MAX_NEXT_LENGTH - 1),
     }
     change = {"current": old, "password": new, "confirm": new}
     person.ask("/register")

@@ -18,7 +18,7 @@ from hello_login.web.forms import (
     ProfileForm,
     ReauthenticateForm,
     RegisterForm,
-    local_path,
+    safe_local_path,
 )
 from tests.people import EMAIL, PASSWORD
 
@@ -41,7 +41,7 @@ def make_registration(passwords: Passwords, **typed: str) -> RegisterForm:
 def test_a_form_begins_with_its_first_field_or_the_first_that_is_wrong(
     passwords: Passwords, typed: dict[str, str], focus: str
 ) -> None:
-    assert make_registration(passwords, **typed).focus() == focus
+    assert make_registration(passwords, **typed).focus_id() == focus
 
 
 def test_everything_that_is_wrong_is_told_with_the_field_where_it_can_be_mended(
@@ -56,13 +56,13 @@ def test_everything_that_is_wrong_is_told_with_the_field_where_it_can_be_mended(
 def test_a_form_that_is_refused_as_a_whole_begins_with_the_password() -> None:
     form: Any = LoginForm(MultiDict(email=EMAIL, password=PASSWORD))
     form.form_errors = ["Wrong."]
-    assert form.focus() == "password"
+    assert form.focus_id() == "password"
     assert form.problems() == [("password", "Wrong.")]
 
 
 @pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/%C3%BC", "/a//b"])
 def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
-    assert local_path(target) == target
+    assert safe_local_path(target) == target
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
     ],
 )
 def test_nothing_else_may_be_gone_on_to(target: str | None) -> None:
-    assert local_path(target) is None
+    assert safe_local_path(target) is None
 
 
 def test_a_path_longer_than_2000_characters_is_not_gone_on_to() -> None:
-    assert local_path("/" + "a" * 1999)
-    assert local_path("/" + "a" * 2000) is None
+    assert safe_local_path("/" + "a" * 1999)
+    assert safe_local_path("/" + "a" * 2000) is None
 
 
 MARKS = "a" + "\u0300" * 6700 + "\u0316" * 6700 + "@example.org"
@@ -254,7 +254,7 @@ def test_a_name_that_breaks_the_line_or_turns_the_text_around_is_refused(
     passwords: Passwords, character: str
 ) -> None:
     problems = make_registration(passwords, name=f"Ada{character}ecalevoL").problems()
-    told = "Use a name of one line, without control characters and invisible ones."
+    told = "Use a name on one line, without control characters or invisible ones."
     assert problems == [("name", told)]
 
 
