@@ -233,7 +233,7 @@ def test_a_login_that_expired_still_leads_to_where_the_person_wanted_to_go(
     page.goto("/account/profile")
     page.context.clear_cookies(name="csrf_token")
     fill(page, "Log in", email=email, password=PASSWORD)
-    page.get_by_role("link", name="Load the form anew").click()
+    page.get_by_role("link", name="Reload the form").click()
     fill(page, "Log in", email=email, password="a wrong one")
     page.get_by_role("alert").wait_for()
     page.reload()

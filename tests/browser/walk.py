@@ -127,7 +127,7 @@ def _walk_errors(page: Any, site: Site) -> Iterator[str]:
     site.database.execute("ALTER TABLE users ALTER created_at SET DEFAULT now()")
     site.database.kill()
     page.goto("/account")
-    yield _see(page, "offline", "Our database is too busy, or away")
+    yield _see(page, "offline", "Our database is too busy or unreachable")
     site.database.start_again()
 
 

@@ -421,7 +421,7 @@ def locked_page(browser: webtest.TestApp, email: str) -> Any:
     """The page that tells that no password is checked any more."""
     page = log_in(browser, email=email, status=429)
     assert "Retry-After" not in page.headers
-    assert "none is checked here any more" in page.html.find(role="alert").get_text()
+    assert "no more are accepted here" in page.html.find(role="alert").get_text()
     return page.html.main.get_text()
 
 

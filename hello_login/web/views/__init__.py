@@ -1,4 +1,4 @@
-"""Thin views: read the form, call accounts, answer."""
+"""Views: they read a form, call the auth layer, and return a response."""
 
 import math
 from datetime import timedelta
@@ -12,18 +12,18 @@ from ..forms import Form, LoginForm, RegisterForm
 
 JSON, HTML = "application/json", "text/html"
 FORM_METHODS = ("GET", "HEAD", "POST")
-"""require_methods of a view that shows a form and takes it."""
+"""The require_methods of a view that shows a form and processes it."""
 
-LOCKED = (
-    "There were too many wrong passwords: none is checked here any more. Log in on a device where "
-    "you have logged in before, or ask for a new password."
+LOCKED_MESSAGE = (
+    "There were too many wrong passwords: no more are accepted here. Log in on a device where you "
+    "have logged in before, or ask the operator of this site to set a new password."
 )
 
 UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
 
 
 def includeme(config: Any) -> None:
-    """Add the views of every module here, and their templates."""
+    """Add the views of all modules of this package, and configure their templates."""
     config.include(".flash")
     config.add_settings(
         {"jinja2.undefined": "strict", "jinja2.trim_blocks": True, "jinja2.lstrip_blocks": True}
@@ -32,53 +32,53 @@ def includeme(config: Any) -> None:
 
 
 def negotiate_media_type(request: Any, *offers: str) -> str:
-    """The media type to answer in: the client's choice, and the first offer where it has none.
+    """Return the offer that the client prefers, or the first one if it accepts none.
 
-    The response must say Vary: Accept.
+    The response must have the header Vary: Accept.
     """
     return _negotiate(request.environ.get("HTTP_ACCEPT"), offers)
 
 
+# Browsers send few different Accept headers.
 @lru_cache(256)
 def _negotiate(accept: str | None, offers: tuple[str, ...]) -> str:
-    """Few browsers send many different ones."""
     acceptable = create_accept_header(accept).acceptable_offers(list(offers))
     return str(acceptable[0][0]) if acceptable else offers[0]
 
 
 def form_context(request: Any, form: Form, **more: Any) -> dict[str, Any]:
-    """Return the template's values for a form, and set the status 422 if the form was posted."""
+    """Return the template's values for a form; set status 422 if the form was posted."""
     if request.method == "POST" and request.response.status_int == 200:
         request.response.status_int = 422
     return {"form": form, **more}
 
 
 def ask_to_wait(request: Any, form: Form, wait: timedelta) -> None:
-    """Let the form be shown with a 429 (RFC 6585) and how long to wait.
+    """Set status 429 (RFC 6585), Retry-After and the form's error.
 
-    Where no time will do, there is no Retry-After.
+    A lock has no Retry-After, because it does not expire.
     """
     request.response.status_int = 429
     if wait == FOREVER:
-        form.form_errors = [LOCKED]
+        form.form_errors = [LOCKED_MESSAGE]
     else:
         request.response.retry_after = math.ceil(wait.total_seconds())
         form.form_errors = [f"Too many attempts. Wait {in_words(wait)}, then try again."]
 
 
 def redirect_url(request: Any, form: LoginForm | RegisterForm) -> str:
-    """Return the URL to go to after a login: the page asked for before it, or the account."""
+    """Return the URL to redirect to after a login: the form's next, or the account page."""
     return form.next.data or str(request.route_path("account"))
 
 
 def in_words(time: timedelta) -> str:
-    """A time in minutes, or in seconds where it is short, rounded up."""
+    """Return the time in minutes, or in seconds if it is under a minute, rounded up."""
     seconds = math.ceil(time.total_seconds())
     return _count(seconds, "second") if seconds < 60 else _count(math.ceil(seconds / 60), "minute")
 
 
 def ago(time: timedelta) -> str:
-    """How long ago it was, in the largest unit that fits, rounded down."""
+    """Return the time in its largest unit, rounded down, such as "2 hours ago"."""
     for unit, length in UNITS.items():
         if time >= length:
             return f"{_count(time // length, unit)} ago"

@@ -1,4 +1,4 @@
-"""What people see when a request can't be answered: in HTML or JSON, as asked."""
+"""Error responses, as HTML or JSON, depending on the Accept header."""
 
 import logging
 from typing import Any, NamedTuple
@@ -19,79 +19,79 @@ from .flash import redirect
 log = logging.getLogger(__name__)
 
 
-class Words(NamedTuple):
-    """What happened, and what to do."""
+class ErrorText(NamedTuple):
+    """The text of an error response: what happened, and what the user can do."""
 
     title: str
     advice: str
     retry: bool = False
-    """The same address may do better the next time."""
+    """Whether the page links to the same URL, because a retry may succeed."""
 
 
-WORDS = {
-    400: Words("We can't read what was sent", "Go back, and try once more."),
-    403: Words("You don't have access to this page", "Log in with an account that may see it."),
-    404: Words("There is no such page", "Check the address, or begin at the home page."),
-    405: Words("This can't be done here", "Begin at the home page."),
-    413: Words("This is too much at once", "Go back, and send less."),
-    415: Words(
+ERROR_TEXTS = {
+    400: ErrorText("We can't read what was sent", "Go back and try again."),
+    403: ErrorText("You don't have access to this page", "Log in with an account that has access."),
+    404: ErrorText("There is no such page", "Check the address, or start at the home page."),
+    405: ErrorText("This can't be done here", "Start at the home page."),
+    413: ErrorText("This request is too large", "Go back and send less."),
+    415: ErrorText(
         "We can't read this kind of content",
         "Send a form of this site, as application/x-www-form-urlencoded.",
     ),
-    431: Words("This is too much at once", "Clear this site's cookies, and try once more."),
-    500: Words(
+    431: ErrorText("This request is too large", "Clear this site's cookies and try again."),
+    500: ErrorText(
         "Something went wrong here", "It has been noted. Try again in a little while.", retry=True
     ),
-    503: Words(
-        "Too many people want this just now",
+    503: ErrorText(
+        "The server is too busy right now",
         "Nothing has changed. Try again in a few seconds.",
         retry=True,
     ),
 }
-UNAVAILABLE = Words(
-    "Our database is too busy, or away",
+DATABASE_UNAVAILABLE = ErrorText(
+    "Our database is too busy or unreachable",
     "Nothing has changed. Try again in a little while.",
     retry=True,
 )
-UNKNOWN = Words(
+OUTCOME_UNKNOWN = ErrorText(
     "We can't tell whether that was done",
-    "The connection to our database was lost. Look whether it was, before you do it again.",
+    "The connection to our database was lost. Check whether it was done before you try again.",
 )
-EXPIRED = Words(
+FORM_EXPIRED = ErrorText(
     "This form has expired",
-    "You may have logged in or out since it was loaded, perhaps in another tab. Load it anew, and "
-    "send it once more. If that does not help, allow cookies for this site.",
+    "You may have logged in or out since it was loaded, perhaps in another tab. Reload it and send "
+    "it again. If that does not help, allow cookies for this site.",
     retry=True,
 )
-NOT_LOGGED_OUT = Words(
-    EXPIRED.title,
-    "You have logged in again since it was loaded, perhaps in another tab. Go to the home page, "
-    "and log out there.",
+LOGOUT_EXPIRED = ErrorText(
+    FORM_EXPIRED.title,
+    "You have logged in again since it was loaded, perhaps in another tab. Go to the home page and "
+    "log out there.",
 )
-REMEDIES: dict[type[psycopg2.Error], str] = {
+OPERATOR_REMEDIES: dict[type[psycopg2.Error], str] = {
     errors.UndefinedTable: "run initialize_db",
     errors.UndefinedColumn: "run initialize_db",
     errors.ReadOnlySqlTransaction: "name the primary in DATABASE_URL",
     errors.InvalidSqlStatementName: "let the pooler keep a session for each connection",
     errors.DuplicatePreparedStatement: "let the pooler keep a session for each connection",
 }
-"""What the operator can do about errors that are no mistake in a statement."""
+"""What the operator can do about errors that do not come from a wrong statement."""
 
 
-LONGEST_REDIRECT = 2000
-"""Characters.  Many proxies take a head of 4,096 bytes, and count a longer one as our failure."""
+MAX_REDIRECT_LENGTH = 2000
+"""Characters.  Many proxies answer 502 to response headers of more than 4,096 bytes."""
 
 
 @forbidden_view_config()
 def show_forbidden(_error: Any, request: Any) -> Any:
-    """Whoever is not logged in may log in and come back; who asks for JSON gets a 403."""
+    """Redirect to the login form; answer 403 to a logged-in user or a request for JSON."""
     logs.log_security_event(
         Event("access_refused", address=request.client.address, request_id=request.id)
     )
     if request.identity is not None or negotiate_media_type(request, HTML, JSON) == JSON:
         return _respond(request, 403)
     login = request.route_path("login", _query={"next": request.path_qs})
-    if len(login) > LONGEST_REDIRECT:
+    if len(login) > MAX_REDIRECT_LENGTH:
         login = request.route_path("login")
     if request.method == "POST":
         return redirect(request, login, "session_over")
@@ -101,17 +101,17 @@ def show_forbidden(_error: Any, request: Any) -> Any:
 @exception_view_config(BadCSRFToken)
 @exception_view_config(BadCSRFOrigin)
 def show_expired(_error: Any, request: Any) -> Any:
-    """Refuse a form from another site, or from before the last login or logout."""
+    """Answer 400 to a form from another site, or from before the last login or logout."""
     logs.log_security_event(
         Event("csrf_refused", address=request.client.address, request_id=request.id)
     )
-    return _respond(request, 400, EXPIRED if _takes_get(request) else NOT_LOGGED_OUT)
+    return _respond(request, 400, FORM_EXPIRED if _has_page(request) else LOGOUT_EXPIRED)
 
 
 @notfound_view_config()
 @exception_view_config(HTTPError)
 def show_http_error(error: Any, request: Any) -> Any:
-    """4xx and 5xx that were raised on purpose."""
+    """Answer with the status of an HTTPError that was raised."""
     response = _respond(request, error.status_int)
     for name in ("Allow", "Retry-After"):
         if name in error.headers:
@@ -121,57 +121,59 @@ def show_http_error(error: Any, request: Any) -> Any:
 
 @exception_view_config(psycopg2.Error)
 def show_database_error(error: psycopg2.Error, request: Any) -> Any:
-    """PostgreSQL does not answer, or ended what it was asked; otherwise the mistake is ours."""
-    said, remedy = str(error).strip(), REMEDIES.get(type(error))
+    """Answer 503 if PostgreSQL is unavailable or the operator can remove the cause, or else 500."""
+    message, remedy = str(error).strip(), OPERATOR_REMEDIES.get(type(error))
     unavailable = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
-    # psycopg2 raises DatabaseError itself only where the server has not told what went wrong.
+    # psycopg2 raises DatabaseError itself only if the server did not say what went wrong.
     if not (remedy or unavailable or type(error) is psycopg2.DatabaseError):
-        return show_failure(error, request)
-    said = f"{said}: {remedy}" if remedy else said
-    log.error("The database did not do it: %s", said, extra=_of(request))
-    response = _respond(request, 503, UNAVAILABLE)
+        return show_unexpected_error(error, request)
+    message = f"{message}: {remedy}" if remedy else message
+    log.error("Database error: %s", message, extra=_log_fields(request))
+    response = _respond(request, 503, DATABASE_UNAVAILABLE)
     response.retry_after = 5
     return response
 
 
 @exception_view_config(CommitUnknown)
-def show_unknown(_error: Any, request: Any) -> Any:
-    """Nobody knows whether it was done, so it is not done once more."""
-    log.error("The connection broke during a commit", extra=_of(request))
-    return _respond(request, 503, UNKNOWN)
+def show_commit_unknown(_error: Any, request: Any) -> Any:
+    """Answer 503, without a retry, to a request that may have been committed."""
+    log.error("Lost the database connection during a commit", extra=_log_fields(request))
+    return _respond(request, 503, OUTCOME_UNKNOWN)
 
 
 @exception_view_config(Exception)
-def show_failure(error: Exception, request: Any) -> Any:
-    """What nobody foresaw: the log has the traceback, the person does not."""
-    log.error("Unexpected error", exc_info=error, extra=_of(request))
+def show_unexpected_error(error: Exception, request: Any) -> Any:
+    """Answer 500 without details; only the log has the traceback."""
+    log.error("Unexpected error", exc_info=error, extra=_log_fields(request))
     return _respond(request, 500)
 
 
-def _of(request: Any) -> dict[str, Any]:
+def _log_fields(request: Any) -> dict[str, Any]:
     return {"fields": {"request_id": request.id}}
 
 
-def _respond(request: Any, status: int, words: Words | None = None) -> Any:
-    """Touches neither the path nor who is asking: either may be what failed."""
-    words = words or WORDS.get(status) or WORDS[400 if status < 500 else 500]
-    told = {"error": words.title, "advice": words.advice, "request_id": request.id}
+def _respond(request: Any, status: int, text: ErrorText | None = None) -> Any:
+    """Return the error as a page or as JSON."""
+    # It reads neither the path nor the identity: that may be what failed.
+    text = text or ERROR_TEXTS.get(status) or ERROR_TEXTS[400 if status < 500 else 500]
+    values = {"error": text.title, "advice": text.advice, "request_id": request.id}
     if negotiate_media_type(request, JSON, HTML) == HTML:
-        told["again"] = _again(request) if words.retry else ""
-        response = render_to_response("hello_login.web:templates/error.jinja2", told, request)
+        values["retry_label"] = _retry_label(request) if text.retry else ""
+        response = render_to_response("hello_login.web:templates/error.jinja2", values, request)
     else:
-        response = render_to_response("json", told, request)
+        response = render_to_response("json", values, request)
     response.status_int = status
     response.vary = ["Accept"]
     return response
 
 
-def _again(request: Any) -> str:
-    """What a link to the same address leads to; nothing where it can't be asked for."""
+def _retry_label(request: Any) -> str:
+    """Return the label of a link to the same URL, or "" if the URL has no page."""
     if request.method != "POST":
         return "Try again"
-    return "Load the form anew" if _takes_get(request) else ""
+    return "Reload the form" if _has_page(request) else ""
 
 
-def _takes_get(request: Any) -> bool:
+def _has_page(request: Any) -> bool:
+    """Return whether the requested route has a page."""
     return request.matched_route is not None and request.matched_route.name != "logout"

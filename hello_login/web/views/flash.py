@@ -1,6 +1,6 @@
-"""Flash messages: what the next page says, after one redirect and no more.
+"""Flash messages: a redirect sets one, and the next page shows it once.
 
-The cookie holds the name of a message and no text, so nobody can make a page say anything else.
+The cookie holds a key of MESSAGES instead of text, so nobody can make a page show other text.
 """
 
 from collections.abc import Iterable
@@ -19,42 +19,47 @@ MESSAGES = {
     "session_ended": "That session has ended.",
     "sessions_ended": "All your other sessions have ended.",
     "deleted": "Your account is deleted.",
-    "session_over": "Your session had ended. Log in, and see whether this was done.",
-    "too_late": "This was done already, or your session had ended before.",
+    "session_over": "Your session had ended. Log in and check whether this was done.",
+    "too_late": "This was already done, or your session had ended before.",
 }
 
 LIFETIME = 60
-"""Seconds: who does not look at the next page by then is told nothing."""
+"""Seconds until a message that was not shown expires."""
 
 
 def includeme(config: Any) -> None:
-    """Add request.flash, the message that this page is to show, or None."""
+    """Add request.flash, the message to show on this page, or None."""
     config.add_request_method(_take, "flash", reify=True)
 
 
 def redirect(
     request: Any, url: str, message: str, headers: Iterable[tuple[str, str]] = ()
 ) -> HTTPSeeOther:
-    """Go on to the URL, whose page shows the one of MESSAGES that has this name."""
+    """Return a redirect to the URL, whose page will show MESSAGES[message]."""
     response = HTTPSeeOther(url, headers=list(headers))
-    _set(request, response, message, LIFETIME)
+    _set_cookie(request, response, message, LIFETIME)
     return response
 
 
 def _take(request: Any) -> str | None:
-    """The message; the answer to this request takes it off the browser."""
-    message = request.cookies.get(_name(request))
+    """Return the message, and delete its cookie."""
+    message = request.cookies.get(_cookie_name(request))
     if message is not None:
-        request.add_response_callback(lambda _, response: _set(request, response, "", 0))
+        request.add_response_callback(lambda _, response: _set_cookie(request, response, "", 0))
     return MESSAGES.get(message)
 
 
-def _set(request: Any, response: Response, message: str, max_age: int) -> None:
+def _set_cookie(request: Any, response: Response, message: str, max_age: int) -> None:
     secure = request.registry.hello_login.secure_cookies
     response.set_cookie(
-        _name(request), message, max_age=max_age, secure=secure, httponly=True, samesite="Lax"
+        _cookie_name(request),
+        message,
+        max_age=max_age,
+        secure=secure,
+        httponly=True,
+        samesite="Lax",
     )
 
 
-def _name(request: Any) -> str:
+def _cookie_name(request: Any) -> str:
     return cookie_name(request.registry.hello_login, "flash")

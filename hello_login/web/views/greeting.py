@@ -1,4 +1,4 @@
-"""The greeting."""
+"""The view of the home page, which greets people and programs."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ GREETING = "Hello World, Little Dude, How Are You?"
 
 @view_config(route_name="greeting", permission=NO_PERMISSION_REQUIRED)
 def greet(request: Any) -> Any:
-    """JSON for programs, a page for browsers."""
+    """Return the greeting as a page to browsers, and as JSON to other clients."""
     request.response.vary = ["Accept"]
     if negotiate_media_type(request, JSON, HTML) == HTML:
         return render_to_response(

@@ -1,4 +1,4 @@
-"""For whoever runs the service: does it live, can it work."""
+"""Health endpoints for operators: /healthz (liveness) and /readyz (readiness)."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from ...db import connections, migrations
 
 @view_config(route_name="healthz", renderer="json", permission=NO_PERMISSION_REQUIRED)
 def is_alive(_request: Any) -> Any:
-    """The process answers; it asks nobody else."""
+    """Return 200 without asking the database."""
     return {"status": "ok"}
 
 
 @view_config(route_name="readyz", renderer="json", permission=NO_PERMISSION_REQUIRED)
 def is_ready(request: Any) -> Any:
-    """Return 200 if the database takes writes and has every migration, else 503 and what fails."""
+    """Return 200 if the database is writable and has all migrations, else 503 with the failure."""
     wanted = migrations.names(request.registry.hello_login.migrations)
     try:
         connections.check_writable(request.db)
         missing = migrations.missing(request.db, wanted)
     except psycopg2.OperationalError as error:
-        request.tm.doom()  # or pyramid_tm would commit on a connection that is broken
+        request.tm.doom()  # Otherwise pyramid_tm would commit on the broken connection.
         request.response.status_int = 503
         read_only = isinstance(error, connections.ReadOnly)
         return {"status": "unavailable", "database": "read-only" if read_only else "unreachable"}

@@ -228,7 +228,7 @@ def test_an_error_page_leads_on_and_does_not_ask_the_database_who_is_asking(
     ("method", "path", "status", "links"),
     [
         ("GET", "/", 500, {"": "Try again", "/": "Home page"}),
-        ("POST", "/login", 400, {"": "Load the form anew", "/": "Home page"}),
+        ("POST", "/login", 400, {"": "Reload the form", "/": "Home page"}),
         ("POST", "/nowhere", 404, {"/": "Home page"}),
         ("GET", "/nowhere", 404, {"/": "Home page"}),
     ],

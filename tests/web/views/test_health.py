@@ -105,7 +105,7 @@ def test_a_page_without_its_database_says_to_try_again(
         form[name] = value
     form["password"] = form["confirm"] = "correct horse battery"
     response = form.submit(headers=html, status=503)
-    assert response.html.h1.get_text() == "Our database is too busy, or away"
+    assert response.html.h1.get_text() == "Our database is too busy or unreachable"
     assert response.headers["Retry-After"] == "5"
-    assert "The database did not do it" in caplog.text
+    assert "Database error" in caplog.text
     assert "pa55" not in caplog.text
