@@ -1,4 +1,4 @@
-"""A login that works: register, log in, be greeted, see your sessions, log out."""
+"""A login application: registration, login, sessions and logout."""
 
 import logging
 import os
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 def main(global_config: dict[str, str], **ini: str) -> Any:
     """Make the WSGI application (the entry point `paste.app_factory`).
 
-    global_config: what stands in [DEFAULT], and http_port=N from the command line.
-    ini: what stands in [app:main].
-    Raises SystemExit with a sentence for each setting that is wrong.
+    global_config: the section [DEFAULT], and http_port=N from the command line.
+    ini: the section [app:main].
+    Raises SystemExit with a sentence for each wrong setting.
     """
     checked = settings.load(global_config, ini, os.environ)
     log.setLevel(checked.log_level)
@@ -38,7 +38,7 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
 
 
 def prepare_development(checked: settings.Settings) -> str:
-    """Start the development database, bring its schema up to date, and return its URL."""
+    """Start the development database, migrate it, and return its URL."""
     from .dev.database import ensure_database  # production never imports it
 
     url = ensure_database(checked)

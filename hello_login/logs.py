@@ -1,4 +1,4 @@
-"""What a line of the log looks like, and the one place that writes the security log's."""
+"""Log formats, and the only function that writes to the security log."""
 
 import json
 import logging
@@ -11,25 +11,25 @@ security_log = logging.getLogger("hello_login.security_log")
 
 
 def log_security_event(event: Event) -> None:
-    """Write the security log's line on an event; it never holds what was typed."""
+    """Write the event to the security log.  The line never holds what a user typed."""
     fields = {name: value for name, value in event._asdict().items() if value is not None}
     security_log.info(fields.pop("event"), extra={"fields": fields})
 
 
 class PlainFormatter(logging.Formatter):
-    """Lines to be read by people: the ini file's format, and what else there is as name=value."""
+    """Formats lines for people: the .ini file's format, then the record's fields as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, unless there is a traceback."""
+        """Return one line, followed by the traceback if there is one."""
         fields = getattr(record, "fields", {})
         return " ".join([super().format(record), *(f"{name}={fields[name]}" for name in fields)])
 
 
 class JSONFormatter(logging.Formatter):
-    """Lines to be read by programs: one JSON object each, so no text can begin another line."""
+    """Formats lines for programs: a JSON object each, so that no text can begin a new line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; time is UTC (RFC 3339)."""
+        """Return one line; its time is in UTC (RFC 3339)."""
         entry: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{record.msecs:03.0f}Z",

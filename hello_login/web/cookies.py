@@ -1,9 +1,9 @@
 """The names of this site's cookies, and a filter for the Cookie header.
 
 WebOb splits a Cookie header at blanks and commas as well as at semicolons, and takes the last value
-of a name.  So a cookie of a sibling subdomain whose value holds " __Host-session=..." would
-override the real session cookie.  Its regular expression also takes quadratic time.  The filter
-reads the header before WebOb does.
+of a name.  So a sibling subdomain's cookie with " __Host-session=..." in its value would override
+the real session cookie.  Its regular expression also takes quadratic time.  The filter reads the
+header before WebOb does.
 """
 
 import re
@@ -16,21 +16,21 @@ COOKIES = ("session", "device", "csrf_token", "flash")
 """All cookies that this site sets; in production each name starts with __Host-."""
 
 MAX_VALUE_LENGTH = 4096
-"""Browsers store no longer cookie (RFC 6265, 6.1; ASVS 5.0, 3.3.5)."""
+"""Browsers do not store a longer cookie (RFC 6265, 6.1; ASVS 5.0, 3.3.5)."""
 
 VALUE = re.compile(r'("?)[!#-+\--:<-\[\]-~]*\1')
 """A cookie's value, which may be quoted (RFC 6265, 4.1.1: cookie-value)."""
 
 
 def cookie_name(settings: Settings, name: str) -> str:
-    """Return the full name; a prefix ties a Secure cookie to this host (ASVS 5.0, 3.3.1)."""
+    """Return the name in full: a prefix ties a Secure cookie to this host (ASVS 5.0, 3.3.1)."""
     return f"__Host-{name}" if settings.secure_cookies else name
 
 
 def keep_own_cookies(header: str, names: Collection[str]) -> str:
-    """Return the Cookie header with the first cookie of each of these names.
+    """Return the Cookie header with only the first cookie of each of these names.
 
-    A cookie with a character that RFC 6265 does not allow, or that is too long, is left out.
+    A cookie that is too long, or has a character that RFC 6265 forbids, is left out.
     """
     kept: dict[str, str] = {}
     for pair in header.split(";"):
@@ -45,7 +45,7 @@ def keep_own_cookies(header: str, names: Collection[str]) -> str:
 
 
 def filter_cookies(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
-    """A tween: pass on this site's own cookies only."""
+    """Remove other sites' cookies from each request (a tween)."""
     names = {cookie_name(registry.hello_login, name) for name in COOKIES}
 
     def tween(request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Protection of forms against other sites: the CSRF token, and the origin of the sending page."""
+"""CSRF protection: the token of each form, and the origin of the page that sends it."""
 
 import hmac
 import re
@@ -18,10 +18,10 @@ from .cookies import cookie_name
 
 
 def includeme(config: Any) -> None:
-    """Require a CSRF token and the site's own origin for every request that is not safe."""
+    """Require a CSRF token and this site's origin for every unsafe request method."""
     config.set_csrf_storage_policy(CSRFTokens(config.registry.hello_login))
     config.set_default_csrf_options(require_csrf=True)
-    # Pyramid checks the permission first, and would send a forged form to the login page.
+    # By default Pyramid checks the permission first, and would redirect a forged form to the login.
     config.add_view_deriver(csrf_view, "csrf_view", under=FIRST_DERIVER, over="secured_view")
     config.add_view_deriver(refuse_other_origins, under=FIRST_DERIVER, over="csrf_view")
 
@@ -30,10 +30,10 @@ def includeme(config: Any) -> None:
 class CSRFTokens:
     """The CSRF token of a browser (pyramid.interfaces.ICSRFStoragePolicy).
 
-    With a session, it is an HMAC of the session's token.  So a CSRF cookie that another site has
-    planted is worth nothing, and the CSRF token changes whenever the session's token does.
+    With a session, it is an HMAC of the session's token.  So a CSRF cookie planted by another site
+    is useless, and the CSRF token changes whenever the session's token does.
     Without a session, it is the value of a cookie with 256 random bits.  (Pyramid's own policy has
-    122, which is too little for ASVS 5.0, 11.5.1.)
+    122 bits, too few for ASVS 5.0, 11.5.1.)
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -56,7 +56,7 @@ class CSRFTokens:
         return token
 
     def get_csrf_token(self, request: Any) -> str:
-        """Return the token that this browser's forms must have."""
+        """Return the token that this browser's forms must contain."""
         return str(self._token.get_or_create(request))
 
     def check_csrf_token(self, request: Any, supplied: str) -> bool:
@@ -72,10 +72,10 @@ class CSRFTokens:
 
 
 def refuse_other_origins(view: Any, info: Any) -> Any:
-    """A view deriver: refuse a form that a page of another origin sent.
+    """Wrap a view (as a view deriver) to refuse forms that a page of another origin sent.
 
-    Pyramid checks the Origin over https only, and does not know Sec-Fetch-Site.
-    Raises BadCSRFOrigin.
+    Pyramid itself checks the Origin over https only, and ignores Sec-Fetch-Site.
+    The view raises BadCSRFOrigin.
     """
     if info.exception_only:
         return view
@@ -98,5 +98,5 @@ def _has_own_origin(request: Any) -> bool:
 
 
 def _host(netloc: str) -> str:
-    """Return the host with its port, which browsers leave out where it is the scheme's own."""
+    """Return the host and port without a default port, which browsers leave out."""
     return re.sub(":(80|443)$", "", netloc.lower())

@@ -1,4 +1,4 @@
-"""Every URL there is."""
+"""The routes: every URL of the site."""
 
 import hashlib
 import re
@@ -16,13 +16,13 @@ def _hash_files(folder: Path) -> str:
 
 FILES = Path(__file__).parent / "static"
 STATIC = f"static/{_hash_files(FILES)}"
-"""Where the static files are.  Others would be elsewhere, so these may be kept for a year."""
+"""The path of the static files.  It changes with them, so browsers may cache them for a year."""
 
-YEAR = 365 * 24 * 60 * 60
+YEAR = 365 * 24 * 60 * 60  # seconds
 
 
 def includeme(config: Any) -> None:
-    """Add the routes, and the static files."""
+    """Add the routes and the static files."""
     config.add_route("greeting", "/")
     config.add_route("register", "/register")
     config.add_route("login", "/login")
@@ -34,7 +34,7 @@ def includeme(config: Any) -> None:
     config.add_route("delete_account", "/account/delete")
     config.add_route("healthz", "/healthz")
     config.add_route("readyz", "/readyz")
-    # By name: Pyramid remembers for ever each other path that it has looked for.
+    # Only these names match: Pyramid would keep every other requested path in memory.
     names = "|".join(re.escape(path.name) for path in sorted(FILES.iterdir()))
     config.add_route("static", f"/{STATIC}/{{subpath:{names}}}")
     files = static_view("hello_login.web:static", cache_max_age=YEAR, use_subpath=True)

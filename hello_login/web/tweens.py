@@ -1,4 +1,4 @@
-"""What stands around every request: the headers of its answer, and a guard against nonsense."""
+"""Tweens: the access log, response headers, and the refusal of malformed requests."""
 
 import logging
 import re
@@ -16,16 +16,16 @@ from ..auth.clients import parse_address
 log = logging.getLogger(__name__)
 
 REFUSED = "hello_login.refused"
-"""An HTTPError, by which the server asks for nothing but an answer that says so."""
+"""The environ key of an HTTPError that the server wants to be raised for this request."""
 
-LONGEST_PATH = 200
-"""Characters; no path of this site has more than 60."""
+MAX_PATH_LENGTH = 200
+"""Characters.  No path of this site has more than 60."""
 
-CONDITIONS = (
+CONDITIONAL_HEADERS = (
     *("HTTP_RANGE", "HTTP_IF_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"),
     *("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"),
 )
-"""Headers that ask for a part of an answer, or for none if nothing has changed."""
+"""Headers that ask for part of a response, or for none if it has not changed."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -35,29 +35,29 @@ HEADERS = {
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Not no-referrer: with that, browsers send "Origin: null" with our own forms, which the CSRF
-    # check refuses over https.
+    # With no-referrer, browsers send "Origin: null" with this site's own forms, and the CSRF check
+    # refuses them over https.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-"""ASVS 5.0, 3.4."""
+"""Headers of every response (ASVS 5.0, 3.4)."""
 
 HTTPS_HEADERS = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
-"""A year, as ASVS 5.0, 3.4.1 asks for."""
+"""A year, as ASVS 5.0, 3.4.1 requires."""
 
 FORM_TYPE = re.compile(r"(application/x-www-form-urlencoded(; ?charset=(utf|UTF)-8)?)?")
-"""Content-Type of every form here.  The time that cgi takes to parse a longer one, or the head of a
-part of multipart/form-data, is quadratic in its length."""
+"""The Content-Type of every form of this site.  The cgi module takes quadratic time to parse a
+longer one, or the head of a part of multipart/form-data."""
 
 PARSED_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
-"""WebOb parses a body of these types, whatever the method."""
+"""WebOb parses a body of these types with every method."""
 
-MOST_FIELDS = 100
-"""No form here has more than ten.  20,000 empty ones cost WebOb a quarter of a second."""
+MAX_FIELDS = 100
+"""No form of this site has more than ten.  WebOb takes a quarter of a second for 20,000 fields."""
 
 
 def includeme(config: Any) -> None:
-    """Add them."""
+    """Add the tweens of this module and the cookie filter."""
     config.add_tween(f"{__name__}.log_requests", under=INGRESS, over=f"{__name__}.add_headers")
     config.add_tween(f"{__name__}.add_headers", under=INGRESS, over="pyramid_tm.tm_tween_factory")
     config.add_tween(
@@ -67,7 +67,7 @@ def includeme(config: Any) -> None:
 
 
 def log_requests(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any], Any]:
-    """A tween: a line for each request, and its id in the answer, so that a person can quote it."""
+    """Log each request, and return its id in a header that users can quote (a tween)."""
 
     def tween(request: Any) -> Any:
         started = time.perf_counter()
@@ -91,18 +91,18 @@ def log_requests(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any
 
 
 def add_headers(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
-    """A tween: the one place for the headers of every response that is not waitress's own."""
+    """Add the headers that all responses of the application share (a tween)."""
 
-    # Not by the request's scheme, which is http where TRUSTED_PROXY does not fit; over http,
-    # browsers ignore it.
+    # The request's scheme does not decide: it is http if TRUSTED_PROXY is wrong.  Browsers ignore
+    # the header over http.
     https = HTTPS_HEADERS if registry.hello_login.secure_cookies else {}
     headers = [*HEADERS.items(), *https.items()]
 
     def tween(request: Any) -> Any:
         response = handler(request)
-        # No view has any of them; to look, once for each, took a seventh of the greeting's time.
+        # No view sets any of them.  Looking for each would take a seventh of the greeting's time.
         response.headerlist.extend(headers)
-        # Static files say how long they may be kept; all else may know who asked, or hold a form.
+        # Static files set their own.  All other responses may name the user or hold a form.
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
@@ -110,43 +110,45 @@ def add_headers(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any],
 
 
 def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any], Any]:
-    """A tween: the one place for what can't be decoded, and for what no form of ours sends.
+    """Refuse requests that can't be decoded, or that no form of this site sends (a tween).
 
-    Raises HTTPBadRequest, HTTPNotFound or HTTPUnsupportedMediaType.
+    The tween raises HTTPBadRequest, HTTPNotFound or HTTPUnsupportedMediaType.
     """
 
     def tween(request: Any) -> Any:
         environ = request.environ
         if REFUSED in environ:
             raise environ[REFUSED]
-        # Pyramid keeps the parts of the last 1,000 paths, whatever their length.
-        if len(environ["PATH_INFO"]) > LONGEST_PATH:
+        # Pyramid caches the segments of the last 1,000 paths, however long they are.
+        if len(environ["PATH_INFO"]) > MAX_PATH_LENGTH:
             raise HTTPNotFound
-        # WebOb fails for dates and ranges that are none, after all tweens; no page needs either.
-        for name in CONDITIONS:
+        # After all tweens, WebOb fails for malformed dates and ranges.  No page needs them.
+        for name in CONDITIONAL_HEADERS:
             environ.pop(name, None)
-        _refuse_unparsed(request)
+        _refuse_costly_form(request)
         try:
             _ = request.path_info, dict(request.cookies)
             values = [part for item in request.params.items() for part in item]
-            # Pyramid's CSRF check takes them apart, and would not expect that to fail.
+            # Pyramid's CSRF check parses them, and does not catch the error.
             for header in ("Origin", "Referer"):
                 urlsplit(request.headers.get(header, ""))
         # WebOb raises all of these; a UnicodeDecodeError is a ValueError.
         except (ValueError, LookupError, DeprecationWarning) as error:
-            raise HTTPBadRequest("What the browser sent can't be decoded.") from error
+            raise HTTPBadRequest("The request can't be decoded.") from error
         if not all(isinstance(value, str) and "\0" not in value for value in values):
-            raise HTTPBadRequest("What the browser sent has a file or a NUL where text belongs.")
+            raise HTTPBadRequest("A field of the request holds a file or a NUL instead of text.")
         return handler(request)
 
     return tween
 
 
-def _refuse_unparsed(request: Any) -> None:
-    """Raise HTTPUnsupportedMediaType or HTTPBadRequest for what is too dear to parse."""
+def _refuse_costly_form(request: Any) -> None:
+    """Raise HTTPUnsupportedMediaType or HTTPBadRequest for a form that takes long to parse."""
     content_type = request.environ.get("CONTENT_TYPE", "")
     may_be_form = request.method == "POST" or request.content_type in PARSED_TYPES
     if may_be_form and not FORM_TYPE.fullmatch(content_type):
-        raise HTTPUnsupportedMediaType("The content is not of the type that forms here have.")
-    if request.query_string.count("&") + request.body.count(b"&") >= MOST_FIELDS:
-        raise HTTPBadRequest("What the browser sent has more fields than a form here has.")
+        raise HTTPUnsupportedMediaType(
+            "The content is not of the type that this site's forms have."
+        )
+    if request.query_string.count("&") + request.body.count(b"&") >= MAX_FIELDS:
+        raise HTTPBadRequest("The request has more fields than any form of this site.")
