@@ -258,7 +258,7 @@ def test_a_form_of_a_browser_that_logged_in_in_another_tab_leads_on(
 def test_registering_leads_to_where_the_person_wanted_to_go(visit: Visit, email: str) -> None:
     page = visit(java_script_enabled=False)
     page.goto("/account/profile")
-    assert page.get_by_text("Log in to go on.").count() == 1
+    assert page.get_by_text("Log in to continue.").count() == 1
     page.get_by_role("main").get_by_role("link", name="Register").click()
     fill(page, "Register", name="Ada", email=email, password=PASSWORD, confirm=PASSWORD)
     page.wait_for_url("/account/profile")

@@ -1,7 +1,7 @@
 "use strict";
 // All forms work without this file.
 
-const PAUSE = 2000; // milliseconds, in which nobody means to send a form twice
+const PAUSE = 2000; // milliseconds: a second submit within them is an accidental double click
 const addReveal = (field) => {
   const button = document.createElement("button");
   const show = (shown) => {
@@ -12,7 +12,7 @@ const addReveal = (field) => {
   button.type = "button";
   button.className = "reveal";
   button.addEventListener("click", () => show(field.type === "password"));
-  // Browsers remember what is sent from a text field, and suggest it to whoever comes next.
+  // Browsers remember the submitted values of text fields, and suggest them to the next user.
   field.form.addEventListener("submit", () => show(false));
   field.after(button);
   show(false);
@@ -26,5 +26,5 @@ for (const form of document.forms) {
   });
 }
 document.querySelectorAll("input[type=password]").forEach(addReveal);
-// To go back to a form that was refused, or to reload it, would send it once more.
+// Without this, going back to a refused form, or reloading it, would send it again.
 history.replaceState(null, "");
