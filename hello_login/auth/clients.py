@@ -1,11 +1,11 @@
-"""What is known of who asks, before any login: the network, the device."""
+"""The client that sends a request, as known before any login: its IP address and its device."""
 
 import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
-# The first that fits: most browsers say that they are others, too.
+# The first match wins: most browsers claim to be others, too.
 BROWSERS = [
     ("Edge", "Edg"),
     ("Opera", "OPR/"),
@@ -28,35 +28,37 @@ SYSTEMS = [
 
 IPV6_NETWORKS = {64: 1, 56: 2, 48: 4}
 """Prefix lengths of the networks that providers assign to one customer (RFC 6177), each with the
-factor of its rate limits.  A wider network may be several customers': its limits are higher."""
+factor of its rate limits.  A wider network may serve several customers: its limits are higher."""
 
 
 class DeviceCookie(NamedTuple):
-    """A device that has logged in to an account before."""
+    """The content of the device cookie: this device has logged in to an account before."""
 
     auth_hash: str
-    """Of the account's password, then."""
+    """The account's auth_hash at that login; a new password changes it."""
 
     id: str
 
 
 class Client(NamedTuple):
-    """Who asks."""
+    """The client that sends a request."""
 
     address: str | None = None
     """The IP address, if there is one."""
 
     device: str = "Unknown device"
-    """In words."""
+    """A description, such as "Firefox on Windows"."""
 
     known: DeviceCookie | None = None
+    """The device cookie, if its signature is right."""
+
     request_id: str | None = None
 
     @property
     def networks(self) -> dict[str, int]:
         """Return the networks that may be one customer's, each with the factor of its limits.
 
-        That is an IPv4 address, or the IPV6_NETWORKS around an IPv6 address.
+        These are the IPv4 address itself, or the IPV6_NETWORKS that contain the IPv6 address.
         """
         if self.address and ":" in self.address:
             return {
@@ -68,7 +70,7 @@ class Client(NamedTuple):
 
 @lru_cache(1024)
 def parse_address(text: str | None) -> str | None:
-    """An IP address in its usual form; None for what is none, as a proxy may send."""
+    """Return the IP address in canonical form, or None if the text (from a proxy) is not one."""
     try:
         address = ip_address((text or "").partition("%")[0])
     except ValueError:
@@ -78,10 +80,10 @@ def parse_address(text: str | None) -> str | None:
 
 
 def describe_device(user_agent: str | None) -> str:
-    """The device in words, such as "Firefox on Windows", by its User-Agent header."""
+    """Return a description of the device from a User-Agent header: "Firefox on Windows"."""
 
     def first(choices: list[tuple[str, str]]) -> str:
-        found = (name for name, sign in choices if re.search(sign, user_agent or ""))
+        found = (name for name, pattern in choices if re.search(pattern, user_agent or ""))
         return next(found, "")
 
     browser, system = first(BROWSERS), first(SYSTEMS)

@@ -1,4 +1,4 @@
-"""Hashing passwords, and the rules that a new one must meet."""
+"""Password hashing, and the rules for new passwords."""
 
 import os
 import re
@@ -13,24 +13,24 @@ from ..settings import Settings
 from .predictable import common_passwords, count_unpredictable
 
 ENOUGH = 8
-"""Unpredictable characters of a new password: as many as ASVS 5.0, 6.2.1 asks of any.  zxcvbn, too,
-calls a password safe against slow hashes from 10^8 guesses."""
+"""Unpredictable characters that a new password needs: the length that ASVS 5.0, 6.2.1 requires.
+zxcvbn, too, rates a password as safe against slow hashes from 10^8 guesses."""
 
 NFD_GROWTH = 4
 """A text has at most four times as many characters in NFD as in NFC (Unicode's FAQ on
 normalization)."""
 
 MOST_MARKS = 30
-"""Combining marks on one letter, as in UAX #15's Stream-Safe Text Format: no script needs more, and
-the time to sort them grows with the square of their number."""
+"""Combining marks on one letter, as in UAX #15's Stream-Safe Text Format.  No script needs more.
+The time to sort them is quadratic."""
 
 
 class PasswordRefused(ValueError):
-    """The text says why, and what would do."""
+    """A password that breaks a rule.  The message tells the user which one, and what to do."""
 
 
 class Passwords:
-    """argon2id with the settings' costs, and the settings' lengths."""
+    """Checks, hashes and verifies passwords, with the costs and lengths of the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._min_length = settings.password_min_length
@@ -46,22 +46,22 @@ class Passwords:
             f"{self._min_length} characters or more. "
             "Four or five unrelated words are easy to remember and hard to guess."
         )
-        """What a form says before anybody chooses a password."""
+        """The hint of the field for a new password."""
 
-        # More at once than there are processors would only take longer, all of them.  In threads of
-        # their own, because each thread that has hashed keeps the memory for the next time.
+        # Hashing more at once than there are processors would only make all of them slower.  It has
+        # its own threads, because each thread keeps the memory of its hash for the next one.
         share = max(1, (os.cpu_count() or 1) // settings.processes)
         self._threads = ThreadPoolExecutor(settings.verifications or share, "passwords")
 
-        # Made at start, for the first verification would otherwise take twice as long.
+        # Created at start: otherwise the first verification would take twice as long.
         self._nobodys_hash = self._context.hash(secrets.token_hex())
 
     def normalize(self, password: str) -> str:
-        """Return the password as it is measured and hashed: in NFC.
+        """Return the password in NFC, the form that is measured and hashed.
 
-        NIST SP 800-63B-4, 3.1.1.2 asks for it: another keyboard may send another form.  Nothing
-        else is changed: blanks, case and every character count (ASVS 5.0, 6.2.8).
-        Raises PasswordRefused for what is too long, or too dear to normalize, in every form.
+        NIST SP 800-63B-4, 3.1.1.2 requires it, because keyboards send different forms.  Nothing
+        else changes: blanks, case and every character count (ASVS 5.0, 6.2.8).
+        Raises PasswordRefused if the password is too long, or would take too long to normalize.
         """
         too_long = PasswordRefused(
             f"This password is too long: use {self._max_length} characters or fewer."
@@ -78,10 +78,10 @@ class Passwords:
         return normalized
 
     def check(self, password: str, *personal: str) -> None:
-        """Check a new password; personal: its owner's name and address.
+        """Check a new password.  Raises PasswordRefused.
 
-        No rules of composition, as NIST SP 800-63B-4, 3.1.1.2 and ASVS 5.0, 6.2.5 say.
-        Raises PasswordRefused.
+        personal: the owner's name and address.
+        There are no composition rules (NIST SP 800-63B-4, 3.1.1.2; ASVS 5.0, 6.2.5).
         """
         password = self.normalize(password)
         if len(password) < self._min_length:
@@ -98,16 +98,16 @@ class Passwords:
             )
 
     def hash(self, password: str, *personal: str) -> str:
-        """Hash a new password, with a salt of its own; raises PasswordRefused, as check does."""
+        """Check a new password and return its hash, with a new salt.  Raises PasswordRefused."""
         self.check(password, *personal)
         normalized = self.normalize(password)
         return str(self._threads.submit(self._context.hash, normalized).result())
 
     def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
-        """Whether the password is the hash's, and a new hash if the costs have changed since.
+        """Return whether the password matches the hash, and a new hash if its costs are outdated.
 
-        Takes as long when there is no hash, so that time does not tell whether there is an account;
-        a hash of other costs takes its own time.
+        Without a hash it takes the same time, so that the time does not tell whether an account
+        exists.  A hash with other costs takes another time.
         """
         try:
             normalized = self.normalize(password)
@@ -127,10 +127,8 @@ def includeme(config: Any) -> None:
 
 
 def _has_marks_beyond(most: int, text: str) -> bool:
-    """Return whether more combining marks than that follow each other in NFD.
-
-    It is made in short pieces, because to normalize the whole text may be what takes too long.
-    """
+    """Return whether the text's NFD has more than so many combining marks in a row."""
+    # Short pieces are decomposed, because normalizing the whole text may take too long.
     starts = range(0, len(text), 64)
     decomposed = "".join(unicodedata.normalize("NFD", text[i : i + 64]) for i in starts)
     classes = bytes(map(unicodedata.combining, decomposed))

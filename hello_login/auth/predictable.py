@@ -1,6 +1,7 @@
-"""How much of a password is predictable, to somebody who knows its owner and what people choose.
+"""Counts the characters of a password that an attacker can't predict.
 
-zxcvbn 4.5.0 estimates this better, and at a price: passwords of 12 characters took it 160 ms, of 24
+The attacker knows the owner's name and address, and the passwords that many people choose.
+zxcvbn 4.5.0 estimates this better, but slowly: passwords of 12 characters took it 160 ms, of 24
 characters 1.5 s, with the interpreter's lock held, because it tries every way to read digits and
 symbols as letters.  Its lists hold 229 of the 5,000 most used passwords of 12 characters or more.
 """
@@ -26,39 +27,38 @@ YEAR = re.compile(r"(19|20)\d\d")
 
 LOOKALIKES = str.maketrans("@430!1$57", "aaeoiisst")
 
-SHORTEST_PART = 3
-"""Random text shares shorter parts with anything."""
+MIN_PART_LENGTH = 3
+"""Characters.  Shorter parts also occur in random text."""
 
-SHORTEST_WORD, LONGEST_WORD = 5, 28
-"""Of the common passwords."""
+MIN_WORD_LENGTH, MAX_WORD_LENGTH = 5, 28
+"""Lengths of the common passwords."""
 
-WORD_COUNT = 4
-"""A common password counts as four characters.  There are some 10^4 of them, and a character that
-nobody can predict counts as one of ten, as in zxcvbn (Wheeler, USENIX Security 2016)."""
+COMMON_PASSWORD_WEIGHT = 4
+"""A common password counts as four characters: there are some 10^4 of them, and an unpredictable
+character counts as one of ten, as in zxcvbn (Wheeler, USENIX Security 2016)."""
 
-
-MEASURED = 64
+MEASURED_LENGTH = 64
 """The number of characters of a password that are measured.  The time grows with its square."""
 
 
 class Part(NamedTuple):
-    """A part of a password; the larger of two is the one that saves a guesser more."""
+    """A part of a password.  Parts are ordered by the characters that they save an attacker."""
 
     saved: int
-    """How many of its characters do not count."""
+    """The number of its characters that do not count."""
 
     length: int
     kind: str
 
 
 def count_unpredictable(password: str, personal: tuple[str, ...]) -> tuple[int, str]:
-    """Return how many characters count, and the kinds of predictable parts, the worst first.
+    """Return the number of characters that count, and the kinds of predictable parts, worst first.
 
-    A predictable part counts as one character, and a common password as WORD_COUNT.  The count is
-    the lowest of all ways to split the first MEASURED characters into parts.
+    A predictable part counts as one character, and a common password as COMMON_PASSWORD_WEIGHT.
+    Of all ways to split the first MEASURED_LENGTH characters into parts, the lowest count is used.
     personal: the owner's name and address.
     """
-    text = _fold(password[:MEASURED])
+    text = _fold(password[:MEASURED_LENGTH])
     runs = _find_runs(text, "\n".join(map(_fold, personal)))
     parts: dict[int, Part] = {}
     savings = [0] * (len(text) + 1)
@@ -82,7 +82,7 @@ def _fold(text: str) -> str:
 
 
 def _find_runs(text: str, personal: str) -> list[tuple[int, str]]:
-    """Return the length and kind of the longest known part from each place in the text."""
+    """Return the length and kind of the longest known part that begins at each position."""
     sources = {
         "something repeated": None,
         "characters in a row": f"{ROWS}\n{ROWS[::-1]}",
@@ -92,7 +92,7 @@ def _find_runs(text: str, personal: str) -> list[tuple[int, str]]:
     runs = [(0, "")] * len(text)
     for (kind, source), each in product(sources.items(), (text, text.translate(LOOKALIKES))):
         end = len(text)
-        # A part is known only if the same part without its first character is: end never grows.
+        # A known part is also known without its first character: end never grows.
         for at in reversed(range(len(text))):
             while each[at:end] not in (each[: end - 1] if source is None else source):
                 end -= 1
@@ -101,16 +101,16 @@ def _find_runs(text: str, personal: str) -> list[tuple[int, str]]:
 
 
 def _parts_at(text: str, at: int, longest: int, kind: str) -> Iterator[Part]:
-    """Yield the parts of the text from there.  longest, kind: of the longest known one."""
+    """Yield the parts that begin there.  longest, kind: those of the longest known part."""
     yield Part(0, 1, "")
-    for length in range(SHORTEST_PART, longest + 1):
+    for length in range(MIN_PART_LENGTH, longest + 1):
         yield Part(length - 1, length, kind)
     if YEAR.match(text, at):
         yield Part(3, 4, "a year")
     words, plain = common_passwords(), text.translate(LOOKALIKES)
-    for length in range(SHORTEST_WORD, min(len(text) - at, LONGEST_WORD) + 1):
+    for length in range(MIN_WORD_LENGTH, min(len(text) - at, MAX_WORD_LENGTH) + 1):
         if not words.isdisjoint((text[at : at + length], plain[at : at + length])):
-            yield Part(length - WORD_COUNT, length, "a common password")
+            yield Part(length - COMMON_PASSWORD_WEIGHT, length, "a common password")
 
 
 @cache
@@ -118,9 +118,9 @@ def common_passwords() -> frozenset[str]:
     """Return the 5,000 most used passwords of 8 characters or more, and of 12 or more, and the
     3,000 most used of 5 to 7, all in lower case.
 
-    ASVS 5.0, 6.2.4 asks for 3,000 that meet the rules; the short ones are found in longer ones.
-    From OWASP SecLists' copy of the ten million passwords that Mark Burnett published, and the
-    short ones from that of zxcvbn 4.5.0.
+    ASVS 5.0, 6.2.4 requires 3,000 that meet the rules.  The short ones are found in longer ones.
+    The source is OWASP SecLists' copy of the ten million passwords that Mark Burnett published, and
+    for the short ones the copy in zxcvbn 4.5.0.
     """
     text = resources.files(__package__).joinpath("common_passwords.txt").read_text("utf-8")
     return frozenset(text.splitlines())
