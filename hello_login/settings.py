@@ -29,6 +29,9 @@ ENVIRONMENT = {
 }
 """The settings that variables hold, too, which go before them."""
 
+RENAMED = {"drain_seconds": "graceful_timeout", "verifications": "hash_workers"}
+"""Old names of settings.  They are refused with the new name."""
+
 
 def _parse_number(low: int, high: int, value: str) -> int:
     if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
@@ -87,6 +90,12 @@ def _parse_trusted_proxy(value: str) -> str:
             f"is {repr(value) if value else 'missing'}: set it to the proxy's IP address, to * "
             "where everybody comes through proxies, or to none where people come directly"
         ) from None
+
+
+def _explain_unknown(name: str) -> str:
+    if name in RENAMED:
+        return f"is now called {PREFIX}{RENAMED[name]}: rename it"
+    return "is not a setting: correct its name"
 
 
 def _setting(parse: Callable[[str], Any], default: Any = MISSING, *, secret: bool = False) -> Any:
@@ -155,9 +164,10 @@ class Settings:
     """The first wait, which doubles with each further failure, and where that ends."""
 
     processes: int = _number(1, 1, 64)
-    verifications: int = _number(0, 0, 1000)
-    """How many processes serve, and how many passwords each of them hashes at once; 0 for its
-    share of the processors."""
+    """The number of serving processes."""
+
+    hash_workers: int = _number(0, 0, 1000)
+    """The number of passwords that a process hashes at once; 0: its share of the processors."""
 
     queue_seconds: int = _number(2, 1, 30)
     """A form that had to wait for a thread longer than this is told that the server is busy."""
@@ -169,8 +179,9 @@ class Settings:
     log_level: str = _setting(_parse_level, "INFO")
     """What is less than this is not logged."""
 
-    drain_seconds: int = _number(25, 0, 3600)
-    """How long a server that stops may finish what it has begun; Heroku kills it after 30."""
+    graceful_timeout: int = _number(25, 0, 3600)
+    """Seconds that a stopping server has to finish the requests it has begun.  Heroku kills it
+    after 30."""
 
     event_days: int = _number(90, 1, 3650)
     """How long it is kept what happened to an account."""
@@ -207,7 +218,7 @@ def load(
                 checked[each.name] = each.metadata["parse"](value)
         except ValueError as error:
             problems.append(f"{ENVIRONMENT.get(each.name, PREFIX + each.name)} {error}.")
-    problems += [f"{PREFIX}{name} is no setting: correct its name." for name in values]
+    problems += [f"{PREFIX}{name} {_explain_unknown(name)}." for name in values]
     try:
         port(global_config, environ)
     except ValueError as error:

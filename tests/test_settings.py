@@ -133,7 +133,14 @@ def test_a_folder_without_migrations_is_told(tmp_path: Path) -> None:
 
 def test_a_setting_that_is_misspelt_is_told() -> None:
     told = problems({"hello_login.pasword_min_length": "12"})
-    assert told == ["hello_login.pasword_min_length is no setting: correct its name."]
+    assert told == ["hello_login.pasword_min_length is not a setting: correct its name."]
+
+
+@pytest.mark.parametrize(("old", "new"), settings.RENAMED.items())
+def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
+    told = problems({f"hello_login.{old}": "1"})
+    assert told == [f"hello_login.{old} is now called hello_login.{new}: rename it."]
+    assert settings.load({}, {**INI, f"hello_login.{new}": "1"}, ENVIRON)
 
 
 def test_the_port_is_the_command_lines_or_the_environments_or_5000() -> None:

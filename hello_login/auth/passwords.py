@@ -51,7 +51,7 @@ class Passwords:
         # Hashing more at once than there are processors would only make all of them slower.  It has
         # its own threads, because each thread keeps the memory of its hash for the next one.
         share = max(1, (os.cpu_count() or 1) // settings.processes)
-        self._threads = ThreadPoolExecutor(settings.verifications or share, "passwords")
+        self._threads = ThreadPoolExecutor(settings.hash_workers or share, "passwords")
 
         # Created at start: otherwise the first verification would take twice as long.
         self._nobodys_hash = self._context.hash(secrets.token_hex())

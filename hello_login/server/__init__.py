@@ -56,8 +56,8 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         def make(listener: socket.socket) -> Server:
             return Server(app, listener, adjustments, queue_seconds=checked.queue_seconds)
 
-        seconds, url = checked.drain_seconds, f"http://{shown}:{port}"
-        processes.run(listeners, make, url=url, drain_seconds=seconds)
+        timeout, url = checked.graceful_timeout, f"http://{shown}:{port}"
+        processes.run(listeners, make, url=url, graceful_timeout=timeout)
 
     return serve
 

@@ -49,28 +49,28 @@ class Leash(wasyncore.file_dispatcher):  # in a child
 Make = Callable[[socket.socket], Server]
 
 
-def run(listeners: list[socket.socket], make: Make, *, url: str, drain_seconds: float) -> None:
+def run(listeners: list[socket.socket], make: Make, *, url: str, graceful_timeout: float) -> None:
     """Serve by a process for each socket until a signal; return when all of them have finished.
 
     make: makes a server, in its process; in this one, if there is one socket.
-    url: where it serves, for the log.  drain_seconds: as Server.run_until_stopped has it.
+    url: where it serves, for the log.  graceful_timeout: as Server.run_until_stopped has it.
     A second signal ends all processes at once.
     """
     if len(listeners) == 1:
         server = make(listeners[0])
         log.info("Serving %s", url)
-        server.run_until_stopped(drain_seconds)
+        server.run_until_stopped(graceful_timeout)
     else:
-        _Parent(listeners, make, drain_seconds).run(url)
+        _Parent(listeners, make, graceful_timeout).run(url)
 
 
 class _Parent:
     """The process that serves nothing."""
 
-    def __init__(self, listeners: list[socket.socket], make: Make, drain_seconds: float) -> None:
+    def __init__(self, listeners: list[socket.socket], make: Make, graceful_timeout: float) -> None:
         self._listeners = listeners
         self._make = make
-        self._drain_seconds = drain_seconds
+        self._graceful_timeout = graceful_timeout
         self._children: dict[int, tuple[socket.socket, float]] = {}
         self._stopping = False
 
@@ -141,7 +141,7 @@ class _Parent:
                     other.close()
             server = self._make(listener)
             Leash(self._leash, server)
-            server.run_until_stopped(self._drain_seconds)
+            server.run_until_stopped(self._graceful_timeout)
             status = 0
         except BaseException:
             log.exception("A process that serves failed")

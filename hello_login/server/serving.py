@@ -181,7 +181,7 @@ class Server(TcpWSGIServer):
         dispatcher = self.form_dispatcher if task.is_form() else self.task_dispatcher
         dispatcher.add_task(task)
 
-    def run_until_stopped(self, drain_seconds: float) -> None:
+    def run_until_stopped(self, graceful_timeout: float) -> None:
         """Serve until a signal; then finish what was begun, for so many seconds at the most.
 
         A second signal ends the process at once.
@@ -197,7 +197,7 @@ class Server(TcpWSGIServer):
             self._step(self.adj.asyncore_loop_timeout)
         self._stop_listening()
         stopped = time.time()
-        while self.active_channels and time.time() < stopped + drain_seconds:
+        while self.active_channels and time.time() < stopped + graceful_timeout:
             for channel in list(self.active_channels.values()):
                 silent = time.time() - max(channel.last_activity, stopped)
                 if silent > DRAIN_GRACE and channel.is_idle():

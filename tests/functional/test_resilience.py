@@ -25,7 +25,7 @@ LOST = "lost"
 """The request was taken, and never answered."""
 
 SOON = 20
-"""Seconds: less than hello_login.drain_seconds, and enough for a machine that is busy."""
+"""Seconds: less than hello_login.graceful_timeout, and enough for a machine that is busy."""
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for processes")
 
@@ -334,7 +334,7 @@ def test_the_processes_end_when_the_one_that_started_them_was_killed(serve: Serv
 
 
 def test_what_takes_longer_than_the_limit_does_not_hold_a_stop_for_ever(serve: Serve) -> None:
-    server = serve(**QUICK, drain_seconds="1")
+    server = serve(**QUICK, graceful_timeout="1")
     (process,) = server._processes
     with socket.create_connection(("127.0.0.1", server.port)) as unfinished:
         unfinished.sendall(b"GET / HTTP/1.1\r\n")

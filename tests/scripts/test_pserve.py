@@ -29,7 +29,7 @@ def test_a_file_of_that_name_in_the_current_folder_goes_first(empty: Path) -> No
     packaged = (ini_files.PACKAGE / "development.ini").read_text()
     here = packaged.replace("\n[server:main]", "hello_login.statment = 1\n\n[server:main]")
     (empty / "development.ini").write_text(here)
-    with pytest.raises(SystemExit, match="statment is no setting"):
+    with pytest.raises(SystemExit, match="statment is not a setting"):
         main(["pserve", "development.ini"])
 
 

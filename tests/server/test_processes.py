@@ -69,7 +69,7 @@ def test_one_that_dies_is_replaced_until_a_signal_ends_them_all(
             os.kill(parent, signal.SIGTERM)
         return server(listener)
 
-    processes.run(listeners, make, url="http://localhost", drain_seconds=1)
+    processes.run(listeners, make, url="http://localhost", graceful_timeout=1)
     lines = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
     assert len(lines) == 3
     assert all(each.endswith(f"ended with {code}: starting another") for each in lines)
@@ -98,5 +98,5 @@ def test_a_second_signal_kills_them(
             time.sleep(0.01)
 
     with pytest.raises(SystemExit) as ended:
-        processes.run(listeners, make, url="http://localhost", drain_seconds=1)
+        processes.run(listeners, make, url="http://localhost", graceful_timeout=1)
     assert ended.value.code == 128 + signal.SIGTERM

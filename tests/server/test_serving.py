@@ -72,7 +72,7 @@ def run() -> Iterator[Callable[..., Site]]:
         during: Callable[[Site], None],
         *,
         queue_seconds: float = 5,
-        drain_seconds: float = 5,
+        graceful_timeout: float = 5,
         **options: Any,
     ) -> Site:
         site = Site(queue_seconds, **options)
@@ -87,7 +87,7 @@ def run() -> Iterator[Callable[..., Site]]:
 
         thread = threading.Thread(target=act)
         thread.start()
-        site.server.run_until_stopped(drain_seconds)
+        site.server.run_until_stopped(graceful_timeout)
         thread.join()
         return site
 
@@ -263,7 +263,7 @@ def test_what_takes_too_long_is_left(
             time.sleep(0.5)
             site.may_end.set()
 
-    run(during, drain_seconds=0.2)
+    run(during, graceful_timeout=0.2)
     assert "Stopped with 1 connections in use" in caplog.messages
 
 
