@@ -32,6 +32,16 @@ ENVIRONMENT = {
 RENAMED = {"drain_seconds": "graceful_timeout", "verifications": "hash_workers"}
 """Old names of settings.  They are refused with the new name."""
 
+REMOVED = {
+    *("event_days", "fresh_login_minutes", "lock_timeout_seconds", "password_max_length"),
+    *("queue_seconds", "remembered_idle_hours", "remembered_limit_hours", "session_idle_hours"),
+    *("session_limit_hours", "statement_timeout_seconds", "throttle_account"),
+    *("throttle_account_network", "throttle_check", "throttle_device"),
+    *("throttle_longest_wait_seconds", "throttle_network", "throttle_registration"),
+    "throttle_wait_seconds",
+}
+"""Names of former settings, now constants.  They are refused once class Settings lacks them."""
+
 
 def _parse_number(low: int, high: int, value: str) -> int:
     if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
@@ -95,6 +105,8 @@ def _parse_trusted_proxy(value: str) -> str:
 def _explain_unknown(name: str) -> str:
     if name in RENAMED:
         return f"is now called {PREFIX}{RENAMED[name]}: rename it"
+    if name in REMOVED:
+        return "is no longer a setting: remove the line"
     return "is not a setting: correct its name"
 
 
@@ -136,9 +148,21 @@ class Settings:
     """OWASP's Password Storage Cheat Sheet: argon2id with 19 MiB, 2 passes, 1 lane."""
 
     password_min_length: int = _number(12, 8, 64)
-    password_max_length: int = _number(1024, 64, 1024)
-    """Characters.  ASVS 5.0 wants 8 at least (6.2.1) and 64 accepted (6.2.9); NIST SP 800-63B-4,
-    3.1.1.2, wants 15 where the password is the only factor.  passlib hashes no more than 4,096."""
+    """Characters.  ASVS 5.0, 6.2.1 wants 8 at least; NIST SP 800-63B-4, 3.1.1.2 wants 15 where the
+    password is the only factor."""
+
+    processes: int = _number(1, 1, 64)
+    """The number of serving processes."""
+
+    hash_workers: int = _number(0, 0, 1000)
+    """The number of passwords that a process hashes at once; 0: its share of the processors."""
+
+    log_level: str = _setting(_parse_level, "INFO")
+    """What is less than this is not logged."""
+
+    graceful_timeout: int = _number(25, 0, 3600)
+    """Seconds that a stopping server has to finish the requests it has begun.  Heroku kills it
+    after 30."""
 
     session_idle_hours: int = _number(2, 1, 720)
     session_limit_hours: int = _number(24, 1, 720)
@@ -162,26 +186,6 @@ class Settings:
     throttle_wait_seconds: int = _number(60, 1, 3600)
     throttle_longest_wait_seconds: int = _number(3600, 1, 43_200)
     """The first wait, which doubles with each further failure, and where that ends."""
-
-    processes: int = _number(1, 1, 64)
-    """The number of serving processes."""
-
-    hash_workers: int = _number(0, 0, 1000)
-    """The number of passwords that a process hashes at once; 0: its share of the processors."""
-
-    queue_seconds: int = _number(2, 1, 30)
-    """A form that had to wait for a thread longer than this is told that the server is busy."""
-
-    statement_timeout_seconds: int = _number(5, 1, 300)
-    lock_timeout_seconds: int = _number(2, 1, 300)
-    """How long a statement may take, and may wait for others, until it is given up."""
-
-    log_level: str = _setting(_parse_level, "INFO")
-    """What is less than this is not logged."""
-
-    graceful_timeout: int = _number(25, 0, 3600)
-    """Seconds that a stopping server has to finish the requests it has begun.  Heroku kills it
-    after 30."""
 
     event_days: int = _number(90, 1, 3650)
     """How long it is kept what happened to an account."""

@@ -1,5 +1,6 @@
 """Settings: .ini values, then the environment, checked."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ ENVIRON = {
     "SECRET_KEY": "k" * 32,
     "TRUSTED_PROXY": "none",
 }
+FIELDS = {each.name for each in dataclasses.fields(settings.Settings)}
 
 
 def problems(
@@ -141,6 +143,12 @@ def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> N
     told = problems({f"hello_login.{old}": "1"})
     assert told == [f"hello_login.{old} is now called hello_login.{new}: rename it."]
     assert settings.load({}, {**INI, f"hello_login.{new}": "1"}, ENVIRON)
+
+
+@pytest.mark.parametrize("name", sorted(settings.REMOVED - FIELDS))
+def test_a_removed_setting_is_refused(name: str) -> None:
+    told = problems({f"hello_login.{name}": "1"})
+    assert told == [f"hello_login.{name} is no longer a setting: remove the line."]
 
 
 def test_the_port_is_the_command_lines_or_the_environments_or_5000() -> None:

@@ -12,6 +12,9 @@ from passlib.context import CryptContext
 from ..settings import Settings
 from .predictable import common_passwords, count_unpredictable
 
+MAX_LENGTH = 1024
+"""Characters.  ASVS 5.0, 6.2.9 wants 64 to be accepted; passlib hashes no more than 4,096."""
+
 ENOUGH = 8
 """Unpredictable characters that a new password needs: the length that ASVS 5.0, 6.2.1 requires.
 zxcvbn, too, rates a password as safe against slow hashes from 10^8 guesses."""
@@ -30,11 +33,10 @@ class PasswordRefused(ValueError):
 
 
 class Passwords:
-    """Checks, hashes and verifies passwords, with the costs and lengths of the settings."""
+    """Checks, hashes and verifies passwords, with the settings' costs and minimum length."""
 
     def __init__(self, settings: Settings) -> None:
         self._min_length = settings.password_min_length
-        self._max_length = settings.password_max_length
         self._context = CryptContext(
             schemes=["argon2"],
             argon2__type="ID",
@@ -64,16 +66,16 @@ class Passwords:
         Raises PasswordRefused if the password is too long, or would take too long to normalize.
         """
         too_long = PasswordRefused(
-            f"This password is too long: use {self._max_length} characters or fewer."
+            f"This password is too long: use {MAX_LENGTH} characters or fewer."
         )
-        if len(password) > self._max_length * NFD_GROWTH:
+        if len(password) > MAX_LENGTH * NFD_GROWTH:
             raise too_long
         if _has_marks_beyond(MOST_MARKS, password):
             raise PasswordRefused(
                 f"This password has more than {MOST_MARKS} accents on one letter: use fewer."
             )
         normalized = unicodedata.normalize("NFC", password)
-        if len(normalized) > self._max_length:
+        if len(normalized) > MAX_LENGTH:
             raise too_long
         return normalized
 

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 ENVIRON_KEY = "hello_login.db"
 """A WSGI server never sets it: tests do, so that all requests of a test share its transaction."""
 
+STATEMENT_TIMEOUT_SECONDS, LOCK_TIMEOUT_SECONDS = 5, 2
+"""PostgreSQL cancels a statement that runs, or waits for a lock, for longer: a 503."""
+
 GENERIC_PLANS = "-c plan_cache_mode=force_generic_plan"
 """So a prepared statement is planned once, and as tests/repositories/test_plans.py sees it."""
 
@@ -35,7 +38,7 @@ class CommitUnknown(Exception):
 
 def includeme(config: Any) -> None:
     """Add request.tm and request.db, a connection to registry.database_url."""
-    pool = ConnectionPool(config.registry.database_url, _options(config.registry.hello_login))
+    pool = ConnectionPool(config.registry.database_url, _options())
 
     def db(request: Any) -> Connection:
         if ENVIRON_KEY in request.environ:
@@ -68,7 +71,7 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
         return
     try:
         # With the options of requests: a pooler may refuse them.
-        connection = connections.connect(settings.database_url, _options(settings))
+        connection = connections.connect(settings.database_url, _options())
         with closing(connection):
             connections.check_writable(connection)
             missing = migrations.missing(connection, migrations.names(settings.migrations))
@@ -83,11 +86,11 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
             log.error("The schema is out of date: initialize_db %s", config_uri)
 
 
-def _options(settings: Settings) -> str:
+def _options() -> str:
     """Return the settings of each connection's session."""
     return (
-        f"-c statement_timeout={settings.statement_timeout_seconds}s"
-        f" -c lock_timeout={settings.lock_timeout_seconds}s {GENERIC_PLANS}"
+        f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s"
+        f" -c lock_timeout={LOCK_TIMEOUT_SECONDS}s {GENERIC_PLANS}"
     )
 
 

@@ -54,7 +54,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
 
         def make(listener: socket.socket) -> Server:
-            return Server(app, listener, adjustments, queue_seconds=checked.queue_seconds)
+            return Server(app, listener, adjustments)
 
         timeout, url = checked.graceful_timeout, f"http://{shown}:{port}"
         processes.run(listeners, make, url=url, graceful_timeout=timeout)

@@ -31,6 +31,9 @@ DRAIN_GRACE = 1.0
 """Seconds for which a kept-alive connection may be silent after a stop, before it is closed: a
 request may be on its way."""
 
+QUEUE_SECONDS = 2.0
+"""A form that waits longer than this for a thread is answered 503: the server is busy."""
+
 HEAD_SECONDS, REQUEST_SECONDS = 30, 60
 """How long the head of a request, and all of it, may take from its first byte on: about what Apache
 allows by default (RequestReadTimeout header=20-40 body=20)."""
@@ -89,11 +92,10 @@ class Channel(HTTPChannel):
 
     def service(self) -> None:
         """Answer the next request, unless it is a form that has waited for too long."""
-        server: Any = self.server
         self.began_at = None
         request: Any = self.requests[0]
         waited = time.monotonic() - self.queued_at
-        if self.is_form() and waited > server.queue_seconds and not request.error:
+        if self.is_form() and waited > QUEUE_SECONDS and not request.error:
             request.error = HTTPServiceUnavailable(headers={"Retry-After": "2"})
         super().service()
 
@@ -121,14 +123,11 @@ class Server(TcpWSGIServer):
     trigger: Any
     _map: Any
 
-    def __init__(
-        self, app: Any, listener: socket.socket, adjustments: Adjustments, *, queue_seconds: float
-    ) -> None:
+    def __init__(self, app: Any, listener: socket.socket, adjustments: Adjustments) -> None:
         dispatchers = ThreadedTaskDispatcher(), ThreadedTaskDispatcher()
         for each in dispatchers:
             each.set_thread_count(adjustments.threads)
         self.form_dispatcher = dispatchers[1]
-        self.queue_seconds = queue_seconds
         self.stopping = False
         super().__init__(
             app,

@@ -184,9 +184,11 @@ def test_a_name_without_letters_refuses_nothing(passwords: Passwords) -> None:
     passwords.check("* correct horse *", "***")
 
 
-def test_the_lengths_are_settings(ini: MakeIni) -> None:
-    lengths = {"password_min_length": "8", "password_max_length": "64"}
-    passwords = Passwords(settings.load({}, ini(**lengths), {}))
+def test_the_minimum_length_is_a_setting_and_the_maximum_a_constant(
+    ini: MakeIni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hello_login.auth.passwords.MAX_LENGTH", 64)
+    passwords = Passwords(settings.load({}, ini(password_min_length="8"), {}))
     passwords.check("8 chars!")
     with pytest.raises(PasswordRefused, match="8 characters"):
         passwords.check("7 chars")
@@ -221,9 +223,9 @@ def test_a_length_is_measured_after_normalization(passwords: Passwords, form: An
 
 
 def test_a_password_that_registration_accepts_is_accepted_at_login_in_every_form(
-    ini: MakeIni,
+    passwords: Passwords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passwords = Passwords(settings.load({}, ini(password_max_length="64"), {}))
+    monkeypatch.setattr("hello_login.auth.passwords.MAX_LENGTH", 64)
     accepted = []
 
     @examples(max_examples=500, deadline=None)

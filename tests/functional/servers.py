@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlencode
 
 import psycopg2
@@ -19,11 +21,12 @@ from psycopg2.extensions import cursor as Cursor
 from hello_login.db import migrations
 from hello_login.dev.embedded import EmbeddedPostgres
 from tests.conftest import ROOT
+from tests.functional.site import PREFIX
 from tests.people import EMAIL, PASSWORD
 
 PSERVE = Path(sys.executable).parent / "pserve"
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "argon2_memory_kib": "8",
     "argon2_passes": "1",
     "throttle_registration": "10000",
@@ -86,20 +89,41 @@ class Database(EmbeddedPostgres):
             connection.close()
 
 
-class Server:
-    """pserve, with production.ini but for what is changed by name."""
+def change_ini(
+    name: str, settings: Mapping[str, str], constants: Mapping[str, float] = MappingProxyType({})
+) -> str:
+    """Return the text of an .ini file with other settings and constants.
 
-    def __init__(self, folder: Path, url: str, **changes: str) -> None:
-        text = (ROOT / "production.ini").read_text().replace("%(here)s", str(ROOT))
-        settings = "".join(f"hello_login.{name} = {changes[name]}\n" for name in changes)
+    settings: values by name, without "hello_login.".
+    constants: values by full name; see tests/functional/site.py.  They need PYTHONPATH.
+    """
+    lines = [f"hello_login.{each} = {settings[each]}" for each in settings]
+    lines += [f"{PREFIX}{each} = {constants[each]}" for each in constants]
+    text = (ROOT / name).read_text().replace("%(here)s", str(ROOT))
+    if constants:
+        text = text.replace("use = egg:hello_login", "use = call:tests.functional.site:main", 1)
+    return text.replace("\n[server:main]", "\n".join([*lines, "\n[server:main]"]))
+
+
+class Server:
+    """pserve with production.ini, and with the settings and constants that are given by name."""
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        constants: Mapping[str, float] = MappingProxyType({}),
+        **settings: str,
+    ) -> None:
         self.ini = folder / "changed.ini"
-        self.ini.write_text(text.replace("\n[server:main]", f"{settings}\n[server:main]"))
+        self.ini.write_text(change_ini("production.ini", settings, constants))
         # Persons come from one address, as if through a proxy, and tell their own.
         self.environment = {
             **os.environ,
             "DATABASE_URL": url,
             "SECRET_KEY": "k" * 32,
             "TRUSTED_PROXY": "127.0.0.1",
+            "PYTHONPATH": str(ROOT),
         }
         self.port = free_port()
         self.log = folder / "server.log"

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from hello_login.settings import Settings
+from hello_login.auth.passwords import MAX_LENGTH
 from hello_login.web.forms import MAX_NAME_LENGTH, MAX_NEXT_LENGTH
 from tests.conftest import ROOT, make_folder
 from tests.functional.servers import QUICK, Database, Person, Server
@@ -41,7 +41,7 @@ def make_text(length: int, seed: int) -> str:
 
 def test_the_largest_forms_are_accepted(server: Server) -> None:
     person = Person(server.port)
-    old, new = (make_text(Settings.password_max_length, seed) for seed in range(2))
+    old, new = (make_text(MAX_LENGTH, seed) for seed in range(2))
     domain = ".".join(["a" * 61] * 3) + ".org"
     email = f"{make_text(16, 2)}@{domain}"  # 254 octets, and 190 of them not to be encoded
     register = {

@@ -170,7 +170,7 @@ def site(browser: webtest.TestApp) -> Iterator[int]:
         max_request_header_size=16384,
         ident="",
     )
-    server = Server(app, listener, adjustments, queue_seconds=2)
+    server = Server(app, listener, adjustments)
 
     def serve() -> None:
         while not server.stopping:

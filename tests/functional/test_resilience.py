@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def serve(database: Database, tmp_path: Path) -> Iterator[Serve]:
     """Starts a server."""
     servers = []
 
-    def start(**changes: str) -> Server:
+    def start(**changes: Any) -> Server:
         server = Server(tmp_path, database.url, **changes)
         servers.append(server)
         server.start()
@@ -231,8 +232,9 @@ def test_without_its_database_a_site_says_so_at_once_and_serves_what_needs_none(
 def test_a_deployment_answers_every_request_that_was_taken(
     serve: Serve, tell: Callable[[str], None], processes: str
 ) -> None:
-    slow = {"argon2_passes": "100", "argon2_memory_kib": "1024", "queue_seconds": "30"}
-    server = serve(**{**QUICK, **slow, "processes": processes})
+    slow = {"argon2_passes": "100", "argon2_memory_kib": "1024", "processes": processes}
+    patient = {"hello_login.server.serving.QUEUE_SECONDS": 30}
+    server = serve(**{**QUICK, **slow}, constants=patient)
     with Traffic(server.port) as traffic:
         for _ in range(3):
             time.sleep(1)

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 
 import hello_login
 from hello_login.auth.accounts import Accounts
-from hello_login.db import migrations
+from hello_login.db import migrations, transactions
 from hello_login.repositories.sessions import Session
 from tests.conftest import ROOT, MakeIni, NewDatabase
 from tests.functional.test_account import send
@@ -253,10 +253,11 @@ def test_a_mistake_of_ours_in_a_statement_is_no_outage(
 
 
 def test_a_statement_that_waits_for_others_is_given_up(
-    url: str, ini: MakeIni, browser: webtest.TestApp
+    url: str, ini: MakeIni, browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(browser)
-    site = hello_login.main({}, **ini(database_url=url, lock_timeout_seconds="1"))
+    monkeypatch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 1)
+    site = hello_login.main({}, **ini(database_url=url))
     impatient = webtest.TestApp(site, extra_environ=browser.extra_environ)
     impatient.set_cookie("session", browser.cookies["session"])
     impatient.get("/account/profile")
@@ -272,10 +273,15 @@ def test_a_statement_that_waits_for_others_is_given_up(
 
 
 def test_a_statement_that_takes_too_long_is_given_up(
-    url: str, ini: MakeIni, browser: webtest.TestApp, sabotage: Sabotage
+    url: str,
+    ini: MakeIni,
+    browser: webtest.TestApp,
+    sabotage: Sabotage,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sabotage("users", "PERFORM pg_sleep(10);")
-    site = hello_login.main({}, **ini(database_url=url, statement_timeout_seconds="1"))
+    monkeypatch.setattr(transactions, "STATEMENT_TIMEOUT_SECONDS", 1)
+    site = hello_login.main({}, **ini(database_url=url))
     impatient = webtest.TestApp(site, extra_environ=browser.extra_environ)
     started = time.monotonic()
     register(impatient, status=503)

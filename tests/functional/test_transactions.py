@@ -28,10 +28,11 @@ from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, register
 
 
 @pytest.fixture
-def site(url: str, ini: MakeIni) -> Any:
+def site(url: str, ini: MakeIni, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the application on that database; on a loaded machine, a race may wait for long."""
-    patient = {"lock_timeout_seconds": "30", "statement_timeout_seconds": "60"}
-    return hello_login.main({}, **ini(database_url=url, **patient))
+    monkeypatch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 30)
+    monkeypatch.setattr(transactions, "STATEMENT_TIMEOUT_SECONDS", 60)
+    return hello_login.main({}, **ini(database_url=url))
 
 
 def open_browser(site: Any) -> webtest.TestApp:

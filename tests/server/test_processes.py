@@ -37,7 +37,7 @@ def _signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def server(listener: socket.socket) -> Server:
     """A server of nothing."""
     adjustments = Adjustments(threads=1, asyncore_use_poll=True, ident="")
-    return Server(lambda *_: [], listener, adjustments, queue_seconds=1)
+    return Server(lambda *_: [], listener, adjustments)
 
 
 def fail() -> NoReturn:

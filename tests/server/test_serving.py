@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from waitress.adjustments import Adjustments
 
+from hello_login.server import serving
 from hello_login.server.serving import SIGNALS, Channel, Server
 from hello_login.web.tweens import REFUSED
 
@@ -24,7 +25,7 @@ Client = Callable[[], socket.socket]
 class Site:
     """A server, whose forms take as long as the test wants."""
 
-    def __init__(self, queue_seconds: float, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.begun = threading.Semaphore(0)
@@ -32,7 +33,7 @@ class Site:
         adjustments = Adjustments(
             threads=1, asyncore_use_poll=True, ident="", cleanup_interval=1, **options
         )
-        self.server = Server(self.app, self.listener, adjustments, queue_seconds=queue_seconds)
+        self.server = Server(self.app, self.listener, adjustments)
 
     def app(self, environ: Any, start_response: Any) -> list[bytes]:
         if environ["REQUEST_METHOD"] == "POST":
@@ -71,11 +72,10 @@ def run() -> Iterator[Callable[..., Site]]:
     def serve(
         during: Callable[[Site], None],
         *,
-        queue_seconds: float = 5,
         graceful_timeout: float = 5,
         **options: Any,
     ) -> Site:
-        site = Site(queue_seconds, **options)
+        site = Site(**options)
 
         def act() -> None:
             try:
@@ -137,8 +137,10 @@ def test_pages_are_served_while_a_form_keeps_its_thread(run: Callable[..., Site]
 
 
 def test_a_form_that_waited_for_too_long_is_told_that_the_server_is_busy(
-    run: Callable[..., Site],
+    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(serving, "QUEUE_SECONDS", 0.1)
+
     def during(site: Site) -> None:
         with site.open(FORM) as first:
             site.begun.acquire()
@@ -151,7 +153,7 @@ def test_a_form_that_waited_for_too_long_is_told_that_the_server_is_busy(
                 assert b"Retry-After: 2" in told
         stop()
 
-    run(during, queue_seconds=0.1)
+    run(during)
 
 
 def test_a_stop_finishes_what_runs_and_what_is_queued_and_listens_no_more(
