@@ -28,7 +28,6 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
         config.registry.database_url = checked.database_url or prepare_development(checked)
         config.include("pyramid_jinja2")
         config.include(".auth.passwords")
-        config.include(".auth.rate_limits")
         config.include(".db.transactions")
         config.include(".web.tweens")
         config.include(".web.security")

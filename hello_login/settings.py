@@ -7,7 +7,6 @@ ends the program with that text on stderr and exit code 1, and no traceback.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from datetime import timedelta
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -40,7 +39,7 @@ REMOVED = {
     *("throttle_longest_wait_seconds", "throttle_network", "throttle_registration"),
     "throttle_wait_seconds",
 }
-"""Names of former settings, now constants.  They are refused once class Settings lacks them."""
+"""Names of former settings, which are constants now.  They are refused."""
 
 
 def _parse_number(low: int, high: int, value: str) -> int:
@@ -163,40 +162,6 @@ class Settings:
     graceful_timeout: int = _number(25, 0, 3600)
     """Seconds that a stopping server has to finish the requests it has begun.  Heroku kills it
     after 30."""
-
-    session_idle_hours: int = _number(2, 1, 720)
-    session_limit_hours: int = _number(24, 1, 720)
-    remembered_idle_hours: int = _number(14 * 24, 1, 720)
-    remembered_limit_hours: int = _number(30 * 24, 1, 720)
-    """A session ends when idle for so long, and after the limit in any case: 30 days at the most
-    (NIST SP 800-63B-4, 2.1.3).  The longer pair is for "Stay logged in"."""
-
-    fresh_login_minutes: int = _number(15, 1, 720)
-    """Whoever logged in longer ago is asked for the password again before a sensitive act."""
-
-    throttle_account_network: int = _number(5, 1, 100)
-    throttle_device: int = _number(5, 1, 100)
-    throttle_network: int = _number(50, 1, 10_000)
-    throttle_account: int = _number(100, 1, 100)
-    throttle_check: int = _number(20, 1, 10_000)
-    throttle_registration: int = _number(20, 1, 10_000)
-    """So many attempts before there are waits, as throttling.py says of each; for an account,
-    before it is locked.  No more than 100 for an account: NIST SP 800-63B-4, 3.2.2."""
-
-    throttle_wait_seconds: int = _number(60, 1, 3600)
-    throttle_longest_wait_seconds: int = _number(3600, 1, 43_200)
-    """The first wait, which doubles with each further failure, and where that ends."""
-
-    event_days: int = _number(90, 1, 3650)
-    """How long it is kept what happened to an account."""
-
-    def session_limits(self, remembered: bool) -> tuple[timedelta, timedelta]:
-        """How long a session may be idle, and how long it may last."""
-        if remembered:
-            hours = (self.remembered_idle_hours, self.remembered_limit_hours)
-        else:
-            hours = (self.session_idle_hours, self.session_limit_hours)
-        return timedelta(hours=hours[0]), timedelta(hours=hours[1])
 
 
 def load(

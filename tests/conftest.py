@@ -19,14 +19,14 @@ from psycopg2.extensions import connection as Connection
 
 import hello_login
 from hello_login import settings
-from hello_login.auth.accounts import Accounts
+from hello_login.auth.audit import Audit
 from hello_login.auth.clients import Client
 from hello_login.auth.passwords import Passwords
-from hello_login.auth.rate_limits import Throttle
 from hello_login.db import migrations, transactions
 from hello_login.dev import embedded
 from hello_login.dev.embedded import EmbeddedPostgres
 from hello_login.repositories.events import Event
+from tests.visitor import Visitor
 
 ROOT = Path(__file__).parent.parent
 SECRET_KEY = "a secret key of the tests, quite long enough"
@@ -195,24 +195,24 @@ def happened() -> list[Event]:
 
 
 CLIENT = Client("192.0.2.1", "Firefox on Linux")
-OpenAccounts = Callable[..., Accounts]
+OpenVisitor = Callable[..., Visitor]
 
 
 @pytest.fixture
-def open_accounts(db: Connection, ini: MakeIni, happened: list[Event]) -> OpenAccounts:
-    """Makes the accounts, for one client; settings given by name go first."""
+def open_visitor(db: Connection, passwords: Passwords, happened: list[Event]) -> OpenVisitor:
+    """Returns a visitor for each client."""
 
-    def make(client: Client = CLIENT, db: Connection = db, **changes: str) -> Accounts:
-        loaded = settings.load({}, ini(**changes), {})
-        return Accounts(db, loaded, Passwords(loaded), Throttle(loaded), client, happened.append)
+    def make(client: Client = CLIENT, *, db: Connection = db, **more: Passwords) -> Visitor:
+        audit = Audit(client, happened.append)
+        return Visitor(db, audit, more.get("passwords", passwords), SECRET_KEY)
 
     return make
 
 
 @pytest.fixture
-def accounts(open_accounts: OpenAccounts) -> Accounts:
-    """The accounts, for CLIENT."""
-    return open_accounts()
+def visitor(open_visitor: OpenVisitor) -> Visitor:
+    """The visitor for CLIENT."""
+    return open_visitor()
 
 
 @pytest.fixture(scope="session")

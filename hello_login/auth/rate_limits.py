@@ -1,141 +1,226 @@
 """Rate limits for login, re-authentication, registration and changes of a profile.
 
-Every attempt is counted before the password is looked at, and taken back if it was right: so
-however many come at once, no more than the limit are tried.  The counts are committed by
-themselves: no rollback forgets them.
+Every attempt is counted as a failure before the password is checked, and taken back if it was
+right.  So no more attempts than the limit are checked, however many arrive at once.  Counting is a
+transaction of its own on a connection of its own: no rollback undoes it.
 """
 
 import hmac
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import throttles
+from ..repositories import throttles, users
+from ..repositories.sessions import Session
 from ..repositories.throttles import FOREVER, Limit
 from ..repositories.users import Credentials
-from ..settings import Settings
-from .clients import Client
+from .audit import Audit
 
-__all__ = ["FOREVER", "Throttle"]
+__all__ = ["FOREVER", "Attempt", "RateLimited", "RateLimiter", "count", "take_back"]
 
-MEMORY = timedelta(days=1)
-ACCOUNT_MEMORY = timedelta(days=30)
-"""Failures are forgotten when there was none for so long.  An account's are meant to be counted
-until a login succeeds (NIST SP 800-63B-4, 3.2.2); but what nobody logs in to must not stay.
+MAX_PER_ACCOUNT_AND_NETWORK = 5
+"""Failed logins to one account from one network, before there are waits.  Here and below, a wider
+IPv6 network may fail more often (clients.IPV6_NETWORKS)."""
+
+MAX_PER_DEVICE = 5
+"""Failed logins to one account on a device that has logged in to it before, before there are waits;
+also wrong passwords in the forms of one session, from one network."""
+
+MAX_PER_NETWORK = 50
+"""Failed logins from one network to all accounts, before there are waits."""
+
+LOCK_AFTER = 100
+"""Failures that lock an account, a known device or a session: no password is checked any more.
+NIST SP 800-63B-4, 3.2.2: at most 100 for an account."""
+
+MAX_REAUTHENTICATIONS_PER_NETWORK = 20
+"""Wrong passwords in the forms of all accounts, from one network, before there are waits."""
+
+MAX_REGISTRATIONS_PER_NETWORK = 20
+"""Registrations and changes of an address from one network, failed or not, before there are
+waits."""
+
+MAX_PROFILE_CHANGES_PER_SESSION = 20
+"""Changes of a name or an address, failed or not, before there are waits.  Each adds up to two
+events, which are kept for months; few people change either more than once a year."""
+
+FIRST_WAIT = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(hours=1)
+"""Each failure after the first wait doubles it, up to the longest."""
+
+RESET_AFTER = timedelta(days=1)
+ACCOUNT_RESET_AFTER = timedelta(days=30)
+"""Failures are forgotten if none was added in this time.  NIST SP 800-63B-4, 3.2.2 counts those of
+an account until a login succeeds; but the rows of abandoned accounts must not stay for ever.
 A lock is never forgotten."""
 
-PROFILE_CHANGES = 20
-"""Changes of a name or an address in a session, failed or not, before there are waits.  Each adds
-up to two events, which are kept for months; few people change either more than once a year."""
+
+class RateLimited(Exception):
+    """The attempt was refused by a rate limit, and the password was not checked.
+
+    wait: the time until the next attempt; FOREVER if the limit is locked.
+    """
+
+    def __init__(self, wait: timedelta) -> None:
+        super().__init__()
+        self.wait = wait
 
 
-class Throttle:
-    """The settings' limits."""
+class Attempt(NamedTuple):
+    """A login or re-authentication that is counted as a failure until take_back() is called."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._key = settings.secret_key.encode()
+    credentials: Credentials | None
+    """The account's, or None if there is no active one with this address."""
 
-    def login(self, client: Client, email: str, credentials: Credentials | None) -> list[Limit]:
-        """The limits of a login to the account with this address, which may not exist.
+    limits: list[Limit]
 
-        A device that the owner has logged in with before has a limit of its own, and no other: who
-        guesses elsewhere does not lock it out (OWASP, "Slow Down Online Guessing Attacks with
-        Device Cookies").  Its success clears the account's limits as well.
-        A new password makes a device unknown, and ends the account's waits and its lock.
+
+@dataclass(frozen=True)
+class RateLimiter:
+    """The rate limits for one client."""
+
+    secret_key: bytes
+    audit: Audit
+    autocommit: Callable[[], AbstractContextManager[Connection]]
+    """Opens a connection of its own, each of whose statements is a transaction."""
+
+    counted: set[bytes]
+    """The keys of what this request has counted: nothing is counted twice when it is retried."""
+
+    def admit_login(self, email: str) -> Attempt:
+        """Count a login as failed, and return it.
+
+        email: the address as it was typed; it may have no account.
+        Raises RateLimited.
+        """
+        with self.autocommit() as db:
+            credentials = users.get_credentials_by_email(db, email)
+            limits = self.login_limits(email, credentials)
+            self._count(db, limits, "login_throttled", credentials and credentials.user_id)
+        return Attempt(credentials, limits)
+
+    def admit_reauthentication(self, session: Session) -> Attempt:
+        """Count a re-authentication as failed, and return it.  Raises RateLimited."""
+        limits = self._reauthentication_limits(session)
+        with self.autocommit() as db:
+            credentials = users.get_credentials_by_id(db, session.user.id)
+            self._count(db, limits, "check_throttled", session.user.id)
+        return Attempt(credentials, limits)
+
+    def admit_registration(self) -> None:
+        """Count a registration or a change of an address.  Raises RateLimited."""
+        limits = self._networks(MAX_REGISTRATIONS_PER_NETWORK, "network", "registration")
+        with self.autocommit() as db:
+            self._count(db, limits, "registration_throttled", None)
+
+    def admit_profile_change(self, session: Session) -> None:
+        """Count a change of the profile in this session.  Raises RateLimited.
+
+        The limit is the session's: who has stolen its cookie can't use up the owner's changes.
+        """
+        limit = self._limit(MAX_PROFILE_CHANGES_PER_SESSION, "profile", session.id.hex())
+        with self.autocommit() as db:
+            self._count(db, [limit], "profile_throttled", session.user.id)
+
+    def login_limits(self, email: str, credentials: Credentials | None) -> list[Limit]:
+        """Return the limits of a login to the account with this address, which may not exist.
+
+        A device on which the owner has logged in before has one limit of its own, and no other:
+        guesses made elsewhere do not lock it out (OWASP, "Slow Down Online Guessing Attacks with
+        Device Cookies").  Its success resets the account's limits, too.
+        A new password makes all devices unknown, and ends the account's waits and its lock.
         """
         if credentials is None:
-            # What was typed may be a password: it is not stored but as an HMAC.
+            # What was typed may be a password, so only its HMAC is stored.
             account = ("address", _lower(email))
         else:
             account = ("account", credentials.auth_hash)
         limits = [
-            *self._networks(
-                client, self._settings.throttle_account_network, "from a network", *account
-            ),
-            self._locking(self._settings.throttle_account, "from anywhere", *account),
+            *self._networks(MAX_PER_ACCOUNT_AND_NETWORK, "from a network", *account, reset=True),
+            self._locking(LOCK_AFTER, "from anywhere", *account),
         ]
-        known = client.known
-        if (
-            credentials is not None
-            and known is not None
-            and known.auth_hash == credentials.auth_hash
-        ):
-            device = self._locking(self._settings.throttle_device, "device", known.id)
-            return [device._replace(clears=(device.key, *(limit.key for limit in limits)))]
-        return limits + self._any_account(client, self._settings.throttle_network, "any account")
+        device = self.audit.client.known
+        if credentials and device and device.auth_hash == credentials.auth_hash:
+            limit = self._locking(MAX_PER_DEVICE, "device", device.id)
+            return [limit._replace(resets=(limit.key, *(each.key for each in limits)))]
+        return limits + self._networks(MAX_PER_NETWORK, "network", "any account")
 
-    def check(self, client: Client, session_id: bytes) -> list[Limit]:
+    def _reauthentication_limits(self, session: Session) -> list[Limit]:
         """Return the limits of asking for the password in a session.
 
-        None of them is the account's: a thief who has the cookie of a session must not use up the
-        tries of its owner, who may be in the same session from another network.  The thief can't
-        begin further sessions without the password, so a limit for all of them is not needed.
+        None is the account's: a thief who has the cookie of a session must not use up the tries of
+        its owner, who may be in the same session from another network.  The thief can't begin
+        further sessions without the password, so a limit for all of them is not needed.
         """
-        session = session_id.hex()
+        key = session.id.hex()
         return [
-            *self._networks(client, self._settings.throttle_device, "check", session),
-            self._locking(self._settings.throttle_account, "check from anywhere", session),
-            *self._any_account(client, self._settings.throttle_check, "check"),
+            *self._networks(MAX_PER_DEVICE, "check", key, reset=True),
+            self._locking(LOCK_AFTER, "check from anywhere", key),
+            *self._networks(MAX_REAUTHENTICATIONS_PER_NETWORK, "network", "check"),
         ]
 
-    def registration(self, client: Client) -> list[Limit]:
-        """The limits of registrations, failed or not."""
-        return self._any_account(client, self._settings.throttle_registration, "registration")
+    def _networks(self, max_failures: int, *parts: str, reset: bool = False) -> list[Limit]:
+        """Return a limit for each network of the client.
 
-    def profile(self, session_id: bytes) -> list[Limit]:
-        """Return the limit of changes of a profile in a session, failed or not.
-
-        A thief who has the cookie of a session must not use up the changes of its owner.
+        reset: a success resets it, and does not only take itself back.
         """
-        return [self._limit(PROFILE_CHANGES, "profile", session_id.hex())]
-
-    def count(self, db: Connection, limits: list[Limit]) -> timedelta:
-        """Count an attempt, and commit that; with it, whatever else stands in the transaction.
-
-        Returns how long it has to wait instead: zero if it need not, FOREVER if no time will do.
-        An attempt that has to wait adds no row.
-        """
-        while True:
-            wait = throttles.count(
-                db,
-                limits,
-                first_wait=timedelta(seconds=self._settings.throttle_wait_seconds),
-                longest_wait=timedelta(seconds=self._settings.throttle_longest_wait_seconds),
-            )
-            db.commit()
-            if wait is not None:
-                return wait
-            throttles.delete_forgotten(db)
-            db.commit()  # before an insertion of the same row waits for it
-            throttles.insert(db, limits)
-            db.commit()
-
-    def clear(self, db: Connection, limits: list[Limit]) -> None:
-        """Take a counted attempt back: it succeeded."""
-        throttles.clear(db, limits)
-
-    def _networks(self, client: Client, failures: int, *parts: str) -> list[Limit]:
-        """Return a limit for each network that may be one customer's, of this factor."""
-        return [
-            self._limit(failures * factor, *parts, network)
-            for network, factor in client.networks.items()
+        limits = [
+            self._limit(max_failures * factor, *parts, network)
+            for network, factor in self.audit.client.networks.items()
         ]
+        return [limit._replace(resets=(limit.key,)) if reset else limit for limit in limits]
 
-    def _any_account(self, client: Client, failures: int, what: str) -> list[Limit]:
-        """Return the limits of a network, which no success clears."""
-        limits = self._networks(client, failures, "network", what)
-        return [limit._replace(clears=()) for limit in limits]
+    def _locking(self, max_failures: int, *parts: str) -> Limit:
+        """Return a limit that locks after LOCK_AFTER failures, and is reset by a success."""
+        limit = self._limit(max_failures, *parts)
+        return limit._replace(
+            reset_after=ACCOUNT_RESET_AFTER, resets=(limit.key,), lock_after=LOCK_AFTER
+        )
 
-    def _locking(self, failures: int, *parts: str) -> Limit:
-        """Return a limit that is locked after as many failures as an account may have."""
-        limit = self._limit(failures, *parts)
-        return limit._replace(memory=ACCOUNT_MEMORY, locks_at=self._settings.throttle_account)
+    def _limit(self, max_failures: int, *parts: str) -> Limit:
+        text = "\0".join(parts).encode("utf-8", "replace")
+        key = hmac.digest(self.secret_key, text, "sha256")
+        return Limit(key, max_failures, RESET_AFTER)
 
-    def _limit(self, failures: int, *parts: str) -> Limit:
-        key = hmac.digest(self._key, "\0".join(parts).encode("utf-8", "replace"), "sha256")
-        return Limit(key, failures, MEMORY, clears=(key,))
+    def _count(
+        self, db: Connection, limits: list[Limit], refusal: str, user_id: int | None
+    ) -> None:
+        """Count an attempt, once for a request.
+
+        refusal: the event of a refused attempt; only the log keeps it.
+        Raises RateLimited.
+        """
+        keys = {limit.key for limit in limits}
+        if keys <= self.counted:
+            return
+        wait = count(db, limits)
+        if wait:
+            self.audit.log_after_commit(self.audit.event(refusal, user_id))
+            raise RateLimited(wait)
+        self.counted.update(keys)
+
+
+def count(db: Connection, limits: list[Limit]) -> timedelta:
+    """Count a failure; db must be in autocommit mode, so that others can count at the same time.
+
+    Returns zero, or the wait of an attempt that is refused: it is not counted and adds no row.
+    FOREVER is the wait of a locked limit.
+    """
+    while True:
+        wait = throttles.count(db, limits, first_wait=FIRST_WAIT, longest_wait=LONGEST_WAIT)
+        if wait is not None:
+            return wait
+        throttles.delete_forgotten(db)
+        throttles.insert(db, limits)
+
+
+def take_back(db: Connection, attempt: Attempt) -> None:
+    """Take back the failure that a successful attempt was counted as, and reset its limits."""
+    throttles.take_back(db, attempt.limits)
 
 
 def _lower(email: str) -> str:
@@ -144,8 +229,3 @@ def _lower(email: str) -> str:
     Otherwise limits would tell whether an address has an account: a long s is "s" to casefold().
     """
     return "".join(character.lower()[0] for character in email)
-
-
-def includeme(config: Any) -> None:
-    """Add registry.throttle."""
-    config.registry.throttle = Throttle(config.registry.hello_login)

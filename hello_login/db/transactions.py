@@ -1,13 +1,16 @@
-"""request.db: a psycopg2 connection whose transaction is the request's own.
+"""request.db: a connection with the request's transaction; request.autocommit(): one without.
 
 pyramid_tm begins a transaction for each request, commits it when the view returns, and aborts it
-when the view raises.  request.db takes a connection from the pool at its first use and joins it;
-for GET and HEAD in autocommit mode, for what they write is to last whatever comes of them.
-What failed before the commit, for a reason that may be gone, pyramid_retry runs once more.
+when the view raises.  request.db takes a connection from the pool at its first use, and joins that
+transaction.  For GET and HEAD it is in autocommit mode.
+request.autocommit() lends a connection for what is committed before the transaction begins: the use
+of a session, and the counts of rate limits.
+If a request fails before its commit for a temporary reason, pyramid_retry runs it once more.
 """
 
 import logging
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any, cast
 
 import psycopg2
@@ -23,21 +26,25 @@ from .connections import ConnectionPool, is_broken
 log = logging.getLogger(__name__)
 
 ENVIRON_KEY = "hello_login.db"
-"""A WSGI server never sets it: tests do, so that all requests of a test share its transaction."""
+"""Tests set it, so that all requests of a test share its transaction.  A WSGI server never does."""
 
 STATEMENT_TIMEOUT_SECONDS, LOCK_TIMEOUT_SECONDS = 5, 2
 """PostgreSQL cancels a statement that runs, or waits for a lock, for longer: a 503."""
 
 GENERIC_PLANS = "-c plan_cache_mode=force_generic_plan"
-"""So a prepared statement is planned once, and as tests/repositories/test_plans.py sees it."""
+"""A prepared statement is planned once, as tests/repositories/test_plans.py checks it."""
 
 
 class CommitUnknown(Exception):
-    """The connection broke during the commit: it was done, or it was not."""
+    """The connection broke during the commit, so its outcome is unknown."""
 
 
 def includeme(config: Any) -> None:
-    """Add request.tm and request.db, a connection to registry.database_url."""
+    """Add request.tm, request.db and request.autocommit(), connections to registry.database_url.
+
+    A request never holds two connections: autocommit() raises RuntimeError after request.db is
+    used.
+    """
     pool = ConnectionPool(config.registry.database_url, _options())
 
     def db(request: Any) -> Connection:
@@ -47,6 +54,24 @@ def includeme(config: Any) -> None:
         manager = ConnectionDataManager(request.tm, pool, autocommit=safe)
         request.tm.get().join(manager)
         return manager.connection
+
+    @contextmanager
+    def autocommit(request: Any) -> Iterator[Connection]:
+        if "db" in vars(request):
+            raise RuntimeError("The request's transaction has begun: it has a connection already")
+        if ENVIRON_KEY in request.environ:
+            yield request.environ[ENVIRON_KEY]
+            return
+        connection = pool.acquire()
+        connection.autocommit = True
+        try:
+            yield connection
+        except psycopg2.Error as error:
+            if is_temporary(error, connection):
+                mark_error_retryable(error)
+            raise
+        finally:
+            pool.release(connection)
 
     config.add_settings(
         {
@@ -59,10 +84,11 @@ def includeme(config: Any) -> None:
     config.include("pyramid_tm")
     config.include("pyramid_retry")
     config.add_request_method(db, reify=True)
+    config.add_request_method(autocommit)
 
 
 def check_at_start(settings: Settings, config_uri: str) -> None:
-    """Log what is wrong with the database that DATABASE_URL names, if anything is.
+    """Log what is wrong with the database of DATABASE_URL, if anything is.
 
     config_uri: the .ini file, for the command that applies the missing migrations.
     Raises SystemExit with a sentence when PostgreSQL refuses DATABASE_URL.
@@ -95,16 +121,22 @@ def _options() -> str:
 
 
 def uses_database(request: Any) -> bool:
-    """False for what touches no data, and so needs no transaction."""
+    """Return False for paths that need no transaction."""
     return not request.environ["PATH_INFO"].startswith(("/static/", "/healthz"))
+
+
+def is_temporary(error: Exception, connection: Connection) -> bool:
+    """Return whether the error is a deadlock or serialization failure, or the connection broke."""
+    broken = is_broken(connection) and isinstance(error, psycopg2.Error)
+    return broken or isinstance(error, TransactionRollbackError)
 
 
 class ConnectionDataManager:
     """Makes a pooled connection part of a transaction (transaction.interfaces.IDataManager).
 
     It commits in tpc_vote, where a failure still aborts everything; tpc_finish must not fail.
-    autocommit: each statement is a transaction of its own, which saves who only reads the round
-        trips of BEGIN and COMMIT.
+    autocommit: each statement is a transaction of its own.  That saves pages the round trips of
+        BEGIN and COMMIT.
     """
 
     def __init__(
@@ -123,7 +155,7 @@ class ConnectionDataManager:
         """Nothing to do before the vote."""
 
     def tpc_vote(self, _: object) -> None:
-        """Commit; raises psycopg2.Error when PostgreSQL does not, or CommitUnknown."""
+        """Commit.  Raises psycopg2.Error if PostgreSQL refuses, or CommitUnknown."""
         try:
             self.connection.commit()
         except psycopg2.Error as error:
@@ -134,19 +166,15 @@ class ConnectionDataManager:
             raise
 
     def should_retry(self, error: Exception) -> bool:
-        """Whether what failed before the commit may succeed if all of it is done once more.
-
-        That is after a deadlock or a serialization failure, and when the connection broke.
-        """
-        broken = is_broken(self.connection) and isinstance(error, psycopg2.Error)
-        return broken or isinstance(error, TransactionRollbackError)
+        """Return whether a request that failed before its commit may succeed when it is retried."""
+        return is_temporary(error, self.connection)
 
     def tpc_finish(self, _: object) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         self._release()
 
     def abort(self, _: object) -> None:
-        """Roll back, and give the connection back; transaction may call this more than once."""
+        """Roll back, and return the connection to the pool; may be called more than once."""
         if not self._released:
             try:
                 self.connection.rollback()
@@ -157,7 +185,7 @@ class ConnectionDataManager:
     tpc_abort = abort
 
     def sortKey(self) -> str:  # noqa: N802 - the interface's name
-        """Where to stand among other data managers: there are none."""
+        """Return the place among other data managers: there are none."""
         return "hello_login.db.transactions"
 
     def _release(self) -> None:

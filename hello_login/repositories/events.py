@@ -1,4 +1,4 @@
-"""The table account_events: what happened to an account."""
+"""The table account_events: one row for each event of an account."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from . import execute, fetch
 
 
 class Event(NamedTuple):
-    """Something that happened to an account."""
+    """An event of an account."""
 
     event: str
     user_id: int | None = None
@@ -22,7 +22,7 @@ class Event(NamedTuple):
 
 
 def insert(db: Connection, event: Event) -> None:
-    """Add an event that happens now, unless its account has just been deleted."""
+    """Add an event that happens now; add nothing if its account does not exist."""
     statement = """
         INSERT INTO account_events (event, user_id, fingerprint, address, request_id)
         SELECT %(event)s, %(user_id)s::bigint, %(fingerprint)s, %(address)s::inet, %(request_id)s
@@ -36,7 +36,7 @@ def insert(db: Connection, event: Event) -> None:
 
 
 def list_of_user(db: Connection, user_id: int, number: int) -> list[Event]:
-    """So many of the last things that happened to the account, the newest first."""
+    """Return the account's events, the newest first; at most this number."""
     statement = """
         SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
           FROM account_events
@@ -50,7 +50,7 @@ def list_of_user(db: Connection, user_id: int, number: int) -> list[Event]:
 def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]:
     """Return the account's newest events, and after them its newest failed attempts.
 
-    number: how many of either, so that neither push the others out of the list.
+    number: the maximum of each kind, so that neither pushes the other out of the list.
     """
     statement = """
         (SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
@@ -74,7 +74,7 @@ def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]
 
 
 def delete_older(db: Connection, age: timedelta) -> None:
-    """Delete some of those that are older; others may be doing the same."""
+    """Delete up to ten older events; skip those that others delete."""
     statement = """
         DELETE FROM account_events
          WHERE id IN (SELECT id

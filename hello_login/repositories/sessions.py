@@ -1,6 +1,6 @@
-"""The table sessions: one row for each login that was not logged out.
+"""The table sessions: one row for each session.
 
-A row's id is the SHA-256 of the token in the cookie, so who reads the table can't log in with it.
+A row's id is the SHA-256 of the token in the cookie: a reader of the table can't log in with it.
 """
 
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from .users import User
 
 
 class ListedSession(NamedTuple):
-    """A session that has not ended, as its owner may see it."""
+    """A session that has not ended, for lists."""
 
     fingerprint: str
     device: str
@@ -24,25 +24,25 @@ class ListedSession(NamedTuple):
 
 
 class Session(NamedTuple):
-    """A session that has not ended, with whose it is."""
+    """A session that has not ended, and its owner."""
 
     id: bytes
     seen_recently: bool
     """last_seen_at is less than a minute old."""
 
     login_age: timedelta
-    """How long ago the password was asked for."""
+    """The time since the last authentication."""
 
     user: User
 
     @property
     def fingerprint(self) -> str:
-        """What the session is known by in logs and on pages."""
+        """Return the name of the session in logs and on pages."""
         return fingerprint(self.id)
 
 
 def fingerprint(session_id: bytes) -> str:
-    """The first 12 hexadecimal digits of the id."""
+    """Return the first 12 hexadecimal digits of the id."""
     return session_id.hex()[:12]
 
 
@@ -57,7 +57,7 @@ def insert(
     address: str | None,
     device: str,
 ) -> None:
-    """Begin a session that ends when idle for idle_limit, and after limit in any case."""
+    """Add a session that expires when it is idle for idle_limit, and after limit in any case."""
     statement = """
         INSERT INTO sessions (id, user_id, idle_limit, expires_at, remembered, address, device)
         VALUES (%s, %s, %s, now() + %s::interval, %s, %s, %s)
@@ -67,10 +67,7 @@ def insert(
 
 
 def find(db: Connection, session_id: bytes) -> Session | None:
-    """Return the session with this id, or None.
-
-    None also if one of its limits has passed, or its account is deactivated.
-    """
+    """Return the session with this id, or None if it has ended or its account is deactivated."""
     statement = """
         SELECT sessions.id,
                sessions.last_seen_at > now() - interval '1 minute' AS seen_recently,
@@ -124,20 +121,20 @@ def list_of_user(db: Connection, user_id: int, number: int) -> list[ListedSessio
 
 
 def touch(db: Connection, session_id: bytes, address: str | None) -> None:
-    """Note that the session is in use now, and from where."""
+    """Store that the session is used now, from this address."""
     statement = "UPDATE sessions SET last_seen_at = now(), address = %s WHERE id = %s"
     execute(db, statement, [address, session_id])
 
 
 def exists(db: Connection, session_id: bytes) -> bool:
-    """Whether there is a session with this id."""
+    """Return whether there is a session with this id."""
     return bool(fetch(db, "SELECT FROM sessions WHERE id = %s", [session_id]))
 
 
 def renew(db: Connection, session_id: bytes, new_id: bytes) -> tuple[bool, timedelta]:
-    """Note that the password was asked for now, and give the session another id.
+    """Replace the session's id, and store that its owner authenticated now.
 
-    Its limits stay as they are.  Returns whether it is remembered, and how long it may last.
+    Returns whether it is remembered, and the time until its absolute limit.
     """
     statement = """
         UPDATE sessions
@@ -150,32 +147,32 @@ def renew(db: Connection, session_id: bytes, new_id: bytes) -> tuple[bool, timed
 
 
 def delete(db: Connection, session_id: bytes) -> None:
-    """End the session."""
+    """Delete the session."""
     execute(db, "DELETE FROM sessions WHERE id = %s", [session_id])
 
 
 def delete_of_user(
-    db: Connection, user_id: int, *, only: str | None = None, but: bytes | None = None
+    db: Connection, user_id: int, *, only: str | None = None, keep: bytes | None = None
 ) -> list[str]:
-    """End the account's sessions, and return their fingerprints.
+    """Delete the account's sessions, and return their fingerprints.
 
-    only: the fingerprint of the one to end.  but: the id of the one to keep.
+    only: the fingerprint of the one to delete.  keep: the id of the one to keep.
     """
     statement = """
         DELETE FROM sessions
          WHERE user_id = %(user_id)s
            AND (%(only)s::text IS NULL OR left(encode(id, 'hex'), 12) = %(only)s)
-           AND id IS DISTINCT FROM %(but)s
+           AND id IS DISTINCT FROM %(keep)s
      RETURNING id
     """
-    rows = fetch(db, statement, {"user_id": user_id, "only": only, "but": but})
+    rows = fetch(db, statement, {"user_id": user_id, "only": only, "keep": keep})
     return [fingerprint(bytes(row.id)) for row in rows]
 
 
 def delete_oldest(db: Connection, user_id: int, *, keep: int) -> list[str]:
-    """End some of the account's sessions, and keep this many, those used last.
+    """Delete all but the `keep` last used sessions of the account, ten at most.
 
-    Returns the fingerprints of those that it ended.
+    Returns the fingerprints of the deleted ones.
     """
     statement = """
         DELETE FROM sessions
@@ -193,7 +190,7 @@ def delete_oldest(db: Connection, user_id: int, *, keep: int) -> list[str]:
 
 
 def delete_expired(db: Connection) -> None:
-    """Delete some of those whose limit has passed; others may be doing the same."""
+    """Delete up to ten expired sessions; skip those that others delete."""
     statement = """
         DELETE FROM sessions
          WHERE id IN (SELECT id

@@ -1,4 +1,4 @@
-"""The table throttles: how often something failed in a row, and until when it is refused."""
+"""The table throttles: one row for each rate limit, with its failures and its wait."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,37 +9,40 @@ from psycopg2.extensions import connection as Connection
 from . import execute, fetch
 
 FOREVER = timedelta.max
-"""The wait of a limit that is locked: no time ends it."""
+"""The wait of a locked limit: it has no end."""
 
 
 class Limit(NamedTuple):
-    """So many attempts may fail before there are waits."""
+    """A limit for failures in a row."""
 
     key: bytes
-    failures: int
-    memory: timedelta
-    """How long after the last failure all of them are forgotten."""
+    """32 bytes that say what is limited, without telling it to readers of the table."""
 
-    clears: tuple[bytes, ...]
-    """The keys of the limits whose failures a success forgets.  If the limit's own key is not among
-    them, a success takes only itself back."""
+    max_failures: int
+    """Failures before there are waits."""
 
-    locks_at: int | None = None
-    """The failure that locks the limit: no attempt is counted until the limit is cleared."""
+    reset_after: timedelta
+    """The time after the last failure when all of them are forgotten."""
+
+    resets: tuple[bytes, ...] = ()
+    """The keys of the limits that a success resets.  If its own key is not among them, a success
+    only takes itself back."""
+
+    lock_after: int | None = None
+    """The number of failures that locks the limit: no attempt is counted until it is reset."""
 
 
 def count(
     db: Connection, limits: Sequence[Limit], *, first_wait: timedelta, longest_wait: timedelta
 ) -> timedelta | None:
-    """Count an attempt as failed against all of the limits, unless one of them has it wait.
+    """Count a failure against all of the limits, unless one of them requires a wait.
 
-    From a limit's last free failure on, each has a wait, twice as long as the one before.
-    Returns how long is to be waited: zero if the attempt was counted, FOREVER if a limit is locked.
-    Returns None, with nothing counted, if no limit has it wait, but one has no row yet.
-    Rows are locked in the order of their keys: so each attempt
-    sees those before it, however many there are at once, and no two lock each other out.  now()
-    would be when the transaction began, before it had waited for others.
+    From the failure max_failures on, each requires a wait, twice as long as the one before.
+    Returns the time to wait: zero if the failure was counted, FOREVER if a limit is locked.
+    Returns None and counts nothing if no limit requires a wait, but one has no row yet.
     """
+    # Locking rows in the order of their keys avoids deadlocks, and lets each attempt see those
+    # before it.  clock_timestamp() includes the time spent waiting for locks; now() would not.
     statement = """
         WITH held AS (
              SELECT key,
@@ -60,21 +63,21 @@ def count(
              UPDATE throttles
                 SET failures = held.failures,
                     blocked_until = CASE
-                        WHEN held.failures >= limits.locks_at THEN 'infinity'
-                        WHEN held.failures < limits.failures THEN 'epoch'
+                        WHEN held.failures >= limits.lock_after THEN 'infinity'
+                        WHEN held.failures < limits.max_failures THEN 'epoch'
                         ELSE clock_timestamp() + least(
                             %(first_wait)s::interval
-                                * power(2, least(held.failures - limits.failures, 30)),
+                                * power(2, least(held.failures - limits.max_failures, 30)),
                             %(longest_wait)s)
                         END,
                     forget_at = CASE
-                        WHEN held.failures >= limits.locks_at THEN 'infinity'
-                        ELSE now() + limits.memory
+                        WHEN held.failures >= limits.lock_after THEN 'infinity'
+                        ELSE now() + limits.reset_after
                         END
                FROM state, held
-               JOIN unnest(%(keys)s::bytea[], %(failures)s::integer[], %(memories)s::interval[],
+               JOIN unnest(%(keys)s::bytea[], %(max_failures)s::integer[], %(resets)s::interval[],
                            %(locks)s::integer[])
-                    AS limits (key, failures, memory, locks_at)
+                    AS limits (key, max_failures, reset_after, lock_after)
                  ON limits.key = held.key
               WHERE throttles.key = held.key
                 AND state.complete
@@ -89,9 +92,9 @@ def count(
     """
     parameters = {
         "keys": [limit.key for limit in limits],
-        "failures": [limit.failures for limit in limits],
-        "memories": [limit.memory for limit in limits],
-        "locks": [limit.locks_at for limit in limits],
+        "max_failures": [limit.max_failures for limit in limits],
+        "resets": [limit.reset_after for limit in limits],
+        "locks": [limit.lock_after for limit in limits],
         "first_wait": first_wait,
         "longest_wait": longest_wait,
     }
@@ -108,8 +111,8 @@ def insert(db: Connection, limits: Sequence[Limit]) -> None:
     execute(db, statement, [[limit.key for limit in limits]])
 
 
-def clear(db: Connection, limits: Sequence[Limit]) -> None:
-    """Take a counted attempt back, since it succeeded, and clear what its limits say."""
+def take_back(db: Connection, limits: Sequence[Limit]) -> None:
+    """Take a counted failure back, and reset the limits that a success resets."""
     statement = """
         WITH held AS (
              SELECT key
@@ -120,25 +123,25 @@ def clear(db: Connection, limits: Sequence[Limit]) -> None:
         )
         UPDATE throttles
            SET failures = CASE
-                   WHEN throttles.key = ANY(%(cleared)s::bytea[]) THEN 0
+                   WHEN throttles.key = ANY(%(reset)s::bytea[]) THEN 0
                    ELSE failures - 1
                    END,
                blocked_until = 'epoch',
-               forget_at = least(forget_at, now() + %(memory)s::interval)
+               forget_at = least(forget_at, now() + %(reset_after)s::interval)
           FROM held
          WHERE throttles.key = held.key
     """
-    cleared = {key for limit in limits for key in limit.clears}
+    reset = {key for limit in limits for key in limit.resets}
     parameters = {
-        "keys": [*cleared.union(limit.key for limit in limits)],
-        "cleared": [*cleared],
-        "memory": max(limit.memory for limit in limits),
+        "keys": [*reset.union(limit.key for limit in limits)],
+        "reset": [*reset],
+        "reset_after": max(limit.reset_after for limit in limits),
     }
     execute(db, statement, parameters)
 
 
 def delete_forgotten(db: Connection) -> None:
-    """Delete some of those that no longer count; others may be doing the same."""
+    """Delete up to ten rows whose failures are forgotten; skip those that others delete."""
     statement = """
         DELETE FROM throttles
          WHERE key IN (SELECT key

@@ -11,7 +11,7 @@ from . import execute, fetch
 
 
 class User(NamedTuple):
-    """An account, as views may see it."""
+    """An account without its password hash."""
 
     id: int
     email: str
@@ -22,19 +22,19 @@ class User(NamedTuple):
 
 
 class Credentials(NamedTuple):
-    """The id and the password's hash of an account."""
+    """The id and the password hash of an account."""
 
     user_id: int
     password_hash: str
 
     @property
     def auth_hash(self) -> str:
-        """A hash of both, for cookies and rate limits; it changes with the password."""
+        """Return a hash of both, for cookies and rate limits; it changes with the password."""
         return hashlib.sha256(f"{self.user_id} {self.password_hash}".encode()).hexdigest()[:32]
 
 
 def insert(db: Connection, *, email: str, name: str, password_hash: str) -> int | None:
-    """Add an account and return its id; None if the address is taken, in whatever case.
+    """Add an account, and return its id, or None if the address is taken in upper or lower case.
 
     Waits for a concurrent insert of the same address.
     """
@@ -125,14 +125,17 @@ def lock_if_unchanged(db: Connection, credentials: Credentials) -> bool:
 
 
 def update_password_hash(db: Connection, user_id: int, password_hash: str) -> None:
-    """Replace the hash."""
+    """Replace the account's password hash."""
     execute(db, "UPDATE users SET password_hash = %s WHERE id = %s", [password_hash, user_id])
 
 
 def update_profile(
     db: Connection, user_id: int, *, name: str | None = None, email: str | None = None
 ) -> bool:
-    """Replace what is given; False, with nothing changed, if another account has the address."""
+    """Replace the name and the address that are given.
+
+    Returns False, with nothing changed, if another account has the address.
+    """
     statement = """
         UPDATE users
            SET name = coalesce(%(name)s, name),
@@ -148,14 +151,14 @@ def update_profile(
         cursor.execute("SAVEPOINT profile")
         try:
             changed = fetch(db, statement, {"user_id": user_id, "name": name, "email": email})
-        except psycopg2.errors.UniqueViolation:  # somebody was faster
+        except psycopg2.errors.UniqueViolation:  # by a concurrent change
             cursor.execute("ROLLBACK TO SAVEPOINT profile")
             return False
     return bool(changed)
 
 
 def record_login(db: Connection, user_id: int) -> Credentials:
-    """Note that the account was logged in to now, and return its credentials."""
+    """Store the time of the login in the account's row, and return its credentials."""
     statement = """
         UPDATE users
            SET last_login_at = now()
@@ -166,16 +169,16 @@ def record_login(db: Connection, user_id: int) -> Credentials:
     return Credentials(**row._asdict())
 
 
-def set_active(db: Connection, user_id: int, active: bool) -> None:
-    """Deactivate the account, so that nobody can log in to it, or reactivate it."""
-    statement = """
-        UPDATE users
-           SET deactivated_at = CASE WHEN %s THEN NULL ELSE now() END
-         WHERE id = %s
-    """
-    execute(db, statement, [active, user_id])
+def deactivate(db: Connection, user_id: int) -> None:
+    """Mark the account as deactivated: nobody can log in to it."""
+    execute(db, "UPDATE users SET deactivated_at = now() WHERE id = %s", [user_id])
+
+
+def reactivate(db: Connection, user_id: int) -> None:
+    """Mark the account as active."""
+    execute(db, "UPDATE users SET deactivated_at = NULL WHERE id = %s", [user_id])
 
 
 def delete(db: Connection, user_id: int) -> None:
-    """Delete the account, and with it its sessions and events."""
+    """Delete the account, its sessions and its events."""
     execute(db, "DELETE FROM users WHERE id = %s", [user_id])

@@ -7,10 +7,8 @@ import plaster
 from psycopg2.extensions import connection as Connection
 
 from .. import ini_files, logs, settings
-from ..auth.accounts import Accounts
+from ..auth.audit import Audit
 from ..auth.clients import Client
-from ..auth.passwords import Passwords
-from ..auth.rate_limits import Throttle
 from ..repositories.events import Event
 from ..settings import Settings
 
@@ -31,10 +29,10 @@ def open_config(config_uri: str) -> tuple[Settings, str]:
 
 
 @contextmanager
-def as_operator(db: Connection, checked: Settings) -> Iterator[Accounts]:
-    """The accounts, for a program that the operator runs; commits at the end."""
+def audited(db: Connection) -> Iterator[Audit]:
+    """Return the audit trail of an operator's program; commit at the end, and log the events."""
     happened: list[Event] = []
-    yield Accounts(db, checked, Passwords(checked), Throttle(checked), Client(), happened.append)
+    yield Audit(Client(), happened.append)
     db.commit()
     for event in happened:
         logs.log_security_event(event)

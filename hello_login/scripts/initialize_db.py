@@ -7,10 +7,12 @@ import secrets
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
+from ..auth import accounts
 from ..auth.accounts import EmailTaken
+from ..auth.passwords import Passwords
 from ..db import connections, migrations
 from ..settings import Settings
-from . import as_operator, open_config
+from . import audited, open_config
 
 SAMPLE_USERS = [
     ("Ada Lovelace", "ada@example.com"),
@@ -96,11 +98,12 @@ def _migrate(url: str, checked: Settings) -> None:
 
 def _add_sample_users(db: Connection, checked: Settings) -> None:
     print()
-    with as_operator(db, checked) as operator:
+    passwords = Passwords(checked)
+    with audited(db) as audit:
         for name, email in SAMPLE_USERS:
             password = secrets.token_urlsafe(12)
             try:
-                operator.register(name=name, email=email, password=password)
+                accounts.register(db, audit, passwords, name=name, email=email, password=password)
             except EmailTaken:
                 print(f"{email:<24}is there already")
             else:

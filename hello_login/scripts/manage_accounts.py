@@ -10,11 +10,13 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
-from ..auth.accounts import MAX_SESSIONS, Accounts
-from ..auth.passwords import PasswordRefused
+from ..auth import accounts, sessions
+from ..auth.audit import Audit
+from ..auth.passwords import PasswordRefused, Passwords
 from ..db import connections
-from ..repositories import events, sessions, users
-from . import as_operator, open_config
+from ..repositories import events, users
+from ..settings import Settings
+from . import audited, open_config
 
 COMMANDS = {
     "list": "list accounts, the newest first; go on from there with --before ID",
@@ -39,8 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     connections.wait(url, 0)
     connection = connections.connect(url)
     try:
-        with as_operator(connection, checked) as operator:
-            done = _run(arguments, connection, operator)
+        with audited(connection) as audit:
+            done = _run(arguments, connection, audit, checked)
         print(done, flush=True)
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn):
         raise SystemExit(
@@ -88,41 +90,50 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run(arguments: argparse.Namespace, db: Connection, operator: Accounts) -> str:
-    """Do what is asked for, and return what to print once that is committed."""
+def _run(arguments: argparse.Namespace, db: Connection, audit: Audit, checked: Settings) -> str:
+    """Run the command, and return what to print once it is committed."""
     if arguments.command == "list":
-        listed = users.list_newest(db, before=arguments.before, number=arguments.number)
-        rows = [
-            f"{each.id:>8}  {_moment(each.created_at)}  {each.email}{_state(each)}"
-            for each in listed
-        ]
-        return "\n".join([f"{'id':>8}  {'registered':<20}  address", *rows])
-    named = arguments.account
+        return _list(db, arguments.before, arguments.number)
+    user = _find(db, arguments.account)
+    if arguments.command == "show":
+        return _describe(db, user, arguments.events)
+    done = f"{arguments.command}: done for account {user.id}, {user.email}"
+    if arguments.command == "set-password":
+        _set_password(db, audit, Passwords(checked), user)
+    elif arguments.command == "end-sessions":
+        done += f", {sessions.end_all(db, audit, user)} sessions"
+    elif arguments.command == "delete":
+        if not arguments.yes and input(f"Delete {user.email} for ever? Type yes: ") != "yes":
+            raise SystemExit("Nothing was deleted.")
+        accounts.delete(db, audit, user)
+    elif (user.deactivated_at is None) is (arguments.command == "reactivate"):
+        return f"Account {user.id}, {user.email}, is {arguments.command}d already"
+    elif arguments.command == "deactivate":
+        accounts.deactivate(db, audit, user)
+    else:
+        accounts.reactivate(db, audit, user)
+    return done
+
+
+def _list(db: Connection, before: int, number: int) -> str:
+    lines = [f"{'id':>8}  {'registered':<20}  address"]
+    for user in users.list_newest(db, before=before, number=number):
+        lines.append(f"{user.id:>8}  {_moment(user.created_at)}  {user.email}{_state(user)}")
+    return "\n".join(lines)
+
+
+def _find(db: Connection, named: str) -> users.User:
+    """Return the account with this id or address.  Raises SystemExit if there is none."""
     if named.isdecimal() and len(named) < 19:
         user = users.get_by_id(db, int(named))
     else:
         user = users.get_by_email(db, named.encode("utf-8", "replace").decode().replace("\0", "?"))
     if user is None:
         raise SystemExit(f"There is no account {named!r}: look for it with list.")
-    if arguments.command == "show":
-        return _describe(user, operator, arguments.events)
-    done = f"{arguments.command}: done for account {user.id}, {user.email}"
-    if arguments.command == "set-password":
-        _set_password(user, operator)
-    elif arguments.command == "end-sessions":
-        done += f", {operator.end_sessions(user)} sessions"
-    elif arguments.command == "delete":
-        if not arguments.yes and input(f"Delete {user.email} for ever? Type yes: ") != "yes":
-            raise SystemExit("Nothing was deleted.")
-        operator.delete(user)
-    elif (user.deactivated_at is None) is (arguments.command == "reactivate"):
-        return f"Account {user.id}, {user.email}, is {arguments.command}d already"
-    else:
-        operator.set_active(user, arguments.command == "reactivate")
-    return done
+    return user
 
 
-def _describe(user: users.User, operator: Accounts, number: int) -> str:
+def _describe(db: Connection, user: users.User, number: int) -> str:
     lines = [
         f"Account     {user.id}{_state(user)}",
         f"Name        {user.name}",
@@ -131,20 +142,20 @@ def _describe(user: users.User, operator: Accounts, number: int) -> str:
         f"Last login  {_moment(user.last_login_at)}",
         "\nSessions (fingerprint, last seen, address, device)",
     ]
-    listed = sessions.list_of_user(operator.db, user.id, MAX_SESSIONS)
+    listed = sessions.list_live(db, user.id)
     for session in listed[:SHOWN_SESSIONS]:
         seen = _moment(session.last_seen_at)
         lines.append(f"  {session.fingerprint}  {seen}  {session.address or '-'}  {session.device}")
     if listed[SHOWN_SESSIONS:]:
         lines.append(f"  and {len(listed) - SHOWN_SESSIONS} more, which were used longer ago")
     lines.append("\nLast events (when, what, session, address)")
-    for event in events.list_of_user(operator.db, user.id, number):
+    for event in events.list_of_user(db, user.id, number):
         where = f"{event.fingerprint or '-'}  {event.address or '-'}"
         lines.append(f"  {_moment(event.happened_at)}  {event.event}  {where}")
     return "\n".join(lines)
 
 
-def _set_password(user: users.User, operator: Accounts) -> None:
+def _set_password(db: Connection, audit: Audit, passwords: Passwords, user: users.User) -> None:
     try:
         if sys.stdin.isatty():
             password = getpass.getpass("New password: ")
@@ -152,7 +163,7 @@ def _set_password(user: users.User, operator: Accounts) -> None:
                 raise SystemExit("Nothing was changed: the two passwords differ.")
         else:
             password = sys.stdin.readline().rstrip("\r\n")
-        operator.change_password(user, password)
+        accounts.change_password(db, audit, passwords, user, password)
     except PasswordRefused as error:
         raise SystemExit(f"Nothing was changed. {error}") from None
     except UnicodeError:

@@ -1,7 +1,7 @@
-"""Who is asking, and what every view is guarded by, unless it says otherwise.
+"""The security policy: how a cookie becomes an identity, and what every view requires.
 
-A view needs a login, a CSRF token for what is not safe, and GET or HEAD.  It opens itself by name:
-permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=(...).
+A view requires a login, a CSRF token unless the method is safe, and GET or HEAD.  It opens itself
+by name: permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=(...).
 """
 
 import secrets
@@ -16,20 +16,22 @@ from pyramid.security import Allowed, Denied, forget, remember
 from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 
 from .. import logs
-from ..auth.accounts import Accounts, IssuedSession
+from ..auth import sessions
+from ..auth.audit import Audit
 from ..auth.clients import Client, DeviceCookie, describe_device, parse_address
+from ..auth.rate_limits import RateLimiter
+from ..auth.sessions import IssuedSession
 from ..repositories.events import Event
 from ..repositories.sessions import Session
 from ..repositories.users import User
 from ..settings import Settings
 from .cookies import cookie_name
 
-DEVICE_MEMORY = timedelta(days=365)
-"""How long a device that has logged in is known for one that has."""
+DEVICE_COOKIE_LIFETIME = timedelta(days=365)
 
 
 def includeme(config: Any) -> None:
-    """Close every view, and add the policy and the guards."""
+    """Add the policy and the view derivers, and close every view by default."""
     settings: Settings = config.registry.hello_login
     policy = AuthTktSecurityPolicy(settings)
     config.set_security_policy(policy)
@@ -38,17 +40,19 @@ def includeme(config: Any) -> None:
     config.add_request_method(request_id, "id", reify=True)
     config.add_request_method(policy.client, "client", reify=True)
     config.add_request_method(policy.loaded_user_id, "loaded_user_id", property=True)
-    config.add_request_method(make_accounts, "accounts", reify=True)
+    config.add_request_method(make_audit, "audit", reify=True)
+    config.add_request_method(make_rate_limiter, "rate_limiter", reify=True)
     config.set_default_permission("authenticated")
     config.include(".csrf")
     config.add_view_deriver(require_methods, under=FIRST_DERIVER, over="refuse_other_origins")
 
 
 class AuthTktSecurityPolicy:
-    """The cookie signs a session's token; the session's row says whose it is, and whether it lasts.
+    """Finds the session of a request (pyramid.interfaces.ISecurityPolicy).
 
-    So the cookie has no limits of its own, and is never reissued.  A second one, which a login
-    leaves behind, signs that this device has logged in to the account; it lets nobody in.
+    The session cookie signs the session's token.  The session's row has the user and the limits,
+    so the cookie has none of its own and is never reissued.
+    The device cookie signs that this device has logged in to the account; it is no login.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -60,34 +64,34 @@ class AuthTktSecurityPolicy:
         self._device_cookie = AuthTktCookieHelper(
             f"device {settings.secret_key}",
             cookie_name=cookie_name(settings, "device"),
-            timeout=int(DEVICE_MEMORY.total_seconds()),
-            max_age=int(DEVICE_MEMORY.total_seconds()),
+            timeout=int(DEVICE_COOKIE_LIFETIME.total_seconds()),
+            max_age=int(DEVICE_COOKIE_LIFETIME.total_seconds()),
             **shared,
         )
         self._session: Any = RequestLocalCache(self._find_session)
 
     def session(self, request: Any) -> Session | None:
-        """The session: asked for once a request, and not at all without a cookie."""
+        """Return the session, or None; query once a request, and never without a cookie."""
         session: Session | None = self._session.get_or_create(request)
         return session
 
     def identity(self, request: Any) -> User | None:
-        """Who is logged in."""
+        """Return the user who is logged in, or None."""
         session = self.session(request)
         return session and session.user
 
     def authenticated_userid(self, request: Any) -> int | None:
-        """That account's id."""
+        """Return the user's id, or None."""
         user = self.identity(request)
         return user and user.id
 
     def loaded_user_id(self, request: Any) -> int | None:
-        """The same, if anybody has asked; the database is not."""
+        """Return the user's id if it is already loaded; never query."""
         session = self._session.get(request)
         return session.user.id if isinstance(session, Session) else None
 
     def permits(self, request: Any, _context: object, permission: str) -> Allowed | Denied:
-        """The one permission there is: to be logged in."""
+        """Allow the only permission, "authenticated", to a user who is logged in."""
         if self.identity(request) is None:
             return Denied("%s: nobody is logged in", permission)
         return Allowed("%s: somebody is logged in", permission)
@@ -100,7 +104,7 @@ class AuthTktSecurityPolicy:
         issued = userid
         self._session.clear(request)
         max_age = int(issued.remaining.total_seconds()) if issued.remembered else None
-        # A device that is known already keeps its id, and with it the failures that it had.
+        # A known device keeps its id, and so the failures that its rate limit has counted.
         known = request.client.known
         same = known is not None and known.auth_hash == issued.auth_hash
         device_id = known.id if same else secrets.token_urlsafe(16)
@@ -115,7 +119,7 @@ class AuthTktSecurityPolicy:
         return list(self._cookie.forget(request))
 
     def client(self, request: Any) -> Client:
-        """Who asks, as the connection and the headers say."""
+        """Return the client, from the connection, the headers and the device cookie."""
         ticket = self._device_cookie.identify(request)
         return Client(
             address=parse_address(request.remote_addr),
@@ -136,10 +140,10 @@ class AuthTktSecurityPolicy:
         token = self.session_token(request)
         if token is None:
             return None
-        accounts: Accounts = request.accounts
-        session = accounts.find_session(token)
-        if session is not None:
-            accounts.record_session_use(session)
+        with request.autocommit() as db:
+            session = sessions.find(db, token)
+            if session is not None:
+                sessions.record_use(db, session, request.client)
         return session
 
 
@@ -156,28 +160,33 @@ def end_in_browser(request: Any) -> list[tuple[str, str]]:
 
 
 def request_id(request: Any) -> str:
-    """What this request is known by in the log; the same one when it is run once more."""
+    """Return the request's id in the log; a retried request keeps it."""
     return str(request.environ.setdefault("hello_login.request_id", secrets.token_hex(8)))
 
 
-def make_accounts(request: Any) -> Accounts:
-    """The accounts, for whoever sends this request, and in its transaction."""
+def make_audit(request: Any) -> Audit:
+    """Return the audit trail of the request's client and transaction."""
 
-    def write(committed: bool, event: Event) -> None:
+    def log_if_committed(committed: bool, event: Event) -> None:
         if committed:
             logs.log_security_event(event)
 
-    def note(event: Event) -> None:
-        request.tm.get().addAfterCommitHook(write, args=(event,))
+    def log_after_commit(event: Event) -> None:
+        request.tm.get().addAfterCommitHook(log_if_committed, args=(event,))
 
-    registry = request.registry
-    parts = (registry.hello_login, registry.passwords, registry.throttle, request.client)
+    return Audit(request.client, log_after_commit)
+
+
+def make_rate_limiter(request: Any) -> RateLimiter:
+    """Return the rate limits for the request's client."""
+    secret_key = request.registry.hello_login.secret_key.encode()
+    # A retried request shares the environ with its earlier run.
     counted = request.environ.setdefault("hello_login.counted", set())
-    return Accounts(request.db, *parts, note, counted, waived=frozenset(counted))
+    return RateLimiter(secret_key, request.audit, request.autocommit, counted)
 
 
 def require_methods(view: Any, info: Any) -> Any:
-    """A view deriver: answer 405 to every method that the view does not name.
+    """Wrap a view, to refuse every method that it does not name (a view deriver).
 
     Raises HTTPMethodNotAllowed.
     """

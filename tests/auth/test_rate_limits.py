@@ -7,15 +7,18 @@ from datetime import timedelta
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login import settings
-from hello_login.auth.accounts import Accounts, AuthenticationFailed, RateLimited
+from hello_login.auth import rate_limits
 from hello_login.auth.clients import Client, DeviceCookie
+from hello_login.auth.login import AuthenticationFailed
 from hello_login.auth.passwords import Passwords
-from hello_login.auth.rate_limits import FOREVER, Throttle
+from hello_login.auth.rate_limits import FOREVER, RateLimited
 from hello_login.repositories import users
+from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
-from tests.conftest import MakeIni, OpenAccounts
+from hello_login.repositories.throttles import Limit
+from tests.conftest import OpenVisitor
 from tests.people import EMAIL, PASSWORD
+from tests.visitor import Visitor
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -32,7 +35,7 @@ def rounded(wait: timedelta) -> timedelta:
 
 
 @pytest.fixture
-def guess(open_accounts: OpenAccounts) -> Guess:
+def guess(open_visitor: OpenVisitor) -> Guess:
     """Logs in from an address, and returns how long it has to wait instead."""
 
     def make(
@@ -43,7 +46,7 @@ def guess(open_accounts: OpenAccounts) -> Guess:
     ) -> timedelta:
         try:
             client = Client(address, known=known)
-            open_accounts(client).authenticate(email=email, password=password)
+            open_visitor(client).authenticate(email=email, password=password)
         except RateLimited as limited:
             return rounded(limited.wait)
         except AuthenticationFailed:
@@ -54,31 +57,29 @@ def guess(open_accounts: OpenAccounts) -> Guess:
 
 
 @pytest.fixture(autouse=True)
-def ada(accounts: Accounts) -> int:
+def ada(visitor: Visitor) -> int:
     """The id of an account."""
-    return accounts.register(name="Ada", email=EMAIL, password=PASSWORD)
+    return visitor.register(name="Ada", email=EMAIL, password=PASSWORD)
 
 
 Check = Callable[..., timedelta]
 
 
 @pytest.fixture
-def session(accounts: Accounts, ada: int) -> Session:
+def session(visitor: Visitor, ada: int) -> Session:
     """A session of that account."""
-    session = accounts.find_session(accounts.begin_session(ada).token)
-    assert session is not None
-    return session
+    return visitor.begin_session(ada)
 
 
 @pytest.fixture
-def check(open_accounts: OpenAccounts) -> Check:
+def check(open_visitor: OpenVisitor) -> Check:
     """Types the password in a session, and returns how long it has to wait instead."""
 
     def make(
         session: Session, address: str = "192.0.2.1", password: str = "a wrong one"
     ) -> timedelta:
         try:
-            open_accounts(Client(address)).reauthenticate(session, password)
+            open_visitor(Client(address)).reauthenticate(session, password)
         except RateLimited as limited:
             return rounded(limited.wait)
         except AuthenticationFailed:
@@ -209,12 +210,12 @@ def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_all_accou
 
 @WIDER_NETWORKS
 def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_registrations(
-    open_accounts: OpenAccounts, address: Callable[[int], str], factor: int
+    open_visitor: OpenVisitor, address: Callable[[int], str], factor: int
 ) -> None:
     for number in range(20 * factor):
-        open_accounts(Client(address(number))).admit_registration()
+        open_visitor(Client(address(number))).rate_limiter.admit_registration()
     with pytest.raises(RateLimited):
-        open_accounts(Client(address(255))).admit_registration()
+        open_visitor(Client(address(255))).rate_limiter.admit_registration()
 
 
 @WIDER_NETWORKS
@@ -336,9 +337,9 @@ def test_a_known_device_has_five_failures_of_its_own(guess: Guess, db: Connectio
 
 
 def test_a_device_is_known_to_one_account_alone(
-    guess: Guess, db: Connection, accounts: Accounts
+    guess: Guess, db: Connection, visitor: Visitor
 ) -> None:
-    accounts.register(name="Grace", email="grace@example.com", password=PASSWORD)
+    visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
     for _ in range(5):
         guess(email="grace@example.com")
     device = DeviceCookie(auth_hash(db), "Ada's")
@@ -346,7 +347,7 @@ def test_a_device_is_known_to_one_account_alone(
 
 
 def test_a_new_password_makes_devices_unknown_and_ends_the_accounts_waits(
-    guess: Guess, db: Connection, accounts: Accounts
+    guess: Guess, db: Connection, visitor: Visitor
 ) -> None:
     old = DeviceCookie(auth_hash(db), "known to the old password")
     for number in range(101):
@@ -355,7 +356,7 @@ def test_a_new_password_makes_devices_unknown_and_ends_the_accounts_waits(
         guess()
     user = users.get_by_email(db, EMAIL)
     assert user is not None
-    accounts.change_password(user, "staple battery horse")
+    visitor.change_password(user, "staple battery horse")
     assert guess(password="staple battery horse") == NOTHING
     assert guess("198.51.100.1", "staple battery horse") == NOTHING
     waits = [guess(known=old._replace(id=f"{number}")) for number in range(6)]
@@ -380,13 +381,13 @@ def test_an_unknown_address_is_the_same_in_any_case(guess: Guess) -> None:
     assert guess(email="N@EXAMPLE.com") == MINUTE
 
 
-def test_registrations_are_throttled_by_network(open_accounts: OpenAccounts) -> None:
+def test_registrations_are_throttled_by_network(open_visitor: OpenVisitor) -> None:
     for _ in range(20):
-        open_accounts().admit_registration()
+        open_visitor().rate_limiter.admit_registration()
     with pytest.raises(RateLimited) as caught:
-        open_accounts().admit_registration()
+        open_visitor().rate_limiter.admit_registration()
     assert rounded(caught.value.wait) == MINUTE
-    open_accounts(Client("192.0.2.2")).admit_registration()
+    open_visitor(Client("192.0.2.2")).rate_limiter.admit_registration()
 
 
 def test_asking_for_the_password_is_throttled_by_session_and_network(
@@ -396,40 +397,37 @@ def test_asking_for_the_password_is_throttled_by_session_and_network(
 
 
 def test_a_stolen_session_does_not_use_up_the_owners_tries(
-    accounts: Accounts, ada: int, session: Session, check: Check
+    visitor: Visitor, ada: int, session: Session, check: Check
 ) -> None:
     for number in range(9):
         for _ in range(6):
             check(session, f"203.0.113.{number}")
     assert check(session, "192.0.2.1", PASSWORD) == NOTHING
-    other = accounts.find_session(accounts.begin_session(ada).token)
-    assert other is not None
+    other = visitor.begin_session(ada)
     assert check(other, "192.0.2.1", PASSWORD) == NOTHING
 
 
 def test_after_a_hundred_failures_in_a_session_no_password_is_evaluated_in_it(
-    accounts: Accounts, ada: int, session: Session, check: Check, db: Connection
+    visitor: Visitor, ada: int, session: Session, check: Check, db: Connection
 ) -> None:
     waits = [check(session, f"203.0.113.{number}") for number in range(101)]
     assert waits == [NOTHING] * 100 + [FOREVER]
     pass_time(db, timedelta(days=3650))
     assert check(session, "192.0.2.1", PASSWORD) == FOREVER
-    other = accounts.find_session(accounts.begin_session(ada).token)
-    assert other is not None
+    other = visitor.begin_session(ada)
     assert check(other, "192.0.2.1", PASSWORD) == NOTHING
 
 
 def test_asking_for_the_password_is_throttled_by_network(
-    accounts: Accounts, open_accounts: OpenAccounts
+    visitor: Visitor, open_visitor: OpenVisitor
 ) -> None:
     waits = []
     for number in range(21):
         email = f"{number}@example.com"
-        user_id = accounts.register(name="Ada", email=email, password=PASSWORD)
-        session = accounts.find_session(accounts.begin_session(user_id).token)
-        assert session is not None
+        user_id = visitor.register(name="Ada", email=email, password=PASSWORD)
+        session = visitor.begin_session(user_id)
         with pytest.raises((AuthenticationFailed, RateLimited)) as caught:
-            open_accounts().reauthenticate(session, "wrong")
+            open_visitor().reauthenticate(session, "wrong")
         waits.append(rounded(getattr(caught.value, "wait", NOTHING)))
     assert waits == [NOTHING] * 20 + [MINUTE]
 
@@ -445,17 +443,16 @@ def test_the_right_password_clears_what_failed_in_the_session_but_not_for_the_ne
 
 
 def test_changes_of_a_profile_are_limited_in_each_session(
-    accounts: Accounts, open_accounts: OpenAccounts, session: Session
+    visitor: Visitor, open_visitor: OpenVisitor, session: Session
 ) -> None:
     for number in range(20):
-        open_accounts(Client(f"192.0.2.{number}")).admit_profile_change(session)
+        open_visitor(Client(f"192.0.2.{number}")).rate_limiter.admit_profile_change(session)
     with pytest.raises(RateLimited) as caught:
-        open_accounts().admit_profile_change(session)
+        open_visitor().rate_limiter.admit_profile_change(session)
     assert rounded(caught.value.wait) == MINUTE
     # Who has stolen that session's cookie does not keep the owner from changing the profile.
-    other = accounts.find_session(accounts.begin_session(session.user.id).token)
-    assert other is not None
-    accounts.admit_profile_change(other)
+    other = visitor.begin_session(session.user.id)
+    visitor.rate_limiter.admit_profile_change(other)
 
 
 @pytest.mark.parametrize(
@@ -468,10 +465,10 @@ def test_changes_of_a_profile_are_limited_in_each_session(
     ],
 )
 def test_addresses_share_a_limit_only_if_they_would_share_an_account(
-    db: Connection, accounts: Accounts, address: str, alike: str, different: str
+    db: Connection, visitor: Visitor, address: str, alike: str, different: str
 ) -> None:
     def keys(email: str) -> list[bytes]:
-        return [limit.key for limit in accounts.throttle.login(accounts.client, email, None)]
+        return [limit.key for limit in visitor.rate_limiter.login_limits(email, None)]
 
     with db.cursor() as cursor:
         cursor.execute("SELECT lower(%s) = lower(%s)", (address, alike))
@@ -505,32 +502,30 @@ def test_a_refused_login_adds_no_rows(guess: Guess, db: Connection) -> None:
 
 
 def test_a_refused_registration_check_or_change_adds_no_rows(
-    open_accounts: OpenAccounts, session: Session, check: Check, db: Connection
+    open_visitor: OpenVisitor, session: Session, check: Check, db: Connection
 ) -> None:
     for _ in range(20):
         check(session)
-        open_accounts().admit_registration()
-        open_accounts().admit_profile_change(session)
+        open_visitor().rate_limiter.admit_registration()
+        open_visitor().rate_limiter.admit_profile_change(session)
     before = rows(db)
     assert check(session) > NOTHING
     with pytest.raises(RateLimited):
-        open_accounts().admit_registration()
+        open_visitor().rate_limiter.admit_registration()
     with pytest.raises(RateLimited):
-        open_accounts(Client("198.51.100.1")).admit_profile_change(session)
+        open_visitor(Client("198.51.100.1")).rate_limiter.admit_profile_change(session)
     assert rows(db) == before
 
 
-def test_the_figures_are_settings(db: Connection, ini: MakeIni) -> None:
-    changes = {
-        "throttle_registration": "2",
-        "throttle_wait_seconds": "7",
-        "throttle_longest_wait_seconds": "10",
-    }
-    throttle = Throttle(settings.load({}, ini(**changes), {}))
-    limits = throttle.registration(Client("192.0.2.1"))
-    waits = [throttle.count(db, limits) for _ in range(3)]
+def test_the_wait_doubles_up_to_the_longest(
+    db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "FIRST_WAIT", timedelta(seconds=7))
+    monkeypatch.setattr(rate_limits, "LONGEST_WAIT", timedelta(seconds=10))
+    limits = [Limit(b"k" * 32, max_failures=2, reset_after=HOUR)]
+    waits = [rate_limits.count(db, limits) for _ in range(3)]
     pass_time(db, timedelta(seconds=7))
-    waits += [throttle.count(db, limits) for _ in range(2)]
+    waits += [rate_limits.count(db, limits) for _ in range(2)]
     assert [rounded(wait).total_seconds() for wait in waits] == [0, 0, 7, 0, 10]
 
 
@@ -551,3 +546,11 @@ def test_rows_that_no_longer_count_are_deleted(guess: Guess, db: Connection) -> 
     with db.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM throttles")
         assert cursor.fetchone() == (3,)
+
+
+def test_a_rate_limited_registration_is_logged(visitor: Visitor, happened: list[Event]) -> None:
+    for _ in range(20):
+        visitor.rate_limiter.admit_registration()
+    with pytest.raises(RateLimited):
+        visitor.rate_limiter.admit_registration()
+    assert happened[1:] == [Event("registration_throttled", address="192.0.2.1")]

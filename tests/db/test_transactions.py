@@ -9,6 +9,7 @@ import pytest
 import transaction
 from psycopg2.extensions import STATUS_READY
 from psycopg2.extensions import connection as Connection
+from pyramid.request import apply_request_extensions
 
 from hello_login import settings
 from hello_login.db import connections, transactions
@@ -205,3 +206,13 @@ def test_the_development_database_is_not_asked_before_it_is_started(
     transactions.check_at_start(settings.load({}, development, {}), "development.ini")
     assert caplog.messages == []
     assert not (folder / ".postgres").exists()
+
+
+def test_a_request_never_holds_two_connections(app: Any, db: Connection) -> None:
+    request = app.request_factory.blank("/", {transactions.ENVIRON_KEY: db})
+    request.registry = app.registry
+    apply_request_extensions(request)
+    with request.autocommit() as before:
+        assert before is request.db
+    with pytest.raises(RuntimeError, match="has begun"), request.autocommit():
+        pass

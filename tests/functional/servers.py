@@ -29,9 +29,11 @@ PSERVE = Path(sys.executable).parent / "pserve"
 QUICK: dict[str, Any] = {
     "argon2_memory_kib": "8",
     "argon2_passes": "1",
-    "throttle_registration": "10000",
-    "throttle_network": "10000",
     "secure_cookies": "false",
+    "constants": {
+        "hello_login.auth.rate_limits.MAX_REGISTRATIONS_PER_NETWORK": 10000,
+        "hello_login.auth.rate_limits.MAX_PER_NETWORK": 10000,
+    },
 }
 """For traffic: hashes that cost nothing, and people who all come from one address."""
 

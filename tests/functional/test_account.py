@@ -7,11 +7,8 @@ import pytest
 import webtest
 from psycopg2.extensions import connection as Connection
 
-import hello_login
-from hello_login.auth.accounts import Accounts
-from hello_login.repositories import sessions
-from hello_login.repositories.sessions import Session
-from tests.conftest import MakeClient, MakeIni
+from hello_login.auth import login, rate_limits
+from tests.conftest import MakeClient
 from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, log_out, register
 
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; rv:143.0) Gecko/20100101 Firefox/143.0"
@@ -426,21 +423,21 @@ def locked_page(browser: webtest.TestApp, email: str) -> Any:
 
 
 def test_a_locked_account_is_told_like_an_unknown_address_and_unlocked_on_a_known_device(
-    client: MakeClient, ini: MakeIni
+    client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = hello_login.main({}, **ini(throttle_account="3"))
-    ada = client(site)
+    monkeypatch.setattr(rate_limits, "LOCK_AFTER", 3)
+    ada = client()
     register(ada)
     log_out(ada)
     for email in (EMAIL, "nobody@example.com"):
         for number in range(3):
-            guesser = client(site, REMOTE_ADDR=f"198.51.100.{number}")
+            guesser = client(REMOTE_ADDR=f"198.51.100.{number}")
             log_in(guesser, email=email, password="a wrong one", status=422)
-    stranger = client(site, REMOTE_ADDR="203.0.113.1")
+    stranger = client(REMOTE_ADDR="203.0.113.1")
     assert locked_page(stranger, EMAIL) == locked_page(stranger, "nobody@example.com")
     log_in(ada)
     log_in(stranger)
-    locked_page(client(site), "nobody@example.com")
+    locked_page(client(), "nobody@example.com")
 
 
 def test_a_guesser_is_told_how_long_to_wait_and_the_owners_device_is_not(
@@ -493,13 +490,14 @@ def test_a_session_that_ended_while_the_password_was_checked_changes_nothing(
     browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch, path: str, typed: dict[str, Any]
 ) -> None:
     register(browser)
-    reauthenticate = Accounts.reauthenticate
+    reauthenticate = login.reauthenticate
 
-    def end_meanwhile(accounts: Accounts, session: Session, password: str) -> None:
-        reauthenticate(accounts, session, password)
-        sessions.delete(accounts.db, session.id)
+    def end_meanwhile(db: Connection, *arguments: Any) -> None:
+        reauthenticate(db, *arguments)
+        with db.cursor() as cursor:
+            cursor.execute("DELETE FROM sessions")
 
-    monkeypatch.setattr(Accounts, "reauthenticate", end_meanwhile)
+    monkeypatch.setattr(login, "reauthenticate", end_meanwhile)
     answer = send(browser, path, current=PASSWORD, **typed)
     assert answer.location == "http://localhost/account"
     log_in(browser)

@@ -11,7 +11,7 @@ import pytest
 
 from hello_login.db import migrations
 from tests.conftest import ROOT, NewDatabase
-from tests.functional.servers import Person
+from tests.functional.servers import Person, change_ini
 from tests.functional.test_processes import Start, checkout, start
 from tests.people import EMAIL
 
@@ -27,9 +27,8 @@ def ports(checkout: Path, new_database: NewDatabase, start: Start) -> tuple[int,
     """Where two servers listen, behind a proxy that tells who asks."""
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
-    text = (ROOT / "development.ini").read_text()
-    quick = f"hello_login.throttle_wait_seconds = {WAIT}\n\n[server:main]"
-    (checkout / "quick.ini").write_text(text.replace("\n[server:main]", quick))
+    constants = {"hello_login.auth.rate_limits.FIRST_WAIT": WAIT}
+    (checkout / "quick.ini").write_text(change_ini("development.ini", {}, constants))
     with (
         socket.create_server(("127.0.0.1", 0)) as first,
         socket.create_server(("127.0.0.1", 0)) as second,
@@ -37,7 +36,10 @@ def ports(checkout: Path, new_database: NewDatabase, start: Start) -> tuple[int,
         both = (first.getsockname()[1], second.getsockname()[1])
     for each in both:
         server = start(
-            "pserve", "quick.ini", f"http_port={each}", DATABASE_URL=url, TRUSTED_PROXY="127.0.0.1"
+            *("pserve", "quick.ini", f"http_port={each}"),
+            DATABASE_URL=url,
+            TRUSTED_PROXY="127.0.0.1",
+            PYTHONPATH=str(ROOT),
         )
         assert server.stdout is not None
         assert any("Serving" in line for line in server.stdout)

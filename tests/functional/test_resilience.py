@@ -233,8 +233,8 @@ def test_a_deployment_answers_every_request_that_was_taken(
     serve: Serve, tell: Callable[[str], None], processes: str
 ) -> None:
     slow = {"argon2_passes": "100", "argon2_memory_kib": "1024", "processes": processes}
-    patient = {"hello_login.server.serving.QUEUE_SECONDS": 30}
-    server = serve(**{**QUICK, **slow}, constants=patient)
+    patient = {**QUICK["constants"], "hello_login.server.serving.QUEUE_SECONDS": 30}
+    server = serve(**{**QUICK, **slow, "constants": patient})
     with Traffic(server.port) as traffic:
         for _ in range(3):
             time.sleep(1)
@@ -360,7 +360,7 @@ def greet(port: int, seconds: float) -> list[float]:
 def test_a_flood_of_logins_does_not_take_the_site_down(
     serve: Serve, tell: Callable[[str], None]
 ) -> None:
-    server = serve(throttle_network="10000", secure_cookies="false")
+    server = serve(secure_cookies="false", constants=QUICK["constants"])
     (process,) = server._processes
     first = Person(server.port)
     first.ask("/register")

@@ -11,7 +11,7 @@ import webtest
 from psycopg2.extensions import connection as Connection
 
 import hello_login
-from hello_login.auth.accounts import Accounts
+from hello_login.auth import sessions
 from hello_login.db import migrations, transactions
 from hello_login.repositories.sessions import Session
 from tests.conftest import ROOT, MakeIni, NewDatabase
@@ -149,15 +149,15 @@ def test_a_page_that_has_read_all_it_shows_does_not_miss_its_connection(
 ) -> None:
     register(browser)
     ended: list[Any] = []
-    find_session = Accounts.find_session
+    find = sessions.find
 
-    def end_connection(self: Accounts, token: str) -> Session | None:
-        found = find_session(self, token)
-        pid = self.db.info.backend_pid
+    def end_connection(db: Connection, token: str) -> Session | None:
+        found = find(db, token)
+        pid = db.info.backend_pid
         ended.append(fetch(operator, f"SELECT pg_terminate_backend({pid}, 5000)"))
         return found
 
-    monkeypatch.setattr(Accounts, "find_session", end_connection)
+    monkeypatch.setattr(sessions, "find", end_connection)
     for _ in range(2):
         assert "Ada Lovelace" in browser.get("/account/profile")
     assert ended == [[(True,)]] * 2
@@ -201,15 +201,15 @@ def test_a_pooler_that_mixes_up_sessions_is_told_and_nothing_is_repeated(
     other = webtest.TestApp(site, extra_environ=browser.extra_environ)
     other.set_cookie("session", browser.cookies["session"])
     used: list[Connection] = []
-    find_session = Accounts.find_session
+    find = sessions.find
 
-    def find_in_anothers_session(self: Accounts, token: str) -> Session | None:
-        used.append(self.db)
+    def find_in_anothers_session(db: Connection, token: str) -> Session | None:
+        used.append(db)
         if len(used) == 2:
             swap_sessions(*used)
-        return find_session(self, token)
+        return find(db, token)
 
-    monkeypatch.setattr(Accounts, "find_session", find_in_anothers_session)
+    monkeypatch.setattr(sessions, "find", find_in_anothers_session)
     assert "Ada Lovelace" in browser.get("/account")
     for person, reason in ((other, "already exists"), (browser, "does not exist")):
         caplog.clear()

@@ -91,4 +91,4 @@ def test_a_login_waits_no_longer_than_it_has_to(relay: RoundTrips, person: webte
     log_out(person)
     before = relay.count
     log_in(person)
-    assert relay.count - before == 14  # one of them ends the session over the limit
+    assert relay.count - before == 12  # one of them ends the session over the limit

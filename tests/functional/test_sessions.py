@@ -5,12 +5,8 @@ from typing import Any
 import pytest
 import webtest
 from psycopg2.extensions import connection as Connection
-from pyramid.request import apply_request_extensions
-from pyramid.security import remember
 
 import hello_login
-from hello_login.auth.accounts import Accounts
-from hello_login.db import transactions
 from hello_login.web.routes import STATIC
 from tests.conftest import SECRET_KEY, MakeClient, MakeIni
 from tests.people import EMAIL, PASSWORD, STYLESHEET, csrf_token, log_in, log_out, register
@@ -45,21 +41,19 @@ def test_a_session_taken_before_logout_is_nobodys_after_it(
     assert thief.get("/account", status=303).location.startswith("http://localhost/login")
 
 
-def test_a_login_ends_the_session_that_came_with_it(
-    db: Connection, app: Any, accounts: Accounts, client: MakeClient
+def test_a_login_in_a_browser_that_is_logged_in_begins_no_session(
+    browser: webtest.TestApp, db: Connection
 ) -> None:
-    """Whoever logs in over another session leaves none behind that could be used."""
-    user_id = accounts.register(name="Ada", email=EMAIL, password=PASSWORD)
-    environ = {transactions.ENVIRON_KEY: db, "tm.manager": client().extra_environ["tm.manager"]}
-    request = app.request_factory.blank("/", {**environ, "tm.active": True})
-    request.registry = app.registry
-    apply_request_extensions(request)
-    issued = request.accounts.complete_login(user_id, replaced=request.login_session)
-    (_, cookie), _ = remember(request, issued)
-    request.cookies["session"] = cookie.partition("=")[2].partition(";")[0]
-    assert request.identity.id == request.authenticated_userid == user_id
-    remember(request, request.accounts.complete_login(user_id, replaced=request.login_session))
-    assert request.identity is request.authenticated_userid is None
+    form = browser.get("/login").forms[0]
+    register(browser)
+    session = browser.cookies["session"]
+    form["csrf_token"] = csrf_token(browser)
+    form["email"], form["password"] = EMAIL, PASSWORD
+    assert form.submit(status=303).location == "http://localhost/account"
+    assert browser.cookies["session"] == session
+    with db.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM sessions")
+        assert cursor.fetchone() == (1,)
 
 
 def test_a_logout_elsewhere_leaves_other_sessions_alone(

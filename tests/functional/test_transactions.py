@@ -1,5 +1,6 @@
 """What is committed, and what is not: on databases of the tests' own, with nothing rolled back."""
 
+import contextlib
 import random
 import threading
 import time
@@ -13,15 +14,17 @@ import psycopg2
 import psycopg2.errors
 import pytest
 import webtest
+from psycopg2.extensions import connection as Connection
 
 import hello_login
-from hello_login import settings
-from hello_login.auth.accounts import Accounts
+from hello_login.auth import login, rate_limits, sessions
+from hello_login.auth.audit import Audit
 from hello_login.auth.clients import Client
 from hello_login.auth.passwords import Passwords
-from hello_login.auth.rate_limits import Throttle
+from hello_login.auth.rate_limits import Attempt, RateLimiter
 from hello_login.db import migrations, transactions
 from hello_login.repositories.sessions import Session
+from hello_login.repositories.throttles import Limit
 from tests.conftest import MakeIni
 from tests.functional.test_account import change_password, send
 from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, register
@@ -87,7 +90,7 @@ def test_a_registration_that_fails_midway_leaves_no_half_made_account(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(Accounts, "begin_session", fail)
+    monkeypatch.setattr(login, "complete_login", fail)
     register(open_browser(site), status=500)
     assert (count(url, "users"), count(url, "sessions")) == (0, 0)
 
@@ -145,17 +148,29 @@ def test_development_starts_and_migrates_its_own_database_and_says_so(
     assert "Migrated the development database: 7 migrations applied" in caplog.text
 
 
-def test_fifty_failures_at_once_count_as_fifty(url: str, ini: MakeIni) -> None:
-    """And nothing is counted twice when they are the first ever, nor a deadlock met."""
-    throttle = Throttle(settings.load({}, ini(), {}))
+def login_limits(db: Connection, address: str, email: str) -> list[Limit]:
+    """Return the limits of a login to an address that has no account."""
+    audit = Audit(Client(address), lambda _event: None)
+    limiter = RateLimiter(b"k" * 32, audit, lambda: contextlib.nullcontext(db), set())
+    return limiter.login_limits(email, None)
+
+
+def connect(url: str) -> Connection:
+    """Return a connection in autocommit mode, in which rate limits are counted."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    return connection
+
+
+def test_fifty_failures_at_once_count_as_fifty(url: str) -> None:
     start = threading.Barrier(50)
     waits = []
 
     def fail(number: int) -> None:
-        connection = psycopg2.connect(url)
-        limits = throttle.login(Client(f"192.0.2.{number}"), EMAIL, None)
+        connection = connect(url)
+        limits = login_limits(connection, f"192.0.2.{number}", EMAIL)
         start.wait()
-        waits.append(throttle.count(connection, limits))
+        waits.append(rate_limits.count(connection, limits))
         connection.close()
 
     def fail_at_once() -> None:
@@ -167,14 +182,14 @@ def test_fifty_failures_at_once_count_as_fifty(url: str, ini: MakeIni) -> None:
 
     fail_at_once()
     assert waits == [timedelta(0)] * 50
-    connection = psycopg2.connect(url)
+    connection = connect(url)
     with connection.cursor() as cursor:
         cursor.execute("SELECT failures, count(*) FROM throttles GROUP BY failures ORDER BY 1")
         assert cursor.fetchall() == [(1, 100), (50, 1)]  # 50 networks
     fail_at_once()
     assert waits == [timedelta(0)] * 100
-    (_, everywhere, _) = throttle.login(Client("198.51.100.1"), EMAIL, None)
-    assert throttle.count(connection, [everywhere]) > timedelta(seconds=50)
+    (_, everywhere, _) = login_limits(connection, "198.51.100.1", EMAIL)
+    assert rate_limits.count(connection, [everywhere]) > timedelta(seconds=50)
     connection.close()
 
 
@@ -187,7 +202,7 @@ def test_what_failed_counts_even_where_the_request_fails_in_the_end(
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Accounts, "begin_session", fail)
+        patch.setattr(login, "complete_login", fail)
         for _ in range(5):
             log_in(open_browser(site), status=500)
     log_in(open_browser(site), status=429)
@@ -234,22 +249,23 @@ def test_what_was_not_committed_leaves_no_line_in_the_security_log(
     assert noted == ["registered", "logged_in"]
 
 
-def test_throttled_attempts_never_lock_each_other_out(url: str, ini: MakeIni) -> None:
-    """Of the same few accounts and networks, counted, taken back and forgotten all at once."""
-    throttle = Throttle(settings.load({}, ini(throttle_account_network="100"), {}))
+def test_counting_taking_back_and_forgetting_at_once_causes_no_deadlock(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "MAX_PER_ACCOUNT_AND_NETWORK", 100)
     deadline = time.monotonic() + 3
     failed = []
 
     def attempt(number: int) -> None:
         chance = random.Random(number)  # noqa: S311
-        connection = psycopg2.connect(url)
+        connection = connect(url)
         while time.monotonic() < deadline:
-            client = Client(f"192.0.2.{chance.randrange(3)}")
-            limits = throttle.login(client, f"{chance.randrange(3)}@example.com", None)
+            address = f"192.0.2.{chance.randrange(3)}"
+            limits = login_limits(connection, address, f"{chance.randrange(3)}@example.com")
             try:
-                throttle.count(connection, limits)
+                rate_limits.count(connection, limits)
                 if chance.random() < 0.5:
-                    throttle.clear(connection, limits)
+                    rate_limits.take_back(connection, Attempt(None, limits))
                 if chance.random() < 0.2:
                     with connection.cursor() as cursor:
                         cursor.execute(
@@ -260,9 +276,7 @@ def test_throttled_attempts_never_lock_each_other_out(url: str, ini: MakeIni) ->
                             """,
                             (limits[0].key,),
                         )
-                connection.commit()
             except psycopg2.errors.DeadlockDetected as error:
-                connection.rollback()
                 failed.append(str(error))
         connection.close()
 
@@ -376,8 +390,10 @@ def test_all_sessions_that_end_all_others_at_once_leave_one_or_none(site: Any, u
 
 
 def test_logins_at_once_leave_no_more_sessions_than_an_account_may_have(
-    site: Any, url: str
+    site: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Each counts as a failure until it succeeds, and these are eight at once.
+    monkeypatch.setattr(rate_limits, "MAX_PER_ACCOUNT_AND_NETWORK", 100)
     register(open_browser(site))
     connection = psycopg2.connect(url)
     with connection, connection.cursor() as cursor:
@@ -401,18 +417,18 @@ def test_a_name_changed_meanwhile_does_not_bring_the_old_address_back(
 ) -> None:
     browser = open_browser(site)
     register(browser)
-    hold = Accounts.lock_live_session
+    lock_live = sessions.lock_live
 
-    def change_meanwhile(self: Accounts, session: Session) -> bool:
+    def change_meanwhile(db: Connection, session: Session) -> bool:
         with monkeypatch.context() as patch:
-            patch.setattr(Accounts, "lock_live_session", hold)
+            patch.setattr(sessions, "lock_live", lock_live)
             other = open_browser(site)
             log_in(other)
             send(other, "/account/profile", email="new@example.com", current=PASSWORD)
-        return hold(self, session)
+        return lock_live(db, session)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Accounts, "lock_live_session", change_meanwhile)
+        patch.setattr(sessions, "lock_live", change_meanwhile)
         send(browser, "/account/profile", name="Augusta")
     log_in(open_browser(site), email="new@example.com")
     assert [each.get_text() for each in browser.get("/account").html("dd")[:2]] == [

@@ -39,7 +39,7 @@ FILL = """
 """
 
 SESSION, OTHER, NEW = bytes(range(32)), bytes(reversed(range(32))), b"n" * 32
-LIMITS = [Limit(key, 5, timedelta(days=1), clears=(key,)) for key in (SESSION, OTHER)]
+LIMITS = [Limit(key, 5, timedelta(days=1), resets=(key,)) for key in (SESSION, OTHER)]
 PERSON = {"name": "Ada", "email": "ada@example.com"}
 BEGUN: dict[str, Any] = {"idle_limit": timedelta(hours=2), "limit": timedelta(hours=24)}
 WAITS = {"first_wait": timedelta(minutes=1), "longest_wait": timedelta(hours=1)}
@@ -59,7 +59,8 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "update_password_hash": lambda db: users.update_password_hash(db, 1, "another hash"),
         "update_profile": lambda db: users.update_profile(db, 1, name="Ada", email="a@b.example"),
         "record_login": lambda db: users.record_login(db, 1),
-        "set_active": lambda db: users.set_active(db, 1, False),
+        "deactivate": lambda db: users.deactivate(db, 1),
+        "reactivate": lambda db: users.reactivate(db, 1),
         "delete": lambda db: users.delete(db, 1),
     },
     sessions: {
@@ -74,14 +75,14 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "delete": lambda db: sessions.delete(db, SESSION),
         "delete_of_user": lambda db: sessions.delete_of_user(db, 2),
         "delete_of_user, one": lambda db: sessions.delete_of_user(db, 2, only="0" * 12),
-        "delete_of_user, others": lambda db: sessions.delete_of_user(db, 2, but=SESSION),
+        "delete_of_user, others": lambda db: sessions.delete_of_user(db, 2, keep=SESSION),
         "delete_oldest": lambda db: sessions.delete_oldest(db, 2, keep=99),
         "delete_expired": sessions.delete_expired,
     },
     throttles: {
         "count": lambda db: throttles.count(db, LIMITS, **WAITS),
         "insert": lambda db: throttles.insert(db, LIMITS),
-        "clear": lambda db: throttles.clear(db, LIMITS),
+        "take_back": lambda db: throttles.take_back(db, LIMITS),
         "delete_forgotten": throttles.delete_forgotten,
     },
     events: {

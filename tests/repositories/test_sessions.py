@@ -145,7 +145,7 @@ def test_of_the_users_sessions_one_or_all_others_are_ended_and_nobody_elses(
         insert(db, ada, other)
     assert sessions.delete_of_user(db, ada, only=b"g".hex() * 6) == []
     assert sessions.delete_of_user(db, ada, only="01" * 6) == ["01" * 6]
-    assert sorted(sessions.delete_of_user(db, ada, but=session_id)) == ["02" * 6, "03" * 6]
+    assert sorted(sessions.delete_of_user(db, ada, keep=session_id)) == ["02" * 6, "03" * 6]
     assert [each.fingerprint for each in sessions.list_of_user(db, ada, 10)] == [
         session.fingerprint
     ]
@@ -186,5 +186,5 @@ def test_expired_sessions_are_deleted_and_no_others(db: Connection, session_id: 
 def test_a_deactivated_users_session_is_nobodys(db: Connection, session_id: bytes) -> None:
     session = sessions.find(db, session_id)
     assert session is not None
-    users.set_active(db, session.user.id, False)
+    users.deactivate(db, session.user.id)
     assert sessions.find(db, session_id) is None

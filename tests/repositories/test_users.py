@@ -68,12 +68,12 @@ def test_users_are_listed_from_the_newest_on(db: Connection) -> None:
 def test_a_deactivated_user_has_no_credentials_until_reactivated(db: Connection) -> None:
     ada = add(db)
     assert ada is not None
-    users.set_active(db, ada, False)
+    users.deactivate(db, ada)
     assert users.get_credentials_by_id(db, ada) is None
     found = users.get_by_id(db, ada)
     assert found is not None
     assert found.deactivated_at is not None
-    users.set_active(db, ada, True)
+    users.reactivate(db, ada)
     assert users.get_credentials_by_id(db, ada) is not None
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from hello_login.db import connections
 from hello_login.scripts.initialize_db import main
-from tests.conftest import ROOT, NewDatabase, OpenAccounts
+from tests.conftest import ROOT, NewDatabase, OpenVisitor
 
 PRODUCTION = str(ROOT / "production.ini")
 
@@ -79,7 +79,7 @@ def test_of_a_large_table_only_the_first_rows_are_counted(
 
 
 def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
-    url: str, capsys: pytest.CaptureFixture[str], open_accounts: OpenAccounts
+    url: str, capsys: pytest.CaptureFixture[str], open_visitor: OpenVisitor
 ) -> None:
     main([PRODUCTION, "--sample-users"])
     printed = capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
     assert len(users) == 3
     connection = connections.connect(url)
     for email, password in users:
-        assert open_accounts(db=connection).authenticate(email=email, password=password)
+        assert open_visitor(db=connection).authenticate(email=email, password=password)
     connection.close()
 
     main([PRODUCTION, "--sample-users"])

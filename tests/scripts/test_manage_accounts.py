@@ -1,5 +1,6 @@
 """manage_accounts."""
 
+import dataclasses
 import io
 import os
 import re
@@ -12,15 +13,17 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from hello_login import settings
-from hello_login.auth.accounts import Accounts, AuthenticationFailed, RateLimited
-from hello_login.auth.rate_limits import Throttle
+from hello_login.auth import accounts
+from hello_login.auth.login import AuthenticationFailed
+from hello_login.auth.passwords import Passwords
+from hello_login.auth.rate_limits import RateLimited
 from hello_login.db import connections, migrations
 from hello_login.repositories import users
-from hello_login.scripts import as_operator
+from hello_login.scripts import audited
 from hello_login.scripts.manage_accounts import main
-from tests.conftest import CLIENT, ROOT, MakeIni, NewDatabase, OpenAccounts
+from tests.conftest import ROOT, NewDatabase, OpenVisitor
 from tests.people import EMAIL, PASSWORD
+from tests.visitor import Visitor
 
 PRODUCTION = str(ROOT / "production.ini")
 NEW_PASSWORD = "staple battery horse"
@@ -39,31 +42,31 @@ def url(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
 class Site:
     """What people outside see of the accounts."""
 
-    def __init__(self, accounts: Accounts) -> None:
-        self.accounts = accounts
-        self.ada = accounts.register(name="Ada Lovelace", email=EMAIL, password=PASSWORD)
-        self.token = accounts.begin_session(self.ada).token
-        accounts.db.commit()
+    def __init__(self, visitor: Visitor) -> None:
+        self.visitor = visitor
+        self.ada = visitor.register(name="Ada Lovelace", email=EMAIL, password=PASSWORD)
+        self.token = visitor.complete_login(self.ada).token
+        visitor.db.commit()
 
     def is_logged_in(self) -> bool:
-        found = self.accounts.find_session(self.token) is not None
-        self.accounts.db.commit()
+        found = self.visitor.find_session(self.token) is not None
+        self.visitor.db.commit()
         return found
 
     def can_log_in(self, password: str = PASSWORD) -> bool:
         try:
-            self.accounts.authenticate(email=EMAIL, password=password)
+            self.visitor.authenticate(email=EMAIL, password=password)
         except (AuthenticationFailed, RateLimited):
             return False
         finally:
-            self.accounts.db.commit()
+            self.visitor.db.commit()
         return True
 
 
 @pytest.fixture
-def site(url: str, open_accounts: OpenAccounts) -> Site:
+def site(url: str, open_visitor: OpenVisitor) -> Site:
     """Ada has an account, and is logged in."""
-    return Site(open_accounts(db=connections.connect(url)))
+    return Site(open_visitor(db=connections.connect(url)))
 
 
 @pytest.fixture
@@ -77,8 +80,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_lists_accounts_from_the_newest_on(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site.accounts.register(name="Grace", email="grace@example.com", password=PASSWORD)
-    site.accounts.db.commit()
+    site.visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
+    site.visitor.db.commit()
     main([PRODUCTION, "list"])
     head, first, second = capsys.readouterr().out.splitlines()
     assert re.match(r" +2  \d{4}-\d\d-\d\d \d\d:\d\d UTC  grace@example\.com$", first)
@@ -103,8 +106,8 @@ def test_it_shows_twenty_sessions_of_an_account_and_how_many_more_there_are(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(22):
-        site.accounts.begin_session(site.ada)
-    site.accounts.db.commit()
+        site.visitor.complete_login(site.ada)
+    site.visitor.db.commit()
     main([PRODUCTION, "show", EMAIL])
     printed = capsys.readouterr().out
     assert len(re.findall(r"^  [0-9a-f]{12}  ", printed, re.MULTILINE)) == 20
@@ -112,11 +115,11 @@ def test_it_shows_twenty_sessions_of_an_account_and_how_many_more_there_are(
 
 
 def test_it_shows_an_account_that_nobody_has_used(
-    url: str, capsys: pytest.CaptureFixture[str], ini: MakeIni
+    url: str, capsys: pytest.CaptureFixture[str], passwords: Passwords
 ) -> None:
     connection = connections.connect(url)
-    with as_operator(connection, settings.load({}, ini(), {})) as operator:
-        operator.register(name="Ada", email=EMAIL, password=PASSWORD)
+    with audited(connection) as audit:
+        accounts.register(connection, audit, passwords, name="Ada", email=EMAIL, password=PASSWORD)
     connection.close()
     main([PRODUCTION, "show", EMAIL])
     printed = capsys.readouterr().out
@@ -155,16 +158,14 @@ def test_a_password_against_the_rules_changes_nothing(
 
 
 def test_setting_a_password_lets_the_owner_of_a_besieged_account_in_again(
-    site: Site, monkeypatch: pytest.MonkeyPatch, ini: MakeIni
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = settings.load({}, ini(secret_key="k" * 32), {})
-    parts = (site.accounts.passwords, Throttle(loaded), CLIENT, print)
-    besieged = Accounts(site.accounts.db, loaded, *parts)
+    besieged = dataclasses.replace(site.visitor, secret_key="k" * 32)
     for _ in range(6):
         with pytest.raises((AuthenticationFailed, RateLimited)) as caught:
             besieged.authenticate(email=EMAIL, password="a wrong one")
     assert caught.type is RateLimited
-    site.accounts.db.commit()
+    site.visitor.db.commit()
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{NEW_PASSWORD}\n"))
     main([PRODUCTION, "set-password", EMAIL])
     assert besieged.authenticate(email=EMAIL, password=NEW_PASSWORD) == site.ada
@@ -204,7 +205,7 @@ def test_it_deletes_an_account_when_yes_is_typed(
 
 def test_it_deletes_an_account_without_asking_where_told_so(site: Site) -> None:
     main([PRODUCTION, "delete", "--yes", "1"])
-    assert users.get_by_id(site.accounts.db, 1) is None
+    assert users.get_by_id(site.visitor.db, 1) is None
 
 
 def test_an_account_that_does_not_exist_is_told(url: str) -> None:
@@ -290,7 +291,7 @@ def test_a_connection_that_is_lost_is_told(site: Site, monkeypatch: pytest.Monke
     def lose(*_: object) -> None:
         raise psycopg2.OperationalError("the connection was lost")
 
-    monkeypatch.setattr(Accounts, "set_active", lose)
+    monkeypatch.setattr(accounts, "deactivate", lose)
     with pytest.raises(SystemExit, match="Nothing was changed: the connection was lost"):
         main([PRODUCTION, "deactivate", EMAIL])
     assert site.is_logged_in()

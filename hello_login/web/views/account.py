@@ -1,6 +1,6 @@
-"""The person's own account."""
+"""The views of the user's own account."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from itertools import groupby, islice
 from typing import Any
 
@@ -8,8 +8,11 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import remember
 from pyramid.view import view_config
 
-from ...auth.accounts import MAX_SESSIONS, AuthenticationFailed, EmailTaken, RateLimited
-from ...repositories import events, sessions
+from ...auth import accounts, login, sessions
+from ...auth.accounts import EmailTaken
+from ...auth.login import AuthenticationFailed
+from ...auth.rate_limits import RateLimited
+from ...repositories import events
 from ...repositories.events import Event
 from .. import forms
 from ..security import end_in_browser
@@ -34,7 +37,7 @@ FAILURES = {
     "check_failed": "A wrong password was typed to change the account",
     "check_throttled": "A change of the account was refused after too many wrong passwords",
 }
-"""What happened to an account, in its owner's words, and the attempts that failed.
+"""Events and failed attempts in words for the account's owner.
 
 Earlier versions kept refused attempts (..._throttled) as events; their rows are still shown.
 """
@@ -42,10 +45,10 @@ Earlier versions kept refused attempts (..._throttled) as events; their rows are
 SHOWN_SESSIONS = 20
 SHOWN_EVENTS = 10
 SHOWN_FAILURES = 5
-"""Entries of a list on the account page, which stays short enough to read."""
+"""Entries of the lists on the account page."""
 
 READ_EVENTS = 100
-"""Events read for a list: those that are alike share one entry."""
+"""Events read for the lists: alike ones share one entry."""
 
 CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 """ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
@@ -53,9 +56,9 @@ CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 
 @view_config(route_name="account", renderer="hello_login.web:templates/account.jinja2")
 def show_account(request: Any) -> Any:
-    """Who you are, where you are logged in, and what happened."""
+    """Show the user, the sessions and the latest events."""
     session = request.login_session
-    listed = sessions.list_of_user(request.db, session.user.id, MAX_SESSIONS)
+    listed = sessions.list_live(request.db, session.user.id)
     listed.sort(key=lambda each: each.fingerprint != session.fingerprint)
     latest = events.list_with_failures(request.db, session.user.id, READ_EVENTS)
     failures = [event for event in latest if event.event in FAILURES]
@@ -66,7 +69,7 @@ def show_account(request: Any) -> Any:
         "current": session.fingerprint,
         "sessions": listed[:SHOWN_SESSIONS],
         "more": len(listed[SHOWN_SESSIONS:]),
-        # What happened many times in a row is told once: it would hide all else.
+        # Alike events in a row share one entry, or they would hide all others.
         "events": [list(group) for _, group in islice(alike, SHOWN_EVENTS)],
         "failures": _by_event_and_address(failures)[:SHOWN_FAILURES],
         "words": EVENTS | FAILURES,
@@ -81,17 +84,20 @@ def show_account(request: Any) -> Any:
     require_methods=FORM_METHODS,
 )
 def change_profile(request: Any) -> Any:
-    """Another name, or another address, for which the password is asked."""
+    """Show the form for name and address; on POST, store them.
+
+    Another address requires the password.
+    """
     session = request.login_session
     form = forms.ProfileForm(request.POST, obj=session.user)
     if request.method == "POST" and form.validate():
         name, email = form.name.data or "", form.email.data or ""
         try:
-            request.accounts.admit_profile_change(session)
+            request.rate_limiter.admit_profile_change(session)
             if email == session.user.email or _may_have_another_address(request, form):
-                if not request.accounts.lock_live_session(session):
+                if not sessions.lock_live(request.db, session):
                     return _redirect_too_late(request)
-                request.accounts.change_profile(session, name=name, email=email)
+                accounts.change_profile(request.db, request.audit, session, name=name, email=email)
                 # The password was typed for another address (ASVS 5.0, 7.2.4).
                 headers = _renew_session(request) if email != session.user.email else []
                 return redirect(request, request.route_path("account"), "profile_changed", headers)
@@ -108,13 +114,20 @@ def change_profile(request: Any) -> Any:
     require_methods=FORM_METHODS,
 )
 def change_password(request: Any) -> Any:
-    """Another password; all other sessions end."""
+    """Show the form for a new password; on POST, store it and end all other sessions."""
     session, passwords = request.login_session, request.registry.passwords
     form = forms.PasswordForm(request.POST, passwords, session.user.name, session.user.email)
     if request.method == "POST" and form.validate() and _reauthenticate(request, form):
-        if not request.accounts.lock_live_session(session):
+        if not sessions.lock_live(request.db, session):
             return _redirect_too_late(request)
-        request.accounts.change_password(session.user, form.password.data, but=session)
+        accounts.change_password(
+            request.db,
+            request.audit,
+            passwords,
+            session.user,
+            form.password.data or "",
+            keep=session,
+        )
         headers = _renew_session(request)
         return redirect(request, request.route_path("account"), "password_changed", headers)
     return _form_or_redirect(request, form, advice=passwords.advice)
@@ -126,35 +139,34 @@ def change_password(request: Any) -> Any:
     require_methods=FORM_METHODS,
 )
 def end_sessions(request: Any) -> Any:
-    """End the session of this fingerprint, or all others.
+    """End the session with this fingerprint, or all others.
 
-    If the login is old, the password is asked for again (ASVS 5.0, 7.5.2).
+    If the login is not fresh, the password is required (ASVS 5.0, 7.5.2).
     """
     session, which = request.login_session, request.params.get("session", "")
-    only, ended = (None, "sessions_ended") if which == "others" else (which, "session_ended")
-    listed = sessions.list_of_user(request.db, session.user.id, MAX_SESSIONS)
-    devices = {each.fingerprint: each.device for each in listed}
-    if only is not None and (only not in devices or only == session.fingerprint):
+    with request.autocommit() as db:
+        devices = {
+            each.fingerprint: each.device for each in sessions.list_live(db, session.user.id)
+        }
+    if which != "others" and (which not in devices or which == session.fingerprint):
         return HTTPSeeOther(request.route_path("account"))
-    fresh = timedelta(minutes=request.registry.hello_login.fresh_login_minutes)
-    asked = session.login_age >= fresh
     form = forms.ReauthenticateForm(request.POST)
+    fresh = session.login_age < sessions.FRESH_LOGIN
     if request.method == "POST":
-        if not asked:
-            if not request.accounts.lock_live_session(session):
-                return _redirect_too_late(request)
-            request.accounts.end_sessions(session.user, only=only, but=session)
-            return redirect(request, request.route_path("account"), ended)
-        if "current" not in request.POST:
+        if not fresh and "current" not in request.POST:
             query = {"session": which}
             return HTTPSeeOther(request.route_path("end_sessions", _query=query))
-        if form.validate() and _reauthenticate(request, form):
-            if not request.accounts.lock_live_session(session):
+        if fresh or (form.validate() and _reauthenticate(request, form)):
+            if not sessions.lock_live(request.db, session):
                 return _redirect_too_late(request)
-            request.accounts.end_sessions(session.user, only=only, but=session)
-            headers = _renew_session(request)
+            if which == "others":
+                sessions.end_all(request.db, request.audit, session.user, keep=session)
+            else:
+                sessions.end_one(request.db, request.audit, session.user, which)
+            headers = [] if fresh else _renew_session(request)
+            ended = "sessions_ended" if which == "others" else "session_ended"
             return redirect(request, request.route_path("account"), ended, headers)
-    return _form_or_redirect(request, form, which=which, device=devices.get(which), asked=asked)
+    return _form_or_redirect(request, form, which=which, device=devices.get(which), asked=not fresh)
 
 
 @view_config(
@@ -163,13 +175,13 @@ def end_sessions(request: Any) -> Any:
     require_methods=FORM_METHODS,
 )
 def delete_account(request: Any) -> Any:
-    """Delete the account, and everything of it."""
+    """Show the form for the password; on POST, delete the account with everything in it."""
     session, form = request.login_session, forms.ReauthenticateForm(request.POST)
     if request.method == "POST" and form.validate() and _reauthenticate(request, form):
-        if not request.accounts.lock_live_session(session):
+        if not sessions.lock_live(request.db, session):
             return _redirect_too_late(request)
-        request.accounts.end_session(session)
-        request.accounts.delete(session.user, session)
+        sessions.end(request.db, request.audit, session)
+        accounts.delete(request.db, request.audit, session.user, session)
         headers = [*end_in_browser(request), CLEAR_SITE_DATA]
         return redirect(request, request.route_path("greeting"), "deleted", headers)
     return _form_or_redirect(request, form)
@@ -188,9 +200,18 @@ def _by_event_and_address(ungrouped: list[Event]) -> list[list[Event]]:
 
 
 def _reauthenticate(request: Any, form: forms.ReauthenticateForm | forms.ProfileForm) -> bool:
-    """Whether the form's current password is the account's; otherwise the form will say why not."""
+    """Return whether the form's current password is right; add an error to the form if not."""
+    session = request.login_session
     try:
-        request.accounts.reauthenticate(request.login_session, form.current.data or "")
+        attempt = request.rate_limiter.admit_reauthentication(session)
+        login.reauthenticate(
+            request.db,
+            request.audit,
+            request.registry.passwords,
+            session,
+            attempt,
+            form.current.data or "",
+        )
     except RateLimited as limited:
         ask_to_wait(request, form, limited.wait)
         return False
@@ -202,7 +223,7 @@ def _reauthenticate(request: Any, form: forms.ReauthenticateForm | forms.Profile
 
 def _form_or_redirect(request: Any, form: forms.Form, **more: Any) -> Any:
     """Return the form's context, or a redirect if the session has ended."""
-    if request.method == "POST" and not request.accounts.lock_live_session(request.login_session):
+    if request.method == "POST" and not sessions.lock_live(request.db, request.login_session):
         return _redirect_too_late(request)
     return form_context(request, form, **more)
 
@@ -220,13 +241,17 @@ def _renew_session(request: Any) -> list[tuple[str, str]]:
 
     The CSRF token changes with it (ASVS 5.0, 7.2.4).
     """
-    return list(remember(request, request.accounts.renew_session(request.login_session)))
+    return list(remember(request, sessions.renew(request.db, request.login_session)))
 
 
 def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:
-    """Return whether the password is right; limited, as the answer tells who has an account."""
+    """Return whether the password for another address is right; add an error to the form if not.
+
+    The rate limit is that of registrations, since the answer tells which address has an account.
+    Raises RateLimited.
+    """
     if not form.current.data:
         form.current.errors = ["Type your password: you log in with this address."]
         return False
-    request.accounts.admit_registration()
+    request.rate_limiter.admit_registration()
     return _reauthenticate(request, form)

@@ -1,4 +1,4 @@
-"""Log in and log out."""
+"""The views of login and logout."""
 
 from typing import Any
 
@@ -7,7 +7,9 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import exception_view_config, view_config
 
-from ...auth.accounts import AuthenticationFailed, RateLimited
+from ...auth import login, sessions
+from ...auth.login import AuthenticationFailed
+from ...auth.rate_limits import RateLimited
 from ..forms import LoginForm
 from ..security import begin_in_browser, end_in_browser
 from . import FORM_METHODS, ask_to_wait, form_context, redirect_url
@@ -25,22 +27,27 @@ INVALID_CREDENTIALS = "The address or the password is wrong: check both, and try
     require_methods=FORM_METHODS,
 )
 def log_in(request: Any) -> Any:
-    """The form; posted, a new session, and on to where the person wanted to go."""
+    """Show the login form; on POST, log in and redirect to the page that was asked for."""
     form = LoginForm(request.POST, data={"next": request.GET.get("next")})
     if request.identity is not None:
         return HTTPSeeOther(redirect_url(request, form))
     if request.method == "POST" and form.validate():
         try:
-            user_id = request.accounts.authenticate(
-                email=form.normalized_email(), password=form.password.data or ""
+            attempt = request.rate_limiter.admit_login(form.normalized_email())
+            user_id = login.authenticate(
+                request.db,
+                request.audit,
+                request.registry.passwords,
+                attempt,
+                form.password.data or "",
             )
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
         except AuthenticationFailed:
             form.form_errors = [INVALID_CREDENTIALS]
         else:
-            issued = request.accounts.complete_login(
-                user_id, replaced=request.login_session, remembered=form.remember.data
+            issued = login.complete_login(
+                request.db, request.audit, user_id, remembered=form.remember.data
             )
             headers = begin_in_browser(request, issued)
             return HTTPSeeOther(redirect_url(request, form), headers=headers)
@@ -51,7 +58,7 @@ def log_in(request: Any) -> Any:
 def log_out(request: Any) -> Any:
     """End the session, if there is one."""
     if request.login_session is not None:
-        request.accounts.end_session(request.login_session)
+        sessions.end(request.db, request.audit, request.login_session)
     headers = [*end_in_browser(request), CLEAR_SITE_DATA]
     return redirect(request, request.route_path("greeting"), "logged_out", headers)
 

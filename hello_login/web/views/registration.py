@@ -1,4 +1,4 @@
-"""Register."""
+"""The view of registration."""
 
 from typing import Any
 
@@ -6,7 +6,9 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import view_config
 
-from ...auth.accounts import EmailTaken, RateLimited
+from ...auth import accounts, login
+from ...auth.accounts import EmailTaken
+from ...auth.rate_limits import RateLimited
 from ..forms import RegisterForm
 from ..security import begin_in_browser
 from . import FORM_METHODS, ask_to_wait, form_context, redirect_url
@@ -20,15 +22,18 @@ from .flash import redirect
     require_methods=FORM_METHODS,
 )
 def register(request: Any) -> Any:
-    """The form; posted, a new account, logged in."""
+    """Show the registration form; on POST, add an account and log in to it."""
     passwords = request.registry.passwords
     form = RegisterForm(request.POST, passwords, data={"next": request.GET.get("next")})
     if request.identity is not None:
         return HTTPSeeOther(redirect_url(request, form))
     if request.method == "POST" and form.validate():
         try:
-            request.accounts.admit_registration()
-            user_id = request.accounts.register(
+            request.rate_limiter.admit_registration()
+            user_id = accounts.register(
+                request.db,
+                request.audit,
+                passwords,
                 name=form.name.data or "",
                 email=form.email.data or "",
                 password=form.password.data or "",
@@ -38,7 +43,7 @@ def register(request: Any) -> Any:
         except EmailTaken:
             form.email.errors = ["This address has an account already: log in, or use another."]
         else:
-            issued = request.accounts.complete_login(user_id, replaced=request.login_session)
+            issued = login.complete_login(request.db, request.audit, user_id)
             headers = begin_in_browser(request, issued)
             return redirect(request, redirect_url(request, form), "registered", headers)
     return form_context(request, form, advice=passwords.advice)
