@@ -8,12 +8,12 @@ from pyramid.config import Configurator
 
 from . import settings
 from .db import migrations
-from .server.reloading import ends_the_reloader
+from .server.reloading import stop_reloader_on_exit
 
 log = logging.getLogger(__name__)
 
 
-@ends_the_reloader
+@stop_reloader_on_exit
 def main(global_config: dict[str, str], **ini: str) -> Any:
     """Make the WSGI application (the entry point `paste.app_factory`).
 

@@ -1,7 +1,7 @@
-"""waitress, on a port that is bound before anything else is started.
+"""The server: waitress, on a port that is bound first.
 
-pserve loads the server before the application, so a port in use is told before a database is
-started for nothing; and only there does a SystemExit become pserve's exit code.
+pserve loads the server before the application.  So a port in use is reported before a database is
+started, and a SystemExit becomes pserve's exit code.
 """
 
 import errno
@@ -16,24 +16,23 @@ from waitress.adjustments import Adjustments
 from .. import settings
 from ..db import transactions
 from . import processes
-from .reloading import ends_the_reloader, watch_for_the_end
+from .reloading import stop_reloader_on_exit, watch_terminal
 from .serving import Server
 
 
-@ends_the_reloader
+@stop_reloader_on_exit
 def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callable[[Any], None]:
-    """Listen, and return what serves an application there (the entry point `paste.server_factory`).
+    """Bind the port, and return a function that serves an application on it.
 
-    host: the address to listen on, unless http_host=ADDRESS is on the command line; the port is
-        settings.port()'s.
+    This is the entry point `paste.server_factory`.
+    host: the address to listen on; http_host=ADDRESS on the command line overrides it.
     options: waitress's own, as its documentation lists them.
-    Raises SystemExit with a sentence when the port can't be had, or for each setting that is wrong:
-    those are told first, and all together, as the application would.
+    Raises SystemExit with a sentence for each wrong setting, or else if the port can't be bound.
     """
-    watch_for_the_end()
+    watch_terminal()
     checked = settings.read(global_config["__file__"], global_config)
     port = settings.port(global_config, os.environ)
-    options |= _trusting(checked)
+    options |= _proxy_options(checked)
     try:
         adjustments = Adjustments(**options)
     except ValueError as error:
@@ -41,10 +40,10 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     transactions.check_at_start(checked, global_config["__file__"])
     host = global_config.get("http_host") or host
     try:
-        # The reloader ends and starts this process alone.
+        # The reloader restarts one process.
         listeners = _listen(host, port, 1 if hupper.is_active() else checked.processes)
     except OSError as error:
-        # create_server adds what stands in the sentence already.
+        # create_server adds the address, which this sentence has already.
         why = (error.strerror or "").partition(" (while")[0]
         raise SystemExit(
             f"Can't listen on {host}, port {port} ({why}): {_remedy(error.errno, port)}."
@@ -53,21 +52,21 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     def serve(app: Any) -> None:
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
 
-        def make(listener: socket.socket) -> Server:
+        def make_server(listener: socket.socket) -> Server:
             return Server(app, listener, adjustments)
 
         timeout, url = checked.graceful_timeout, f"http://{shown}:{port}"
-        processes.run(listeners, make, url=url, graceful_timeout=timeout)
+        processes.run(listeners, make_server, url=url, graceful_timeout=timeout)
 
     return serve
 
 
 def _listen(host: str, port: int, number: int) -> list[socket.socket]:
-    """So many sockets that listen there."""
+    """Return a number of sockets that listen on one port.  Raises OSError."""
     address, family = (host, port), socket.AF_INET6 if ":" in host else socket.AF_INET
     if number == 1:
         return [socket.create_server(address, family=family)]
-    # Those of another server would share the port as well: so first one that would not.
+    # A socket with reuse_port could share the port of another server.  This one fails instead.
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
@@ -75,17 +74,23 @@ def _listen(host: str, port: int, number: int) -> list[socket.socket]:
 
 
 def _remedy(number: int | None, port: int) -> str:
-    """Return what to do when a socket can't be bound, by the number of the error."""
+    """Return what the operator can do about an error of bind().
+
+    number: its errno.
+    """
     another = "choose another port with PORT={0} or http_port={0}"
     if number == errno.EADDRINUSE:
-        return f"end what listens there, or {another.format(port + 1)}"
+        return f"stop the program that listens there, or {another.format(port + 1)}"
     if number == errno.EACCES:
         return f"this port needs root, so {another.format(port + 8000)}"
     return "choose an address of this machine with http_host=ADDRESS"
 
 
-def _trusting(checked: settings.Settings) -> dict[str, Any]:
-    """Return waitress's options to believe proxies in what they added themselves."""
+def _proxy_options(checked: settings.Settings) -> dict[str, Any]:
+    """Return waitress's options for trusted proxies.
+
+    It trusts only those values of X-Forwarded-* that the trusted proxies have added.
+    """
     if checked.trusted_proxy == "none":
         return {}
     return {

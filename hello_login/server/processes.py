@@ -1,11 +1,11 @@
-"""Several processes that serve one port, each with connections of its own.
+"""Several processes that serve one port.
 
-Each has a socket, among which Linux shares out who connects (SO_REUSEPORT): on one socket for all,
-the same process would nearly always be the first to accept.
+Each process has a socket of its own, and Linux distributes the connections among them
+(SO_REUSEPORT).  With one socket for all, nearly always the same process would accept first.
 
-The first one serves nothing: it starts another for each that dies, and passes a stop on.  It does
-so by closing its end of a pipe, which it also does by dying.  Its children heed no signals, for
-those that a terminal or Heroku sends go to all processes at once.
+The parent process serves nothing.  It replaces a child that dies, and stops all children by closing
+its end of a pipe.  The kernel closes that end too if the parent dies.  Children ignore signals,
+because a terminal and Heroku send theirs to all processes at once.
 """
 
 import logging
@@ -22,100 +22,106 @@ from .serving import SIGNALS, Server
 
 log = logging.getLogger(__name__)
 
-PAUSE = 1.0
-"""Seconds between the starts of two that die at once."""
+RESTART_SECONDS = 1.0
+"""The least time between the starts of a child and of its replacement."""
 
 
-class Leash(wasyncore.file_dispatcher):  # in a child
-    """Lets a server drain as soon as the other end of a pipe is closed."""
+class ParentWatcher(wasyncore.file_dispatcher):  # in a child
+    """Stops a server when the parent process closes its end of a pipe, or dies."""
 
-    def __init__(self, end: int, server: Server) -> None:
-        super().__init__(end, map=server._map)  # type: ignore[arg-type]  # it is a number
+    def __init__(self, reading_end: int, server: Server) -> None:
+        super().__init__(reading_end, map=server._map)  # type: ignore[arg-type]  # it takes an int
         self._server = server
 
     def writable(self) -> bool:
-        """Nothing is ever written to it."""
+        """Return False: nothing is written."""
         return False
 
     def handle_close(self) -> None:
-        """It is closed."""
+        """Stop the server."""
         self.close()
         self._server.stopping = True
 
-    # There is nothing to read but the end of the file, which some systems call readable.
+    # Some systems report the end of the file as readable.  Nothing else is ever sent.
     handle_read = handle_close
 
 
-Make = Callable[[socket.socket], Server]
+MakeServer = Callable[[socket.socket], Server]
 
 
-def run(listeners: list[socket.socket], make: Make, *, url: str, graceful_timeout: float) -> None:
-    """Serve by a process for each socket until a signal; return when all of them have finished.
+def run(
+    listeners: list[socket.socket], make_server: MakeServer, *, url: str, graceful_timeout: float
+) -> None:
+    """Serve until a signal, with a process for each socket, and return when all have finished.
 
-    make: makes a server, in its process; in this one, if there is one socket.
-    url: where it serves, for the log.  graceful_timeout: as Server.run_until_stopped has it.
+    With one socket, this process serves.
+    make_server: makes the server of a socket; called in the process that serves.
+    url: for the log.  graceful_timeout: see Server.run_until_stopped.
     A second signal ends all processes at once.
     """
     if len(listeners) == 1:
-        server = make(listeners[0])
+        server = make_server(listeners[0])
         log.info("Serving %s", url)
         server.run_until_stopped(graceful_timeout)
     else:
-        _Parent(listeners, make, graceful_timeout).run(url)
+        _Parent(listeners, make_server, graceful_timeout).run(url)
 
 
 class _Parent:
-    """The process that serves nothing."""
+    """Starts, replaces and stops the processes that serve."""
 
-    def __init__(self, listeners: list[socket.socket], make: Make, graceful_timeout: float) -> None:
+    def __init__(
+        self, listeners: list[socket.socket], make_server: MakeServer, graceful_timeout: float
+    ) -> None:
         self._listeners = listeners
-        self._make = make
+        self._make_server = make_server
         self._graceful_timeout = graceful_timeout
         self._children: dict[int, tuple[socket.socket, float]] = {}
         self._stopping = False
 
     def run(self, url: str) -> None:
-        heeded = {each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN}
-        received, note = os.pipe()
-        os.set_blocking(note, False)
-        signal.set_wakeup_fd(note)
-        for each in (*heeded, signal.SIGCHLD):
+        stop_signals = {each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN}
+        signals, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup)
+        for each in (*stop_signals, signal.SIGCHLD):
             signal.signal(each, lambda *_: None)
-        self._leash, self._held = os.pipe()
+        self._childrens_end, self._own_end = os.pipe()
         for listener in self._listeners:
             self._start(listener)
-        log.info("Serving %s, by %s processes", url, len(self._listeners))
+        log.info("Serving %s with %s processes", url, len(self._listeners))
         while self._children:
-            (signalled,) = os.read(received, 1)
-            if signalled in heeded:
-                self._stop(signalled)
-            self._replace()
+            (number,) = os.read(signals, 1)
+            if number in stop_signals:
+                self._stop(number)
+            self._replace_ended()
         signal.set_wakeup_fd(-1)
-        for end in (received, note, self._leash):
+        for end in (signals, wakeup, self._childrens_end):
             os.close(end)
 
     def _start(self, listener: socket.socket) -> None:
-        # Until a child heeds none, a signal to all of them would be noted twice.
+        # Until the child ignores signals, its handlers would write them into the parent's pipe.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         child = os.fork()
         if child == 0:  # in a child
-            self._serve(listener)
+            self._serve_in_child(listener)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._children[child] = listener, time.monotonic()
 
-    def _stop(self, signalled: int) -> None:
+    def _stop(self, number: int) -> None:
         if self._stopping:
             for child in self._children:
                 os.kill(child, signal.SIGKILL)
-            os._exit(128 + signalled)
+            os._exit(128 + number)
         self._stopping = True
-        # First: as long as this process holds them too, they take who connects, to serve nobody.
+        # Before the children stop: while this process holds the sockets, they accept connections
+        # that nobody serves.
         for listener in self._listeners:
             listener.close()
-        os.close(self._held)
+        os.close(self._own_end)
 
-    def _replace(self) -> None:
-        """Start another for each that has ended, unless all are to end."""
+    def _replace_ended(self) -> None:
+        """Start a child for each that has ended, unless all are stopping."""
         for child in list(self._children):
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
@@ -123,11 +129,11 @@ class _Parent:
                 if not self._stopping:
                     code = os.waitstatus_to_exitcode(status)
                     log.error("Process %s ended with %s: starting another", child, code)
-                    time.sleep(max(0.0, started + PAUSE - time.monotonic()))
+                    time.sleep(max(0.0, started + RESTART_SECONDS - time.monotonic()))
                     self._start(listener)
 
-    def _serve(self, listener: socket.socket) -> NoReturn:  # in a child
-        """Serve, and end without what the parent does at its own end."""
+    def _serve_in_child(self, listener: socket.socket) -> NoReturn:  # in a child
+        """Serve, and end this process without the exit handlers of the parent."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -135,15 +141,15 @@ class _Parent:
                 signal.signal(each, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            os.close(self._held)
+            os.close(self._own_end)
             for other in self._listeners:
                 if other is not listener:
                     other.close()
-            server = self._make(listener)
-            Leash(self._leash, server)
+            server = self._make_server(listener)
+            ParentWatcher(self._childrens_end, server)
             server.run_until_stopped(self._graceful_timeout)
             status = 0
         except BaseException:
-            log.exception("A process that serves failed")
+            log.exception("A serving process failed")
         finally:
             os._exit(status)

@@ -1,8 +1,8 @@
-"""waitress, which stops without losing a request, and serves pages while forms have to wait.
+"""waitress with a graceful stop, and with separate threads for forms.
 
-By itself, on SIGTERM it ends at once, or, as the first process of a container, never.  Told to end
-by an exception it lets its threads finish, for 5 s, but cancels what is queued, leaves what is not
-flushed, and new connections hang until the process has ended.
+waitress alone ends at once on SIGTERM or, as the first process of a container, never.  After an
+exception it gives its threads 5 s to finish.  But it cancels queued requests and drops unsent
+output, and new connections hang until the process has ended.
 """
 
 import functools
@@ -23,51 +23,51 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from ..auth.clients import Client, parse_address
-from .tasks import Parser, RefusalTask, Task
+from .tasks import ErrorTask, Parser, Task
 
 log = logging.getLogger(__name__)
 
-DRAIN_GRACE = 1.0
-"""Seconds for which a kept-alive connection may be silent after a stop, before it is closed: a
-request may be on its way."""
+IDLE_SECONDS = 1.0
+"""A stopping server closes a kept-alive connection that has been silent for this time, and not
+earlier: a request may be on its way."""
 
 QUEUE_SECONDS = 2.0
-"""A form that waits longer than this for a thread is answered 503: the server is busy."""
+"""A form that has waited longer than this for a thread is answered with a 503."""
 
 HEAD_SECONDS, REQUEST_SECONDS = 30, 60
-"""How long the head of a request, and all of it, may take from its first byte on: about what Apache
-allows by default (RequestReadTimeout header=20-40 body=20)."""
+"""Time limits for the head of a request and for all of it, from its first byte on.  Apache's
+defaults are similar (RequestReadTimeout header=20-40 body=20)."""
 
 CONNECTIONS_PER_NETWORK = 100
-"""How many connections an IPv4 address or an IPv6 /64 may have at once, of the 1,000 that
+"""The number of connections that an IPv4 address or an IPv6 /64 may have at once, of the 1,000 that
 connection_limit allows."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Channel(HTTPChannel):
-    """A connection."""
+    """The connection of one client."""
 
     parser_class = Parser
     task_class = Task
-    error_task_class: Any = RefusalTask
+    error_task_class: Any = ErrorTask
     began_at: float | None = None
     queued_at = 0.0
     sending = False
 
     @functools.cached_property
     def networks(self) -> dict[str, int]:
-        """Return the networks that it comes from (Client.networks)."""
+        """Return the networks of the client, as Client.networks does."""
         return Client(parse_address(self.addr[0])).networks
 
     def received(self, data: bytes) -> bool:
-        """Take some bytes; the first one begins a request, even if it is a blank line's."""
+        """Parse received bytes.  The first one begins a request, even if it is of a blank line."""
         if self.began_at is None:
             self.began_at = time.monotonic()
         return bool(super().received(data))
 
     def is_overdue(self) -> bool:
-        """Whether the next request has taken too long to come."""
+        """Return whether the next request exceeds HEAD_SECONDS or REQUEST_SECONDS."""
         if self.requests or self.began_at is None:
             return False
         request: Any = self.request
@@ -76,10 +76,10 @@ class Channel(HTTPChannel):
         return time.monotonic() - self.began_at > seconds
 
     def writable(self) -> bool:
-        """Whether there is something to send, unless a thread is sending it just now.
+        """Return whether there is output that no thread is sending right now.
 
-        Otherwise poll() would return at once, again and again, and that thread, which needs the
-        interpreter's lock to go on, would hardly get it.
+        If this were true meanwhile, poll() would return at once, again and again, and keep the
+        interpreter's lock from the sending thread.
         """
         return not self.sending and bool(super().writable())
 
@@ -91,7 +91,7 @@ class Channel(HTTPChannel):
             self.sending = False
 
     def service(self) -> None:
-        """Answer the next request, unless it is a form that has waited for too long."""
+        """Answer the next request; with a 503 if it is a form that exceeds QUEUE_SECONDS."""
         self.began_at = None
         request: Any = self.requests[0]
         waited = time.monotonic() - self.queued_at
@@ -100,25 +100,25 @@ class Channel(HTTPChannel):
         super().service()
 
     def is_form(self) -> bool:
-        """Whether the next request is one."""
+        """Return whether the next request is a form."""
         return getattr(self.requests[0], "command", "") == "POST"
 
     def is_idle(self) -> bool:
-        """Whether nothing is begun on it."""
+        """Return whether there is neither a request nor an answer on the connection."""
         request: Any = self.request
-        # A blank line after the last request begins none (RFC 9112, 2.2).
+        # A blank line after the last request does not begin another one (RFC 9112, 2.2).
         begun = request and (request.headers_finished or request.header_plus.strip())
         return not (self.requests or begun or self.total_outbufs_len)
 
 
 class Server(TcpWSGIServer):
-    """Forms have threads of their own, as many as pages have.
+    """A server that has as many threads for forms as it has for pages.
 
-    Verifying passwords is the one dear thing here: where many come at once, pages are still served.
+    Only forms verify passwords, which is expensive.  Pages are served while many forms wait.
     """
 
     channel_class = Channel
-    # types-waitress has these otherwise, or not.
+    # types-waitress lacks these, or declares them differently.
     active_channels: Any
     trigger: Any
     _map: Any
@@ -140,24 +140,24 @@ class Server(TcpWSGIServer):
 
     @property
     def draining(self) -> bool:
-        """Whether an answer is its connection's last.
+        """Return whether each connection is closed after its answer.
 
-        Not before nobody can connect: whoever is told so makes another connection at once.
+        This begins when the server has stopped listening, because clients reconnect at once.
         """
         return not self.accepting
 
     def accept(self) -> Any:
-        """Take a connection, unless its network has too many: then close it at once."""
+        """Accept a connection, and close it if its network has too many."""
         accepted = super().accept()
-        if accepted is not None and self._is_crowded(accepted[1][0]):
+        if accepted is not None and self._has_too_many_connections(accepted[1][0]):
             accepted[0].close()
             return None
         return accepted
 
-    def _is_crowded(self, address: str) -> bool:
-        """Return whether one of the address's networks has all the connections that it may have.
+    def _has_too_many_connections(self, address: str) -> bool:
+        """Return whether a network of the address is at its limit of connections.
 
-        A trusted proxy has the connections of many people, and may have any number.
+        A trusted proxy has no limit, because it has the connections of many clients.
         """
         if self.adj.trusted_proxy in ("*", address):
             return False
@@ -168,28 +168,29 @@ class Server(TcpWSGIServer):
         )
 
     def maintenance(self, now: int) -> None:
-        """Close what has been silent for too long, and what brings its request too slowly."""
+        """Close the connections that are idle for too long, or that send a request too slowly."""
         super().maintenance(now)
         for channel in self.active_channels.values():
             if channel.is_overdue():
                 channel.will_close = True
 
     def add_task(self, task: Any) -> None:
-        """Queue a connection whose next request is complete."""
+        """Queue a connection whose next request is complete, for a thread."""
         task.queued_at = time.monotonic()
         dispatcher = self.form_dispatcher if task.is_form() else self.task_dispatcher
         dispatcher.add_task(task)
 
     def run_until_stopped(self, graceful_timeout: float) -> None:
-        """Serve until a signal; then finish what was begun, for so many seconds at the most.
+        """Serve until a signal, then finish the requests that have begun.
 
+        graceful_timeout: in seconds; the requests that take longer are cut off.
         A second signal ends the process at once.
         """
-        # Under the reloader, reloading.py answers signals; nohup has SIGHUP ignored.
+        # Under the reloader, reloading.py handles signals.  nohup ignores SIGHUP.
         for number in () if hupper.is_active() else SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._stop)
-        # A signal may reach another thread than the one that waits below, which this wakes.
+        # Another thread may receive the signal: this wakes the one that waits below.
         os.set_blocking(self.trigger.trigger, False)
         signal.set_wakeup_fd(self.trigger.trigger)
         while not self.stopping:
@@ -199,7 +200,7 @@ class Server(TcpWSGIServer):
         while self.active_channels and time.time() < stopped + graceful_timeout:
             for channel in list(self.active_channels.values()):
                 silent = time.time() - max(channel.last_activity, stopped)
-                if silent > DRAIN_GRACE and channel.is_idle():
+                if silent > IDLE_SECONDS and channel.is_idle():
                     channel.will_close = True
             self._step(0.05)
         if self.active_channels:
@@ -220,11 +221,9 @@ class Server(TcpWSGIServer):
         wasyncore.loop(seconds, use_poll=self.adj.asyncore_use_poll, map=self._map, count=1)
 
     def _stop_listening(self) -> None:
-        """Take the connections that the kernel has accepted already, and no more.
-
-        It resets one that comes between the last look and the close, for which the other threads
-        must therefore not keep this one waiting.
-        """
+        """Accept the connections that the kernel has queued, and close the listening socket."""
+        # The kernel resets a connection that arrives between the last accept and the close.  So
+        # this thread must not wait long for the interpreter's lock between the two.
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)
         before = -1

@@ -1,4 +1,4 @@
-"""Parsing a request, and answering or refusing it: what differs from waitress."""
+"""Parsing and answering requests, where it differs from waitress."""
 
 import re
 from typing import Any
@@ -8,105 +8,106 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import WSGITask
 from waitress.utilities import InternalServerError
 
-from ..web.tweens import HEADERS, REFUSED
+from ..web.tweens import HEADERS, SERVER_ERROR_KEY
 
-LAST_RESORT = b"Something went wrong here. It has been noted. Try again in a little while.\n"
+SERVER_ERROR_TEXT = b"Something went wrong here. It has been noted. Try again in a little while.\n"
 
 HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{0,5})?")
-"""A name of at most 253 characters (RFC 1035, 2.3.4, without the root) or an IP address, and a
-port.  The underscore is for names of containers."""
+"""A name of at most 253 characters (RFC 1035, 2.3.4, without the root) or an IP address, and an
+optional port.  Names of containers may have underscores."""
 
-ENCODED = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
+TRANSFER_ENCODING = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
 
+REQUEST_LINE = re.compile(rb"\s*[!-~]+ [!-\xff]+(?: HTTP/[0-9.]+)?(?:\r\n|\Z)")
+"""A method, a target and an optional version.  waitress's own expression takes quadratic time."""
 
-FIRST_LINE = re.compile(rb"\s*[!-~]+ [!-\xff]+(?: HTTP/[0-9.]+)?(?:\r\n|\Z)")
-"""A method, a target and perhaps a version.  waitress's own expression takes quadratic time."""
-
-UNREADABLE = re.compile(rb"[ \t]{100}|\r\n[ \t]")
-"""Many blanks, for which waitress takes quadratic time, or a folded line (RFC 9112, 5.2)."""
+REFUSED_WHITESPACE = re.compile(rb"[ \t]{100}|\r\n[ \t]")
+"""Many blanks, which take waitress quadratic time, or a folded line (RFC 9112, 5.2)."""
 
 
 class Task(WSGITask):
-    """Ends the connection with its answer once the server stops."""
+    """Answers a request, and closes the connection afterwards if the server is stopping."""
 
     def build_response_header(self) -> bytes:
-        """Say so in the answer's head."""
+        """Return the head of the answer, with "Connection: close" if the server is stopping."""
         server: Any = self.channel.server
         if server.draining:
             self.close()
         return super().build_response_header()
 
     def close(self) -> None:
-        """As if the client had asked for it: or waitress may promise to keep the connection."""
+        """Close the connection after the answer."""
         request: Any = self.request
+        # As if the client had asked for it: otherwise waitress may add "Connection: keep-alive".
         request.headers["CONNECTION"] = "close"
         self.close_on_finish = True
 
 
-class RefusalTask(Task):
-    """What waitress can't parse, or won't take: the application answers that as well."""
+class ErrorTask(Task):
+    """Lets the application answer a request that waitress refuses or can't parse."""
 
     def __init__(self, channel: Any, request: Any) -> None:
-        nothing = channel.parser_class(channel.adj)
-        nothing.parse_header(b"GET / HTTP/1.0\r\n")
-        # The error page depends on the headers, such as Accept.  The Host may be what is refused.
-        nothing.headers.update(request.headers, CONTENT_LENGTH="0")
-        nothing.headers.pop("HOST", None)
-        nothing.command = getattr(request, "command", "GET")
-        super().__init__(channel, nothing)
+        valid = channel.parser_class(channel.adj)
+        valid.parse_header(b"GET / HTTP/1.0\r\n")
+        # The error page depends on headers such as Accept.  The Host may be the reason to refuse.
+        valid.headers.update(request.headers, CONTENT_LENGTH="0")
+        valid.headers.pop("HOST", None)
+        valid.command = getattr(request, "command", "GET")
+        super().__init__(channel, valid)
         self.error = request.error
 
     def get_environment(self) -> dict[str, Any]:
-        """With the reason."""
+        """Return the WSGI environ, with the reason as SERVER_ERROR_KEY."""
         error = self.error
         if not isinstance(error, HTTPError):
-            # 501 is for encodings that waitress does not know; nobody who means well sends them.
+            # waitress answers 501 to an unknown encoding.  No browser sends one: it is malformed.
             error = status_map[400 if error.code == 501 else error.code]()
-        return {**super().get_environment(), REFUSED: error}
+        return {**super().get_environment(), SERVER_ERROR_KEY: error}
 
     def execute(self) -> None:
-        """Ask the application; if it is the application that failed, answer here."""
+        """Let the application answer, unless it has failed itself: then answer with a text."""
         if isinstance(self.error, InternalServerError):
             self.status, self.complete = "500 Internal Server Error", True
             self.response_headers = [*HEADERS.items(), ("Content-Type", "text/plain")]
-            self.content_length = len(LAST_RESORT)
-            self.write(LAST_RESORT)
+            self.content_length = len(SERVER_ERROR_TEXT)
+            self.write(SERVER_ERROR_TEXT)
         else:
             super().execute()
 
     def build_response_header(self) -> bytes:
-        """What else comes on this connection can't be told apart."""
+        """Return the head of the answer, always with "Connection: close"."""
+        # The end of a malformed request is unknown, and so is the beginning of the next one.
         self.close()
         return super().build_response_header()
 
 
 class Parser(HTTPRequestParser):
-    """Refuses what servers may read in different ways.
-
-    A request that is complete waits for nothing, though its client says Expect: 100-continue.
-    """
+    """Parses a request, and refuses it if another server may read it differently."""
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the head; raises ParsingError for two lengths, or a Host that no site has.
+        """Parse the head.
 
-        Two Host lines come as one, with a comma.  HTTP/1.0 may have none (RFC 9112, 3.2 and 6.1).
+        Raises ParsingError if it is malformed, has two lengths of the body, or a Host that is
+        missing or malformed (RFC 9112, 3.2 and 6.1).
         """
-        if not FIRST_LINE.match(header_plus) or UNREADABLE.search(header_plus):
-            raise ParsingError("The head is not one that a browser sends.")
+        if not REQUEST_LINE.match(header_plus) or REFUSED_WHITESPACE.search(header_plus):
+            raise ParsingError("The head of the request is malformed.")
         try:
             super().parse_header(header_plus)
         except ValueError as error:  # such as a length of 5,000 digits, or the target http://[/
-            raise ParsingError("The head has a number or a target that is none.") from error
+            raise ParsingError("The head has a malformed number or target.") from error
         length = self.headers.get("CONTENT_LENGTH")
-        if ENCODED.search(header_plus) and (length is not None or self.version != "1.1"):
-            raise ParsingError("The body's length is told in two ways.")
+        if TRANSFER_ENCODING.search(header_plus) and (length is not None or self.version != "1.1"):
+            raise ParsingError("The length of the body is ambiguous.")
+        # waitress joins two Host lines with a comma.  HTTP/1.0 does not require one.
         host = self.headers.get("HOST", "" if self.version == "1.1" else "localhost")
         if not HOST.fullmatch(host):
-            raise ParsingError("Host is missing, given twice or malformed.")
+            raise ParsingError("Host is missing, duplicated or malformed.")
 
     def received(self, data: bytes) -> int:
-        """Take some bytes, and return how many."""
+        """Parse bytes, and return their number."""
         consumed = super().received(data)
         if self.completed:
+            # The client sent no body, or all of it: it needs no 100 even if it expects one.
             self.expect_continue = False
         return consumed

@@ -15,7 +15,7 @@ from ..auth.clients import parse_address
 
 log = logging.getLogger(__name__)
 
-REFUSED = "hello_login.refused"
+SERVER_ERROR_KEY = "hello_login.server_error"
 """The environ key of an HTTPError that the server wants to be raised for this request."""
 
 MAX_PATH_LENGTH = 200
@@ -117,8 +117,8 @@ def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[
 
     def tween(request: Any) -> Any:
         environ = request.environ
-        if REFUSED in environ:
-            raise environ[REFUSED]
+        if SERVER_ERROR_KEY in environ:
+            raise environ[SERVER_ERROR_KEY]
         # Pyramid caches the segments of the last 1,000 paths, however long they are.
         if len(environ["PATH_INFO"]) > MAX_PATH_LENGTH:
             raise HTTPNotFound

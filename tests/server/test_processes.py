@@ -26,7 +26,7 @@ def listeners() -> Iterator[list[socket.socket]]:
 @pytest.fixture(autouse=True)
 def _signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Afterwards they are as before; and what dies at once is started again at once."""
-    monkeypatch.setattr(processes, "PAUSE", 0)
+    monkeypatch.setattr(processes, "RESTART_SECONDS", 0)
     handlers = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGCHLD)}
     yield
     signal.set_wakeup_fd(-1)

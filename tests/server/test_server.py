@@ -118,7 +118,7 @@ def test_an_option_that_waitress_does_not_know_is_told_in_a_sentence() -> None:
 
 def test_a_port_in_use_is_told_in_a_sentence(taken: int) -> None:
     with pytest.raises(
-        SystemExit, match=rf"port {taken} \(Address already in use\): end what .*PORT="
+        SystemExit, match=rf"port {taken} \(Address already in use\): stop the program .*PORT="
     ) as end:
         server.bind({**CONFIG, "http_port": str(taken), "http_host": "127.0.0.1"}, host="192.0.2.1")
     assert "\n" not in str(end.value)

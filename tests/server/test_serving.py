@@ -14,7 +14,7 @@ from waitress.adjustments import Adjustments
 
 from hello_login.server import serving
 from hello_login.server.serving import SIGNALS, Channel, Server
-from hello_login.web.tweens import REFUSED
+from hello_login.web.tweens import SERVER_ERROR_KEY
 
 PAGE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 FORM = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
@@ -39,7 +39,7 @@ class Site:
         if environ["REQUEST_METHOD"] == "POST":
             self.begun.release()
             self.may_end.wait(10)
-        refused = environ.get(REFUSED)
+        refused = environ.get(SERVER_ERROR_KEY)
         status, headers = "200 OK", {}
         if refused is not None:
             status, headers = refused.status, {"Retry-After": refused.headers["Retry-After"]}
