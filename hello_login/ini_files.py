@@ -1,4 +1,4 @@
-"""Where production.ini and development.ini are, and what stands in them."""
+"""Finding and reading production.ini and development.ini."""
 
 import configparser
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ PACKAGED = ("development.ini", "production.ini")
 
 
 def find(config_uri: str) -> str:
-    """Return the path of the .ini file, or of the packaged one if there is none of that name.
+    """Return the path of the .ini file, or of the packaged one if no such file exists.
 
-    Raises SystemExit with a sentence when the file can't be used.
+    Raises SystemExit with a sentence if the file can't be used.
     """
     if config_uri in PACKAGED and not Path(config_uri).exists():
         config_uri = str(PACKAGE / config_uri)
@@ -24,11 +24,11 @@ def find(config_uri: str) -> str:
 def read_app(config_uri: str) -> Mapping[str, str]:
     """Return [app:main] of the .ini file.
 
-    Raises SystemExit with a sentence when the file can't be used.
+    Raises SystemExit with a sentence if the file can't be used.
     """
     path = Path(config_uri).absolute()
     if "%" in str(path):
-        raise SystemExit(f"Can't use {path}: rename the folder, for its path must not have a %.")
+        raise SystemExit(f"Can't use {path}: rename the folder, because its path contains a %.")
     try:
         loader = plaster.get_loader(config_uri, protocols=["wsgi"])
         app: Mapping[str, str] = loader.get_wsgi_app_settings()
@@ -38,9 +38,10 @@ def read_app(config_uri: str) -> Mapping[str, str]:
 
 
 def parse_data_folder(value: str) -> Path:
-    """Return the folder, or one in the current folder in place of one in the package.
+    """Return the folder, but move one in the package to the current folder.
 
-    The packaged development.ini says %(here)s, where an upgrade or another user may come.
+    The packaged development.ini names a folder beside itself.  An upgrade may remove it, and other
+    users may lack access.
     """
     path = Path(value)
     return Path.cwd() / path.name if path.parent == PACKAGE else path

@@ -1,7 +1,7 @@
-""".ini values and the environment, made into checked settings.
+"""The settings of a deployment, read from the .ini file and the environment.
 
-An operator's mistake is a SystemExit whose text says what is wrong and what to do: uncaught, it
-ends the program with that text on stderr and exit code 1, and no traceback.
+An operator's mistake raises SystemExit with a text that says what is wrong and what to do.  It ends
+the program with this text on stderr, exit code 1 and no traceback.
 """
 
 import os
@@ -26,10 +26,10 @@ ENVIRONMENT = {
     "trusted_proxy": "TRUSTED_PROXY",
     "trusted_proxy_count": "TRUSTED_PROXY_COUNT",
 }
-"""The settings that variables hold, too, which go before them."""
+"""The environment variables that override settings."""
 
 RENAMED = {"drain_seconds": "graceful_timeout", "verifications": "hash_workers"}
-"""Old names of settings.  They are refused with the new name."""
+"""New names of settings by their old ones, which are refused."""
 
 REMOVED = {
     *("event_days", "fresh_login_minutes", "lock_timeout_seconds", "password_max_length"),
@@ -48,7 +48,7 @@ def _parse_number(low: int, high: int, value: str) -> int:
     return int(value)
 
 
-def _parse_truth(value: str) -> bool:
+def _parse_boolean(value: str) -> bool:
     if value not in ("true", "false"):
         raise ValueError(f"is {value!r}: set it to true or false")
     return value == "true"
@@ -64,7 +64,7 @@ def _parse_secret_key(value: str) -> str:
     if len(value) < 32:
         raise ValueError(
             f"is {'too short' if value else 'missing'}: set it to 32 or more random characters, "
-            "for example those that this prints: openssl rand -base64 33"
+            "for example the output of: openssl rand -base64 33"
         )
     return value
 
@@ -85,7 +85,7 @@ def _parse_database_url(value: str) -> str:
 
 def _parse_migrations(value: str) -> Path:
     if not any(Path(value).glob("*.sql")):
-        raise ValueError(f"is {value!r}, where no .sql files are: set it to the project's sql/")
+        raise ValueError(f"is {value!r}, a folder without .sql files: set it to the project's sql/")
     return Path(value)
 
 
@@ -97,7 +97,7 @@ def _parse_trusted_proxy(value: str) -> str:
     except ValueError:
         raise ValueError(
             f"is {repr(value) if value else 'missing'}: set it to the proxy's IP address, to * "
-            "where everybody comes through proxies, or to none where people come directly"
+            "if all clients come through proxies, or to none if they connect directly"
         ) from None
 
 
@@ -119,27 +119,28 @@ def _number(default: int, low: int, high: int) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Each is hello_login.<name> of [app:main]; ENVIRONMENT's variables go before it."""
+    """The settings, each of them hello_login.<name> in [app:main] of the .ini file."""
 
     database_url: str | None = _setting(_parse_database_url, None, secret=True)
-    """postgresql:// or postgres://.  Without one, embedded_postgres is used."""
+    """A URL that begins with postgresql:// or postgres://.  None: embedded_postgres is used."""
 
     secret_key: str = _setting(_parse_secret_key, secret=True)
     """Signs the session cookie."""
 
     migrations: Path = _setting(_parse_migrations, ini_files.PACKAGE / "sql")
-    """Folder of the yoyo migration files."""
+    """The folder of the yoyo migration files."""
 
     embedded_postgres: Path | None = _setting(ini_files.parse_data_folder, None)
-    """Folder of the development database.  Production has none, and so needs a database_url."""
+    """The folder of the development database.  Production has none, so it needs a database_url."""
 
-    secure_cookies: bool = _setting(_parse_truth, True)
-    """Cookies are Secure, named __Host-, and need https (ASVS 5.0, 3.3.1), and so trusted_proxy."""
+    secure_cookies: bool = _setting(_parse_boolean, True)
+    """Cookies are Secure and named __Host- (ASVS 5.0, 3.3.1).  They need https, so trusted_proxy is
+    required."""
 
     trusted_proxy: str = _setting(_parse_trusted_proxy, "none")
     trusted_proxy_count: int = _number(1, 1, 10)
-    """Whose X-Forwarded-* are believed: an IP address's, everybody's (*), or none; and how many
-    proxies there are, each of which adds an address to X-Forwarded-For."""
+    """The proxy whose X-Forwarded-* headers are trusted: an IP address, * for any, or none; and the
+    number of proxies, each of which adds an address to X-Forwarded-For."""
 
     argon2_memory_kib: int = _number(19456, 8, 4 * 1024 * 1024)
     argon2_passes: int = _number(2, 1, 100)
@@ -157,7 +158,7 @@ class Settings:
     """The number of passwords that a process hashes at once; 0: its share of the processors."""
 
     log_level: str = _setting(_parse_level, "INFO")
-    """What is less than this is not logged."""
+    """The lowest level that is logged."""
 
     graceful_timeout: int = _number(25, 0, 3600)
     """Seconds that a stopping server has to finish the requests it has begun.  Heroku kills it
@@ -167,9 +168,9 @@ class Settings:
 def load(
     global_config: Mapping[str, str], ini: Mapping[str, str], environ: Mapping[str, str]
 ) -> Settings:
-    """Settings from [app:main] and the environment.
+    """Return the settings of [app:main] and the environment.
 
-    Raises SystemExit with a sentence for each thing that is wrong; no secret is repeated in it.
+    Raises SystemExit with a sentence for each mistake.  No sentence contains a secret.
     """
     values = {name.removeprefix(PREFIX): ini[name] for name in ini if name.startswith(PREFIX)}
     for name, variable in ENVIRONMENT.items():
@@ -198,7 +199,7 @@ def load(
         problems.append(f"{PREFIX}argon2_memory_kib is too low: set it to {8 * lanes} or more.")
 
     if checked.get("secure_cookies", True) and "development-only" in checked.get("secret_key", ""):
-        problems.append("SECRET_KEY is that of development.ini, which everybody knows: replace it.")
+        problems.append("SECRET_KEY is the public one of development.ini: replace it.")
 
     if problems:
         raise SystemExit("\n".join(problems))
@@ -206,17 +207,18 @@ def load(
 
 
 def read(config_uri: str, global_config: Mapping[str, str] | None = None) -> Settings:
-    """Settings from [app:main] of an .ini file and the environment of this process.
+    """Return the settings of an .ini file and of this process's environment.
 
-    Raises SystemExit with a sentence for each thing that is wrong, the file included.
+    Raises SystemExit with a sentence for each mistake, or if the file can't be used.
     """
     return load(global_config or {}, ini_files.read_app(config_uri), os.environ)
 
 
 def port(global_config: Mapping[str, str], environ: Mapping[str, str]) -> int:
-    """The TCP port to listen on: http_port=N of the command line or [DEFAULT], or PORT, or 5000.
+    """Return the TCP port to listen on.
 
-    Raises ValueError with a sentence that says what is wrong.
+    It is http_port=N of the command line or of [DEFAULT], or else PORT, or else 5000.
+    Raises ValueError with a sentence about the mistake.
     """
     given = {"http_port": global_config.get("http_port"), "PORT": environ.get("PORT")}
     for name, value in given.items():

@@ -1,4 +1,4 @@
-"""What the operator runs."""
+"""The console scripts, which the operator runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ from ..settings import Settings
 
 
 def open_config(config_uri: str) -> tuple[Settings, str]:
-    """The settings and the database's URL, with logging set up, as the .ini file says.
+    """Set up logging, and return the settings and the URL of the database.
 
-    Raises SystemExit with a sentence for each thing that is wrong.
+    Raises SystemExit with a sentence for each mistake in the .ini file and the environment.
     """
     config_uri = ini_files.find(config_uri)
     checked = settings.read(config_uri)

@@ -1,7 +1,7 @@
-"""Pyramid's pserve, for which production.ini and development.ini may be the packaged ones.
+"""The console script pserve: Pyramid's, but it finds the packaged .ini files too.
 
-Pyramid's own has no hook for that: plaster chooses the loader by the file name's extension, and
-refuses a second loader for .ini.
+Pyramid has no hook for that: plaster chooses the loader by the extension of the file, and refuses a
+second loader for .ini.
 """
 
 import sys
@@ -12,9 +12,9 @@ from .. import ini_files
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    """Run the console script pserve.
+    """Run Pyramid's pserve, and return its exit code.
 
-    Raises SystemExit with a sentence when the .ini file can't be used.
+    Raises SystemExit with a sentence if the .ini file can't be used.
     """
     arguments = list(sys.argv if argv is None else argv)
     given = pserve.PServeCommand.parser.parse_args(arguments[1:]).config_uri
