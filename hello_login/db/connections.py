@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, and those that are kept between requests."""
+"""Connections to PostgreSQL, and a pool that keeps them open between requests."""
 
 import re
 import select
@@ -12,10 +12,10 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
 CONNECTION_OK = 0
-"""libpq's ConnStatusType, for which psycopg2 has no name."""
+"""From libpq's ConnStatusType, which psycopg2 has no name for."""
 
 CONNECT_TIMEOUT = 2
-"""Seconds; as little as libpq allows."""
+"""Seconds.  libpq allows no less."""
 
 KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 5,
@@ -23,9 +23,9 @@ KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""Give a lost connection up after some ten seconds (libpq's documentation)."""
+"""libpq's parameters that detect a lost connection after about ten seconds."""
 
-REFUSALS = {
+PERMANENT_ERRORS = {
     "authentication failed|no password supplied|role .* does not exist": (
         "correct the user and the password in DATABASE_URL"
     ),
@@ -39,66 +39,66 @@ REFUSALS = {
         "let the pooler pass it on, or ignore it (PgBouncer's ignore_startup_parameters)"
     ),
 }
-"""What PostgreSQL and PgBouncer say when waiting can't help, each with its remedy.
+"""Patterns of PostgreSQL's and PgBouncer's messages when waiting can't help, each with its remedy.
 
-psycopg2 has no SQLSTATE for a connection that failed, so their messages have to tell.  Messages in
-another language than English (lc_messages) are not recognized: they count as temporary.
+psycopg2 has no SQLSTATE for a connection that failed.  Messages in another language than English
+(lc_messages) are not recognized, and count as temporary.
 """
 
-READ_ONLY = "session is read-only|server is in hot standby mode"
-"""libpq's words for a server that does not satisfy target_session_attrs."""
+READ_ONLY_MESSAGES = "session is read-only|server is in hot standby mode"
+"""Pattern of libpq's messages about a server that does not satisfy target_session_attrs."""
 
 
 class Refused(psycopg2.OperationalError):
-    """PostgreSQL answers, and refuses DATABASE_URL, as it will the next time."""
+    """PostgreSQL answers but refuses DATABASE_URL; a retry would not help."""
 
 
 class ReadOnly(psycopg2.OperationalError):
-    """PostgreSQL answers, and takes no writes: a standby, or a primary that was demoted."""
+    """PostgreSQL answers but takes no writes: it is a standby or a demoted primary."""
 
 
 def parameters(url: str) -> dict[str, str]:
-    """Return libpq's parameters of a URL, which asks for a server that takes writes by default."""
+    """Return libpq's parameters of a URL; by default they ask for a server that takes writes."""
     return {"target_session_attrs": "read-write", **parse_dsn(url)}
 
 
 def connect(url: str, options: str = "") -> Connection:
     """Open a connection.
 
-    options: settings of its session, as on PostgreSQL's command line; the URL may have more.
+    options: options of PostgreSQL's command line, added to those of the URL.
     Raises psycopg2.OperationalError, or its subclasses Refused and ReadOnly, with a sentence that
     says what is wrong and what to do.
     """
-    given: dict[str, Any] = parameters(url)
-    # PgBouncer refuses blank ones, too.
-    options = f"{given.pop('options', '')} {options}".strip()
+    arguments: dict[str, Any] = parameters(url)
+    # PgBouncer refuses even empty options.
+    options = f"{arguments.pop('options', '')} {options}".strip()
     if options:
-        given["options"] = options
-    given |= {
+        arguments["options"] = options
+    arguments |= {
         "connect_timeout": CONNECT_TIMEOUT,
         "fallback_application_name": "hello_login",
         **KEEPALIVE,
     }
     try:
-        connection: Connection = psycopg2.connect(**given)
+        connection: Connection = psycopg2.connect(**arguments)
     except psycopg2.OperationalError as error:
-        raise _explain(str(error)) from None
+        raise _make_error(str(error)) from None
     return connection
 
 
-def _explain(message: str) -> psycopg2.OperationalError:
+def _make_error(message: str) -> psycopg2.OperationalError:
     """Return the error to raise for libpq's message, which has a line for each address it tried."""
     for line in message.strip().splitlines():
-        for words, remedy in REFUSALS.items():
-            if re.search(words, line):
+        for pattern, remedy in PERMANENT_ERRORS.items():
+            if re.search(pattern, line):
                 return Refused(f"PostgreSQL refuses DATABASE_URL: {line}: {remedy}.")
-        if re.search(READ_ONLY, line):
+        if re.search(READ_ONLY_MESSAGES, line):
             return ReadOnly(
                 f"PostgreSQL takes no writes: {line}: name the primary in DATABASE_URL, or "
                 "promote this server."
             )
     reason = message.strip().partition("\n")[0]
-    # libpq puts two blanks after the severity of what a server says, in whatever language.
+    # In every language, libpq puts two blanks after the severity of a server's message.
     if ":  " in reason:
         sentence = f"PostgreSQL is not ready: {reason}: wait, or correct DATABASE_URL."
     else:
@@ -107,26 +107,26 @@ def _explain(message: str) -> psycopg2.OperationalError:
 
 
 def check_writable(connection: Connection) -> None:
-    """Return if the server takes writes; otherwise raise as connect() does.
+    """Raise ReadOnly and close the connection if the server takes no writes.
 
-    libpq may not know: PgBouncer reports the state in which it found the server when it connected.
-    A connection to a server that takes none is closed.
+    libpq may not notice it: PgBouncer reports the state that the server had when it connected.
+    Raises psycopg2.OperationalError if the connection is lost.
     """
     try:
         with connection.cursor() as cursor:
             cursor.execute("SHOW transaction_read_only")
             read_only = cursor.fetchone() == ("on",)
     except psycopg2.OperationalError as error:
-        raise _explain(str(error)) from None
+        raise _make_error(str(error)) from None
     if read_only:
         connection.close()
-        raise _explain("session is read-only")
+        raise _make_error("session is read-only")
 
 
 def wait(url: str, seconds: float) -> None:
-    """Return when PostgreSQL takes writes.
+    """Wait until PostgreSQL takes writes.
 
-    Raises SystemExit with a sentence when it does not within these seconds, or refuses the URL.
+    Raises SystemExit with a sentence when the time is over, or when PostgreSQL refuses the URL.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -142,8 +142,10 @@ def wait(url: str, seconds: float) -> None:
 
 
 class ConnectionPool:
-    """Connections kept open between requests: as many as were ever in use at once, which is never
-    more than the server has threads."""
+    """Keeps connections open between requests.
+
+    It grows to the number that was in use at once, at most the number of the server's threads.
+    """
 
     def __init__(self, url: str, options: str = "") -> None:
         self.url = url
@@ -152,11 +154,14 @@ class ConnectionPool:
         self._next_try = 0.0
 
     def acquire(self) -> Connection:
-        """A connection in no transaction; raises psycopg2.OperationalError when there is none."""
+        """Return a connection outside a transaction.
+
+        Raises psycopg2.OperationalError if PostgreSQL is unavailable.
+        """
         while self._idle:
             try:
                 connection = self._idle.pop()
-            except IndexError:  # another thread was faster
+            except IndexError:  # Another thread was faster.
                 break
             if _is_alive(connection):
                 return connection
@@ -167,22 +172,22 @@ class ConnectionPool:
         try:
             return connect(self.url, self._options)
         except psycopg2.OperationalError:
-            # Not all threads are to wait for what does not answer at all.
+            # Only one thread should wait for a server that does not answer.
             if time.monotonic() - started >= 1:
                 self._next_try = time.monotonic() + 1
             raise
 
     def release(self, connection: Connection) -> None:
-        """Take back a connection in no transaction."""
+        """Take back a connection, which must be outside a transaction."""
         if not is_broken(connection):
             self._idle.append(connection)
 
 
 def _is_alive(connection: Connection) -> bool:
-    """Whether the server still holds its end.
+    """Return whether the server still holds an idle connection.
 
-    PostgreSQL speaks first only to end a connection: so there is something to read, or an end of
-    file, only when it has gone.
+    PostgreSQL sends on an idle connection only to end it.  So there is something to read, or an end
+    of file, only if the server is gone.
     """
     poll = select.poll()
     poll.register(connection, select.POLLIN)
@@ -190,5 +195,5 @@ def _is_alive(connection: Connection) -> bool:
 
 
 def is_broken(connection: Connection) -> bool:
-    """Whether libpq has found out that the server is gone; psycopg2 does not always note that."""
+    """Return whether libpq knows that the server is gone; psycopg2 does not always notice."""
     return bool(connection.closed) or connection.info.status != CONNECTION_OK

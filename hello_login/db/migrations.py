@@ -1,9 +1,9 @@
-"""Brings the schema up to date with the yoyo migration files.
+"""Applies the yoyo migration files, and tells which ones are missing.
 
-One process at a time does so, under an advisory lock of PostgreSQL.  The lock is held by the same
-connection that changes the schema: when this process is killed, PostgreSQL releases it only after
-the statement that runs has ended, so the next process never meets half of it.  A migration and the
-note that it was applied are one transaction (yoyo itself makes them two).
+A PostgreSQL advisory lock lets one process at a time migrate.  The connection that changes the
+schema holds the lock.  If the process is killed, PostgreSQL releases the lock only when the running
+statement has ended, so the next process never sees half of it.  A migration and its row in yoyo's
+table are written in one transaction (yoyo itself uses two).
 """
 
 import hashlib
@@ -21,29 +21,29 @@ from psycopg2.extensions import connection as Connection
 from . import connections
 
 ADVISORY_LOCK = 0x68656C6C6F
-"""Any number that nothing else in the database uses: "hello"."""
+"""An arbitrary key that nothing else in the database uses: "hello"."""
 
-MOST_COUNTED = 10_000
-"""Rows of a table.  They are counted in milliseconds at each start; 10 million rows take 3 s."""
+MAX_COUNTED_ROWS = 10_000
+"""Rows of a table.  Each start counts them, in milliseconds; 10 million rows would take 3 s."""
 
 
 class Applied(NamedTuple):
-    """A migration that was just applied."""
+    """A migration that was just applied, and the time that it took."""
 
     name: str
     seconds: float
 
 
 def migrate(url: str, folder: Path) -> Iterator[Applied]:
-    """Apply what is missing, giving each migration as it is applied.
+    """Apply the missing migrations, and yield each one when it is applied.
 
-    Raises SystemExit with the reason when one fails; the schema is then as the one before left it.
+    Raises SystemExit with the reason when a migration fails; those before it stay applied.
     """
-    # In yoyo's own reading of a URL some of what libpq takes is missing: several hosts, for one.
+    # yoyo's own parser of URLs lacks some of libpq's features, such as several hosts.
     arguments = urlencode(connections.parameters(url), quote_via=quote)
     with yoyo.get_backend(f"postgresql://?{arguments}") as backend:
         backend.execute("SELECT pg_advisory_lock(:key)", {"key": ADVISORY_LOCK})
-        # Of us, whoever left yoyo's own lock was killed, for the advisory lock is ours.
+        # We hold the advisory lock, so a process that left yoyo's own lock behind is dead.
         backend.break_lock()
         with backend.lock():
             found = yoyo.read_migrations(str(folder))
@@ -55,7 +55,7 @@ def migrate(url: str, folder: Path) -> Iterator[Applied]:
                     with backend.transaction():
                         migration.process_steps(backend, "apply")
                         backend.mark_one(migration, log=False)
-                        _note_checksum(backend, migration)
+                        _store_checksum(backend, migration)
                 except psycopg2.Error as error:
                     statement = ((error.cursor and error.cursor.query) or b"").decode()
                     raise SystemExit(
@@ -66,9 +66,9 @@ def migrate(url: str, folder: Path) -> Iterator[Applied]:
 
 
 def _check_unedited(backend: Any, applied: list[Any]) -> None:
-    """Refuse files that are not what was applied, which yoyo itself would not notice.
+    """Raise SystemExit if a file was edited after it was applied; yoyo would not notice.
 
-    What was applied by yoyo alone, or before there were checksums, is taken as it is now.
+    A migration without a stored checksum, such as one applied by yoyo's own command, gets one now.
     """
     with backend.transaction():
         backend.execute("""
@@ -78,15 +78,15 @@ def _check_unedited(backend: Any, applied: list[Any]) -> None:
                 sha256         text      NOT NULL
             )
         """)
-        noted = backend.execute("""
+        stored = backend.execute("""
             SELECT migration_id, sha256
               FROM _yoyo_checksums
               JOIN _yoyo_migration USING (migration_id, applied_at_utc)
         """)
-        checksums = dict(noted.fetchall())
+        checksums = dict(stored.fetchall())
         for migration in applied:
             if migration.id not in checksums:
-                _note_checksum(backend, migration)
+                _store_checksum(backend, migration)
             elif checksums[migration.id] != _checksum(migration):
                 raise SystemExit(
                     f"Migration {migration.id} was edited after it was applied: restore the file, "
@@ -94,7 +94,7 @@ def _check_unedited(backend: Any, applied: list[Any]) -> None:
                 )
 
 
-def _note_checksum(backend: Any, migration: Any) -> None:
+def _store_checksum(backend: Any, migration: Any) -> None:
     backend.execute(
         """
         INSERT INTO _yoyo_checksums (migration_id, applied_at_utc, sha256)
@@ -115,14 +115,14 @@ def _checksum(migration: Any) -> str:
 
 
 def names(folder: Path) -> list[str]:
-    """The migrations that there are, in order."""
+    """Return the names of the migrations in the folder, in order."""
     return sorted(
         path.stem for path in folder.glob("*.sql") if not path.name.endswith(".rollback.sql")
     )
 
 
 def missing(db: Connection, wanted: list[str]) -> list[str]:
-    """Those of the wanted migrations that the database has not.  Leaves the transaction usable."""
+    """Return the wanted migrations that are not applied.  The transaction stays usable."""
     with db.cursor() as cursor:
         cursor.execute("SELECT to_regclass('_yoyo_migration') IS NOT NULL")
         if cursor.fetchone() == (False,):
@@ -135,7 +135,7 @@ def missing(db: Connection, wanted: list[str]) -> list[str]:
 def count_rows(db: Connection) -> list[tuple[str, int]]:
     """Return the current schema's tables, without yoyo's own, each with its number of rows.
 
-    The number is at most MOST_COUNTED + 1, so that a large table costs no more than a small one.
+    Counting stops at MAX_COUNTED_ROWS + 1, so that a large table takes no longer than a small one.
     """
     with db.cursor() as cursor:
         cursor.execute(r"""
@@ -151,5 +151,5 @@ def count_rows(db: Connection) -> list[tuple[str, int]]:
 
 def _count(cursor: Any, table: str) -> int:
     some = sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS counted")
-    cursor.execute(some.format(sql.Identifier(table), sql.Literal(MOST_COUNTED + 1)))
+    cursor.execute(some.format(sql.Identifier(table), sql.Literal(MAX_COUNTED_ROWS + 1)))
     return int(cursor.fetchone()[0])

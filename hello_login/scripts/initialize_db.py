@@ -1,4 +1,4 @@
-"""Brings the database's schema up to date, and shows that it is."""
+"""The command initialize_db: migrates the database and lists its tables."""
 
 import argparse
 import os
@@ -22,16 +22,16 @@ SAMPLE_USERS = [
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The console script initialize_db.
+    """Run the console script initialize_db.
 
-    Raises SystemExit with a sentence, and so ends with exit code 1, when that can't be done.
+    Raises SystemExit with a sentence (exit code 1) when it fails.
     """
     arguments = _parse(argv)
     checked, url = open_config(arguments.config_uri)
     if arguments.sample_users and not arguments.force and not _is_local(url):
         raise SystemExit(
-            "Sample users are for a database on this machine, and DATABASE_URL is another's: "
-            "add --force if you want them there all the same."
+            "Sample users are for a database on this machine, but DATABASE_URL names another one: "
+            "add --force to add them there."
         )
     connections.wait(url, arguments.wait)
     if arguments.migrate:
@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.sample_users:
             _add_sample_users(connection, checked)
         print("\nTable                 Rows")
-        most = migrations.MOST_COUNTED
+        limit = migrations.MAX_COUNTED_ROWS
         for table, rows in migrations.count_rows(connection):
-            print(f"{table:<16}{rows if rows <= most else f'> {most}':>10}")
+            print(f"{table:<16}{rows if rows <= limit else f'> {limit}':>10}")
     finally:
         connection.close()
 
@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> None:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="initialize_db",
-        description="Bring the schema up to date and list the tables.  Run again, or several times "
-        "at once, it changes nothing more.  No data is dropped.",
+        description="Bring the schema up to date and list the tables.  It drops no data, and may "
+        "run repeatedly, or several times at once.",
         epilog="Example: initialize_db production.ini --wait 30",
     )
     parser.add_argument("config_uri", metavar="INI", help="development.ini or production.ini")
@@ -67,12 +67,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--no-migrate",
         dest="migrate",
         action="store_false",
-        help="leave the schema as it is, and only wait and list the tables",
+        help="do not change the schema: only wait, and list the tables",
     )
     parser.add_argument(
         "--sample-users",
         action="store_true",
-        help="add users to try things with, and print their passwords, once",
+        help="add sample users, and print their passwords, once",
     )
     parser.add_argument(
         "--force", action="store_true", help="add them even if the database is not on this machine"
@@ -105,6 +105,6 @@ def _add_sample_users(db: Connection, checked: Settings) -> None:
             try:
                 accounts.register(db, audit, passwords, name=name, email=email, password=password)
             except EmailTaken:
-                print(f"{email:<24}is there already")
+                print(f"{email:<24}exists already")
             else:
                 print(f"{email:<24}password: {password}")

@@ -1,4 +1,4 @@
-"""Lets the operator look after accounts."""
+"""The command manage_accounts, with which the operator manages accounts."""
 
 import argparse
 import getpass
@@ -19,22 +19,22 @@ from ..settings import Settings
 from . import audited, open_config
 
 COMMANDS = {
-    "list": "list accounts, the newest first; go on from there with --before ID",
+    "list": "list accounts, newest first; --before ID continues the list",
     "show": "show an account, its sessions and its last events",
     "set-password": "replace the password, and end all sessions and waits",
-    "deactivate": "let nobody log in any more, and end all sessions",
-    "reactivate": "let the owner log in again",
+    "deactivate": "refuse logins to the account, and end all sessions",
+    "reactivate": "allow logins to the account again",
     "end-sessions": "end all sessions: every device has to log in again",
-    "delete": "delete the account and all that is of it, after asking or with --yes",
+    "delete": "delete the account and its data; asks first, unless --yes is given",
 }
-LARGEST = 2**63 - 1
+MAX_ID = 2**63 - 1
 SHOWN_SESSIONS = 20
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The console script manage_accounts.
+    """Run the console script manage_accounts.
 
-    Raises SystemExit with a sentence, and so ends with exit code 1, when that can't be done.
+    Raises SystemExit with a sentence (exit code 1) when it fails.
     """
     arguments = _parse(argv)
     checked, url = open_config(arguments.config_uri)
@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     connection = connections.connect(url)
     try:
         with audited(connection) as audit:
-            done = _run(arguments, connection, audit, checked)
-        print(done, flush=True)
+            output = _run_command(arguments, connection, audit, checked)
+        print(output, flush=True)
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn):
         raise SystemExit(
             f"The schema is out of date: initialize_db {arguments.config_uri}"
@@ -52,22 +52,22 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"Nothing was changed: {error}") from None
     except (EOFError, KeyboardInterrupt):
         raise SystemExit("Nothing was changed: nothing was typed.") from None
-    except BrokenPipeError:  # whoever reads this has read enough
+    except BrokenPipeError:  # The reader, such as head, has closed the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         connection.close()
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or len(text) > 19 or not 0 < int(text) <= LARGEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number that an account can have")
+    if not text.isdecimal() or len(text) > 19 or not 0 < int(text) <= MAX_ID:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_ID}")
     return int(text)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="manage_accounts",
-        description="Look after accounts.",
+        description="Manage accounts.",
         epilog="Examples:\n"
         "  manage_accounts production.ini list\n"
         "  manage_accounts production.ini show ada@example.com\n"
@@ -82,7 +82,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         if name != "list":
             command.add_argument("account", metavar="ACCOUNT", help="its id or its address")
     listing = commands.choices["list"]
-    listing.add_argument("--before", metavar="ID", type=_number, default=LARGEST)
+    listing.add_argument("--before", metavar="ID", type=_number, default=MAX_ID)
     listing.add_argument("--number", metavar="N", type=_number, default=50, help="(default: 50)")
     showing = commands.choices["show"]
     showing.add_argument("--events", metavar="N", type=_number, default=10, help="(default: 10)")
@@ -90,18 +90,20 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run(arguments: argparse.Namespace, db: Connection, audit: Audit, checked: Settings) -> str:
-    """Run the command, and return what to print once it is committed."""
+def _run_command(
+    arguments: argparse.Namespace, db: Connection, audit: Audit, checked: Settings
+) -> str:
+    """Run the command, and return the output to print after the commit."""
     if arguments.command == "list":
         return _list(db, arguments.before, arguments.number)
     user = _find(db, arguments.account)
     if arguments.command == "show":
         return _describe(db, user, arguments.events)
-    done = f"{arguments.command}: done for account {user.id}, {user.email}"
+    output = f"{arguments.command}: done for account {user.id}, {user.email}"
     if arguments.command == "set-password":
         _set_password(db, audit, Passwords(checked), user)
     elif arguments.command == "end-sessions":
-        done += f", {sessions.end_all(db, audit, user)} sessions"
+        output += f", {sessions.end_all(db, audit, user)} sessions"
     elif arguments.command == "delete":
         if not arguments.yes and input(f"Delete {user.email} for ever? Type yes: ") != "yes":
             raise SystemExit("Nothing was deleted.")
@@ -112,7 +114,7 @@ def _run(arguments: argparse.Namespace, db: Connection, audit: Audit, checked: S
         accounts.deactivate(db, audit, user)
     else:
         accounts.reactivate(db, audit, user)
-    return done
+    return output
 
 
 def _list(db: Connection, before: int, number: int) -> str:
@@ -122,14 +124,16 @@ def _list(db: Connection, before: int, number: int) -> str:
     return "\n".join(lines)
 
 
-def _find(db: Connection, named: str) -> users.User:
+def _find(db: Connection, account: str) -> users.User:
     """Return the account with this id or address.  Raises SystemExit if there is none."""
-    if named.isdecimal() and len(named) < 19:
-        user = users.get_by_id(db, int(named))
+    if account.isdecimal() and len(account) < 19:
+        user = users.get_by_id(db, int(account))
     else:
-        user = users.get_by_email(db, named.encode("utf-8", "replace").decode().replace("\0", "?"))
+        user = users.get_by_email(
+            db, account.encode("utf-8", "replace").decode().replace("\0", "?")
+        )
     if user is None:
-        raise SystemExit(f"There is no account {named!r}: look for it with list.")
+        raise SystemExit(f"There is no account {account!r}: find it with list.")
     return user
 
 

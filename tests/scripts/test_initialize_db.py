@@ -93,7 +93,7 @@ def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
     main([PRODUCTION, "--sample-users"])
     again = capsys.readouterr().out
     assert "password" not in again
-    assert again.count("is there already") == 3
+    assert again.count("exists already") == 3
     assert re.search(r"^users +3$", again, re.MULTILINE)
 
 
