@@ -1,1 +1,1 @@
-"""What only development needs; production never imports it."""
+"""Helpers for development only; production never imports them."""

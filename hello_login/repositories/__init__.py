@@ -1,11 +1,11 @@
-"""All SQL there is: one module for each table.
+"""All SQL of the application, one module for each table.
 
 Each function takes the connection first, binds its parameters, and leaves the transaction to its
-caller.  PostgreSQL parses and plans a statement once for each connection, and not at each execution
-(PREPARE in its documentation).  So a parameter has a cast where its place does not tell its type.
+caller.  PostgreSQL parses and plans a statement once for each connection (PREPARE in its
+documentation).  So a parameter has a cast if its position does not determine its type.
 
 A prepared statement is named by a hash of its text.  A pooler that lets several connections share a
-session may then cause an error, but it can't execute another statement in place of this one.
+session may then cause an error, but can't execute another statement in place of this one.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from psycopg2.extensions import cursor as Cursor
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 _prepared: WeakKeyDictionary[Connection, dict[str, str]] = WeakKeyDictionary()
-"""What executes each statement that a connection has prepared."""
+"""For each connection, the EXECUTE of each statement that it has prepared."""
 
 
 def execute(db: Connection, statement: str, parameters: Parameters = ()) -> None:
@@ -54,17 +54,17 @@ def _execute(cursor: Cursor, statement: str, parameters: Parameters) -> None:
     try:
         cursor.execute(prepared[statement], parameters)
     except (FeatureNotSupported, ReadOnlySqlTransaction):
-        # A migration has changed a column's type, and so what the statement returns; or the server
-        # is no longer the primary.  Another connection may do better.
+        # A migration has changed the type of a column that the statement returns, or the server is
+        # no longer the primary.  A new connection helps in both cases.
         cursor.connection.close()
         raise
 
 
 def _prepare(cursor: Cursor, statement: str, parameters: Parameters) -> str:
-    """Prepare a statement, and return what executes it with the same parameters."""
+    """Prepare a statement, and return the EXECUTE that takes the same parameters."""
     name = sql.Identifier(f"s{hashlib.sha256(statement.encode()).hexdigest()[:16]}")
     if isinstance(parameters, Mapping):
-        # In the text's order, not the mapping's: one name must stand for one numbering.
+        # Numbered in the order of the text, because the name must stand for one numbering.
         keys = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
         statement %= {key: f"${number}" for number, key in enumerate(keys, 1)}
         places = [sql.Placeholder(key) for key in keys]

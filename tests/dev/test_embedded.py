@@ -254,7 +254,7 @@ def test_an_initdb_that_fails_is_told_with_its_reason(
     monkeypatch.setenv("TZ", "UTC")
     server._prepare()
     (server.data / "cluster.unfinished").write_text("in the way, and no folder")
-    with pytest.raises(SystemExit, match="initdb made no database"):
+    with pytest.raises(SystemExit, match="initdb failed in"):
         server.start()
 
 
