@@ -19,7 +19,7 @@ from psycopg2.extensions import connection as Connection
 
 import hello_login
 from hello_login import settings
-from hello_login.auth.audit import Audit
+from hello_login.auth.audit import Actor
 from hello_login.auth.clients import Client
 from hello_login.auth.passwords import Passwords
 from hello_login.db import migrations, transactions
@@ -203,8 +203,8 @@ def open_visitor(db: Connection, passwords: Passwords, happened: list[Event]) ->
     """Returns a visitor for each client."""
 
     def make(client: Client = CLIENT, *, db: Connection = db, **more: Passwords) -> Visitor:
-        audit = Audit(client, happened.append)
-        return Visitor(db, audit, more.get("passwords", passwords), SECRET_KEY)
+        actor = Actor(db, client, happened.append)
+        return Visitor(actor, more.get("passwords", passwords), SECRET_KEY)
 
     return make
 

@@ -7,7 +7,7 @@ from typing import Any
 from psycopg2.extensions import connection as Connection
 
 from hello_login.auth import accounts, login, sessions
-from hello_login.auth.audit import Audit
+from hello_login.auth.audit import Actor
 from hello_login.auth.login import AuthenticationFailed
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited, RateLimiter
@@ -22,21 +22,28 @@ from tests.people import EMAIL, PASSWORD
 class Visitor:
     """Calls the auth layer as the views do, on one connection."""
 
-    db: Connection
-    audit: Audit
+    actor: Actor
     passwords: Passwords
     secret_key: str
+
+    @property
+    def db(self) -> Connection:
+        return self.actor.db
 
     @property
     def rate_limiter(self) -> RateLimiter:
         """Return the rate limits of a new request."""
         return RateLimiter(
-            self.secret_key.encode(), self.audit, lambda: nullcontext(self.db), set()
+            self.secret_key.encode(),
+            self.actor.client,
+            self.actor.log_after_commit,
+            lambda: nullcontext(self.db),
+            counted=set(),
         )
 
     def register(self, *, name: str, email: str, password: str) -> int:
         return accounts.register(
-            self.db, self.audit, self.passwords, name=name, email=email, password=password
+            self.actor, self.passwords, name=name, email=email, password=password
         )
 
     def register_ada(self, password: str = PASSWORD) -> int:
@@ -50,7 +57,7 @@ class Visitor:
 
     def authenticate(self, *, email: str, password: str) -> int:
         attempt = self.rate_limiter.admit_login(email)
-        return login.authenticate(self.db, self.audit, self.passwords, attempt, password)
+        return login.authenticate(self.actor, self.passwords, attempt, password)
 
     def can_log_in(self, password: str) -> bool:
         """Return whether the password is Ada's; a rate limit does not count as a wrong one."""
@@ -63,10 +70,10 @@ class Visitor:
 
     def reauthenticate(self, session: Session, password: str) -> None:
         attempt = self.rate_limiter.admit_reauthentication(session)
-        login.reauthenticate(self.db, self.audit, self.passwords, session, attempt, password)
+        login.reauthenticate(self.actor, self.passwords, attempt, password)
 
     def complete_login(self, user_id: int, *, remembered: bool = False) -> IssuedSession:
-        return login.complete_login(self.db, self.audit, user_id, remembered=remembered)
+        return login.complete_login(self.actor, user_id, remembered=remembered)
 
     def find_session(self, token: str) -> Session | None:
         return sessions.find(self.db, token)
@@ -77,4 +84,4 @@ class Visitor:
         return session
 
     def change_password(self, user: User, password: str, **kept: Any) -> None:
-        accounts.change_password(self.db, self.audit, self.passwords, user, password, **kept)
+        accounts.change_password(self.actor, self.passwords, user, password, **kept)

@@ -18,27 +18,29 @@ NO_USER = 0
 
 
 @dataclass(frozen=True)
-class Audit:
-    """The audit trail of one client in one transaction."""
+class Actor:
+    """A client that changes accounts in one transaction."""
 
+    db: Connection
     client: Client
     log_after_commit: Callable[[Event], None]
-    """Writes the event's line to the security log if the transaction is committed."""
+    """Writes an event to the security log if the transaction is committed."""
 
-    def record(
-        self, db: Connection, name: str, user_id: int | None, fingerprint: str | None = None
-    ) -> None:
+    def record(self, name: str, user_id: int | None, fingerprint: str | None = None) -> None:
         """Add an event of the account to account_events, and log it after the commit.
 
         user_id: None for an unknown address.  No row is added then, but the same statements run:
         their number must not tell whether the address has an account (ASVS 5.0, 6.3.8).
         fingerprint: the session's.
         """
-        event = self.event(name, user_id, fingerprint)
-        events.delete_older(db, RETENTION)
-        events.insert(db, event if user_id is not None else event._replace(user_id=NO_USER))
+        event = make_event(self.client, name, user_id, fingerprint)
+        events.delete_older(self.db, RETENTION)
+        events.insert(self.db, event if user_id is not None else event._replace(user_id=NO_USER))
         self.log_after_commit(event)
 
-    def event(self, name: str, user_id: int | None, fingerprint: str | None = None) -> Event:
-        """Return an event of this client; write nothing."""
-        return Event(name, user_id, fingerprint, self.client.address, self.client.request_id)
+
+def make_event(
+    client: Client, name: str, user_id: int | None, fingerprint: str | None = None
+) -> Event:
+    """Return an event that the client causes; write nothing."""
+    return Event(name, user_id, fingerprint, client.address, client.request_id)

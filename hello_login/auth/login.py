@@ -6,10 +6,9 @@ rate_limits.RateLimiter admits an attempt before either.
 from psycopg2.extensions import connection as Connection
 
 from ..repositories import users
-from ..repositories.sessions import Session
 from ..repositories.users import Credentials
 from . import rate_limits, sessions
-from .audit import Audit
+from .audit import Actor
 from .passwords import Passwords
 from .rate_limits import Attempt
 from .sessions import IssuedSession
@@ -19,54 +18,42 @@ class AuthenticationFailed(Exception):
     """The password is wrong, or there is no active account with this address."""
 
 
-def authenticate(
-    db: Connection, audit: Audit, passwords: Passwords, attempt: Attempt, password: str
-) -> int:
+def authenticate(actor: Actor, passwords: Passwords, attempt: Attempt, password: str) -> int:
     """Return the account's id if the password is right, and take the attempt back.
 
     Takes as long for an unknown address as for a wrong password (ASVS 5.0, 6.3.8).  The exception:
     a hash of other costs than the settings' takes its own time until a login replaces it.
     Records a wrong password.  Raises AuthenticationFailed.
     """
-    credentials = _verify_and_lock(db, passwords, attempt, password)
+    credentials = _verify_and_lock(actor.db, passwords, attempt, password)
     if credentials is None:
-        known = attempt.credentials
-        audit.record(db, "login_failed", known and known.user_id)
+        actor.record("login_failed", attempt.user_id)
         raise AuthenticationFailed
-    rate_limits.take_back(db, attempt)
+    rate_limits.take_back(actor.db, attempt)
     return credentials.user_id
 
 
-def complete_login(
-    db: Connection, audit: Audit, user_id: int, *, remembered: bool = False
-) -> IssuedSession:
+def complete_login(actor: Actor, user_id: int, *, remembered: bool = False) -> IssuedSession:
     """Begin a session for an authenticated account, and return it with its token.
 
     The browser has no session at this point: the views redirect one that is logged in.
     remembered: "Stay logged in" was chosen.
     """
     # This locks the account's row, so that simultaneous logins count each other's sessions.
-    credentials = users.record_login(db, user_id)
-    sessions.make_room(db, audit, user_id)
-    return sessions.begin(db, audit, credentials, remembered=remembered)
+    credentials = users.record_login(actor.db, user_id)
+    sessions.make_room(actor, user_id)
+    return sessions.begin(actor, credentials, remembered=remembered)
 
 
-def reauthenticate(
-    db: Connection,
-    audit: Audit,
-    passwords: Passwords,
-    session: Session,
-    attempt: Attempt,
-    password: str,
-) -> None:
+def reauthenticate(actor: Actor, passwords: Passwords, attempt: Attempt, password: str) -> None:
     """Return if the password of the session's owner is right, and take the attempt back.
 
     Records a wrong password.  Raises AuthenticationFailed.
     """
-    if _verify_and_lock(db, passwords, attempt, password) is None:
-        audit.record(db, "check_failed", session.user.id)
+    if _verify_and_lock(actor.db, passwords, attempt, password) is None:
+        actor.record("check_failed", attempt.user_id)
         raise AuthenticationFailed
-    rate_limits.take_back(db, attempt)
+    rate_limits.take_back(actor.db, attempt)
 
 
 def _verify_and_lock(

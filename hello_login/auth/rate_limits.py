@@ -15,10 +15,12 @@ from typing import NamedTuple
 from psycopg2.extensions import connection as Connection
 
 from ..repositories import throttles, users
+from ..repositories.events import Event
 from ..repositories.sessions import Session
 from ..repositories.throttles import FOREVER, Limit
 from ..repositories.users import Credentials
-from .audit import Audit
+from .audit import make_event
+from .clients import Client
 
 __all__ = ["FOREVER", "Attempt", "RateLimited", "RateLimiter", "count", "take_back"]
 
@@ -73,10 +75,12 @@ class RateLimited(Exception):
 class Attempt(NamedTuple):
     """A login or re-authentication that is counted as a failure until take_back() is called."""
 
-    credentials: Credentials | None
-    """The account's, or None if there is no active one with this address."""
-
     limits: list[Limit]
+    user_id: int | None
+    """The account's id, or None for an unknown address."""
+
+    credentials: Credentials | None
+    """The account's, or None if there is no active account."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class RateLimiter:
     """The rate limits for one client."""
 
     secret_key: bytes
-    audit: Audit
+    client: Client
+    log_after_commit: Callable[[Event], None]
     autocommit: Callable[[], AbstractContextManager[Connection]]
     """Opens a connection of its own, each of whose statements is a transaction."""
 
@@ -100,8 +105,9 @@ class RateLimiter:
         with self.autocommit() as db:
             credentials = users.get_credentials_by_email(db, email)
             limits = self.login_limits(email, credentials)
-            self._count(db, limits, "login_throttled", credentials and credentials.user_id)
-        return Attempt(credentials, limits)
+            user_id = credentials and credentials.user_id
+            self._count(db, limits, "login_throttled", user_id)
+        return Attempt(limits, user_id, credentials)
 
     def admit_reauthentication(self, session: Session) -> Attempt:
         """Count a re-authentication as failed, and return it.  Raises RateLimited."""
@@ -109,7 +115,7 @@ class RateLimiter:
         with self.autocommit() as db:
             credentials = users.get_credentials_by_id(db, session.user.id)
             self._count(db, limits, "check_throttled", session.user.id)
-        return Attempt(credentials, limits)
+        return Attempt(limits, session.user.id, credentials)
 
     def admit_registration(self) -> None:
         """Count a registration or a change of an address.  Raises RateLimited."""
@@ -143,7 +149,7 @@ class RateLimiter:
             *self._networks(MAX_PER_ACCOUNT_AND_NETWORK, "from a network", *account, reset=True),
             self._locking(LOCK_AFTER, "from anywhere", *account),
         ]
-        device = self.audit.client.known
+        device = self.client.known
         if credentials and device and device.auth_hash == credentials.auth_hash:
             limit = self._locking(MAX_PER_DEVICE, "device", device.id)
             return [limit._replace(resets=(limit.key, *(each.key for each in limits)))]
@@ -170,7 +176,7 @@ class RateLimiter:
         """
         limits = [
             self._limit(max_failures * factor, *parts, network)
-            for network, factor in self.audit.client.networks.items()
+            for network, factor in self.client.networks.items()
         ]
         return [limit._replace(resets=(limit.key,)) if reset else limit for limit in limits]
 
@@ -199,7 +205,7 @@ class RateLimiter:
             return
         wait = count(db, limits)
         if wait:
-            self.audit.log_after_commit(self.audit.event(refusal, user_id))
+            self.log_after_commit(make_event(self.client, refusal, user_id))
             raise RateLimited(wait)
         self.counted.update(keys)
 

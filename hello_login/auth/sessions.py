@@ -11,7 +11,7 @@ from ..repositories import sessions as table
 from ..repositories import users
 from ..repositories.sessions import ListedSession, Session
 from ..repositories.users import Credentials, User
-from .audit import Audit
+from .audit import Actor
 from .clients import Client
 
 IDLE_LIMIT = timedelta(hours=2)
@@ -56,16 +56,14 @@ def list_live(db: Connection, user_id: int) -> list[ListedSession]:
     return table.list_of_user(db, user_id, MAX_SESSIONS)
 
 
-def make_room(db: Connection, audit: Audit, user_id: int) -> None:
+def make_room(actor: Actor, user_id: int) -> None:
     """End the account's oldest sessions until one more may begin; delete a few expired rows."""
-    for fingerprint in table.delete_oldest(db, user_id, keep=MAX_SESSIONS - 1):
-        audit.record(db, "session_ended_by_limit", user_id, fingerprint)
-    table.delete_expired(db)
+    for fingerprint in table.delete_oldest(actor.db, user_id, keep=MAX_SESSIONS - 1):
+        actor.record("session_ended_by_limit", user_id, fingerprint)
+    table.delete_expired(actor.db)
 
 
-def begin(
-    db: Connection, audit: Audit, credentials: Credentials, *, remembered: bool
-) -> IssuedSession:
+def begin(actor: Actor, credentials: Credentials, *, remembered: bool) -> IssuedSession:
     """Add a session for the account, record the event, and return the session with its token.
 
     remembered: "Stay logged in" was chosen, so the limits are the longer ones.
@@ -73,16 +71,16 @@ def begin(
     token = secrets.token_urlsafe(32)
     limit = REMEMBERED_ABSOLUTE_LIMIT if remembered else ABSOLUTE_LIMIT
     table.insert(
-        db,
+        actor.db,
         session_id=_id_of(token),
         user_id=credentials.user_id,
         idle_limit=REMEMBERED_IDLE_LIMIT if remembered else IDLE_LIMIT,
         limit=limit,
         remembered=remembered,
-        address=audit.client.address,
-        device=audit.client.device,
+        address=actor.client.address,
+        device=actor.client.device,
     )
-    audit.record(db, "logged_in", credentials.user_id, table.fingerprint(_id_of(token)))
+    actor.record("logged_in", credentials.user_id, table.fingerprint(_id_of(token)))
     return IssuedSession(token, remembered, limit, credentials.auth_hash)
 
 
@@ -110,23 +108,23 @@ def renew(db: Connection, session: Session) -> IssuedSession:
     return IssuedSession(token, remembered, remaining, credentials.auth_hash)
 
 
-def end(db: Connection, audit: Audit, session: Session) -> None:
+def end(actor: Actor, session: Session) -> None:
     """Delete the session, and record a logout."""
-    table.delete(db, session.id)
-    audit.record(db, "logged_out", session.user.id, session.fingerprint)
+    table.delete(actor.db, session.id)
+    actor.record("logged_out", session.user.id, session.fingerprint)
 
 
-def end_one(db: Connection, audit: Audit, user: User, fingerprint: str) -> None:
+def end_one(actor: Actor, user: User, fingerprint: str) -> None:
     """Delete the account's session with this fingerprint, and record that."""
-    for ended in table.delete_of_user(db, user.id, only=fingerprint):
-        audit.record(db, "session_ended", user.id, ended)
+    for ended in table.delete_of_user(actor.db, user.id, only=fingerprint):
+        actor.record("session_ended", user.id, ended)
 
 
-def end_all(db: Connection, audit: Audit, user: User, *, keep: Session | None = None) -> int:
+def end_all(actor: Actor, user: User, *, keep: Session | None = None) -> int:
     """Delete the account's sessions except one, record that, and return their number."""
-    ended = table.delete_of_user(db, user.id, keep=keep and keep.id)
+    ended = table.delete_of_user(actor.db, user.id, keep=keep and keep.id)
     for fingerprint in ended:
-        audit.record(db, "session_ended", user.id, fingerprint)
+        actor.record("session_ended", user.id, fingerprint)
     return len(ended)
 
 

@@ -7,7 +7,7 @@ import plaster
 from psycopg2.extensions import connection as Connection
 
 from .. import ini_files, logs, settings
-from ..auth.audit import Audit
+from ..auth.audit import Actor
 from ..auth.clients import Client
 from ..repositories.events import Event
 from ..settings import Settings
@@ -29,10 +29,10 @@ def open_config(config_uri: str) -> tuple[Settings, str]:
 
 
 @contextmanager
-def audited(db: Connection) -> Iterator[Audit]:
+def as_operator(db: Connection) -> Iterator[Actor]:
     """Return the audit trail of an operator's program; commit at the end, and log the events."""
     happened: list[Event] = []
-    yield Audit(Client(), happened.append)
+    yield Actor(db, Client(), happened.append)
     db.commit()
     for event in happened:
         logs.log_security_event(event)

@@ -12,7 +12,7 @@ from ..auth.accounts import EmailTaken
 from ..auth.passwords import Passwords
 from ..db import connections, migrations
 from ..settings import Settings
-from . import audited, open_config
+from . import as_operator, open_config
 
 SAMPLE_USERS = [
     ("Ada Lovelace", "ada@example.com"),
@@ -99,11 +99,11 @@ def _migrate(url: str, checked: Settings) -> None:
 def _add_sample_users(db: Connection, checked: Settings) -> None:
     print()
     passwords = Passwords(checked)
-    with audited(db) as audit:
+    with as_operator(db) as operator:
         for name, email in SAMPLE_USERS:
             password = secrets.token_urlsafe(12)
             try:
-                accounts.register(db, audit, passwords, name=name, email=email, password=password)
+                accounts.register(operator, passwords, name=name, email=email, password=password)
             except EmailTaken:
                 print(f"{email:<24}exists already")
             else:

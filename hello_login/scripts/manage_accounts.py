@@ -11,12 +11,12 @@ import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
 from ..auth import accounts, sessions
-from ..auth.audit import Audit
+from ..auth.audit import Actor
 from ..auth.passwords import PasswordRefused, Passwords
 from ..db import connections
 from ..repositories import events, users
 from ..settings import Settings
-from . import audited, open_config
+from . import as_operator, open_config
 
 COMMANDS = {
     "list": "list accounts, newest first; --before ID continues the list",
@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     connections.wait(url, 0)
     connection = connections.connect(url)
     try:
-        with audited(connection) as audit:
-            output = _run_command(arguments, connection, audit, checked)
+        with as_operator(connection) as operator:
+            output = _run_command(arguments, operator, checked)
         print(output, flush=True)
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn):
         raise SystemExit(
@@ -90,30 +90,28 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run_command(
-    arguments: argparse.Namespace, db: Connection, audit: Audit, checked: Settings
-) -> str:
+def _run_command(arguments: argparse.Namespace, operator: Actor, checked: Settings) -> str:
     """Run the command, and return the output to print after the commit."""
     if arguments.command == "list":
-        return _list(db, arguments.before, arguments.number)
-    user = _find(db, arguments.account)
+        return _list(operator.db, arguments.before, arguments.number)
+    user = _find(operator.db, arguments.account)
     if arguments.command == "show":
-        return _describe(db, user, arguments.events)
+        return _describe(operator.db, user, arguments.events)
     output = f"{arguments.command}: done for account {user.id}, {user.email}"
     if arguments.command == "set-password":
-        _set_password(db, audit, Passwords(checked), user)
+        _set_password(operator, Passwords(checked), user)
     elif arguments.command == "end-sessions":
-        output += f", {sessions.end_all(db, audit, user)} sessions"
+        output += f", {sessions.end_all(operator, user)} sessions"
     elif arguments.command == "delete":
         if not arguments.yes and input(f"Delete {user.email} for ever? Type yes: ") != "yes":
             raise SystemExit("Nothing was deleted.")
-        accounts.delete(db, audit, user)
+        accounts.delete(operator, user)
     elif (user.deactivated_at is None) is (arguments.command == "reactivate"):
         return f"Account {user.id}, {user.email}, is {arguments.command}d already"
     elif arguments.command == "deactivate":
-        accounts.deactivate(db, audit, user)
+        accounts.deactivate(operator, user)
     else:
-        accounts.reactivate(db, audit, user)
+        accounts.reactivate(operator, user)
     return output
 
 
@@ -159,7 +157,7 @@ def _describe(db: Connection, user: users.User, number: int) -> str:
     return "\n".join(lines)
 
 
-def _set_password(db: Connection, audit: Audit, passwords: Passwords, user: users.User) -> None:
+def _set_password(operator: Actor, passwords: Passwords, user: users.User) -> None:
     try:
         if sys.stdin.isatty():
             password = getpass.getpass("New password: ")
@@ -167,7 +165,7 @@ def _set_password(db: Connection, audit: Audit, passwords: Passwords, user: user
                 raise SystemExit("Nothing was changed: the two passwords differ.")
         else:
             password = sys.stdin.readline().rstrip("\r\n")
-        accounts.change_password(db, audit, passwords, user, password)
+        accounts.change_password(operator, passwords, user, password)
     except PasswordRefused as error:
         raise SystemExit(f"Nothing was changed. {error}") from None
     except UnicodeError:

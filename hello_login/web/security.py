@@ -17,7 +17,7 @@ from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 
 from .. import logs
 from ..auth import sessions
-from ..auth.audit import Audit
+from ..auth.audit import Actor
 from ..auth.clients import Client, DeviceCookie, describe_device, parse_address
 from ..auth.rate_limits import RateLimiter
 from ..auth.sessions import IssuedSession
@@ -40,7 +40,8 @@ def includeme(config: Any) -> None:
     config.add_request_method(request_id, "id", reify=True)
     config.add_request_method(policy.client, "client", reify=True)
     config.add_request_method(policy.loaded_user_id, "loaded_user_id", property=True)
-    config.add_request_method(make_audit, "audit", reify=True)
+    config.add_request_method(log_after_commit)
+    config.add_request_method(make_actor, "actor", reify=True)
     config.add_request_method(make_rate_limiter, "rate_limiter", reify=True)
     config.set_default_permission("authenticated")
     config.include(".csrf")
@@ -164,25 +165,31 @@ def request_id(request: Any) -> str:
     return str(request.environ.setdefault("hello_login.request_id", secrets.token_hex(8)))
 
 
-def make_audit(request: Any) -> Audit:
-    """Return the audit trail of the request's client and transaction."""
+def log_after_commit(request: Any, event: Event) -> None:
+    """Write the event to the security log if the request's transaction is committed."""
 
-    def log_if_committed(committed: bool, event: Event) -> None:
+    def log(committed: bool) -> None:
         if committed:
             logs.log_security_event(event)
 
-    def log_after_commit(event: Event) -> None:
-        request.tm.get().addAfterCommitHook(log_if_committed, args=(event,))
+    request.tm.get().addAfterCommitHook(log)
 
-    return Audit(request.client, log_after_commit)
+
+def make_actor(request: Any) -> Actor:
+    """Return the request's client, to change accounts in the request's transaction."""
+    return Actor(request.db, request.client, request.log_after_commit)
 
 
 def make_rate_limiter(request: Any) -> RateLimiter:
     """Return the rate limits for the request's client."""
-    secret_key = request.registry.hello_login.secret_key.encode()
-    # A retried request shares the environ with its earlier run.
-    counted = request.environ.setdefault("hello_login.counted", set())
-    return RateLimiter(secret_key, request.audit, request.autocommit, counted)
+    return RateLimiter(
+        request.registry.hello_login.secret_key.encode(),
+        request.client,
+        request.log_after_commit,
+        request.autocommit,
+        # A retried request shares the environ with its earlier run.
+        counted=request.environ.setdefault("hello_login.counted", set()),
+    )
 
 
 def require_methods(view: Any, info: Any) -> Any:

@@ -44,24 +44,24 @@ def test_a_changed_password_must_meet_the_rules(visitor: Visitor) -> None:
 
 
 def test_an_address_that_another_account_has_is_not_taken_over(
-    visitor: Visitor, db: Connection
+    visitor: Visitor,
 ) -> None:
     session = visitor.begin_session(visitor.register_ada())
     visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
     with pytest.raises(EmailTaken):
-        accounts.change_profile(db, visitor.audit, session, name="Ada", email="GRACE@example.com")
+        accounts.change_profile(visitor.actor, session, name="Ada", email="GRACE@example.com")
     assert visitor.user().email == EMAIL
 
 
 def test_nobody_logs_in_to_a_deactivated_account_nor_stays_logged_in(
-    visitor: Visitor, db: Connection
+    visitor: Visitor,
 ) -> None:
     user_id = visitor.register_ada()
     token = visitor.complete_login(user_id).token
-    accounts.deactivate(db, visitor.audit, visitor.user())
+    accounts.deactivate(visitor.actor, visitor.user())
     assert visitor.find_session(token) is None
     assert not visitor.can_log_in(PASSWORD)
-    accounts.reactivate(db, visitor.audit, visitor.user())
+    accounts.reactivate(visitor.actor, visitor.user())
     assert visitor.find_session(token) is None
     assert visitor.can_log_in(PASSWORD)
 
@@ -71,7 +71,7 @@ def test_of_a_deleted_account_nothing_stays_but_that_one_was_deleted(
 ) -> None:
     user_id = visitor.register_ada()
     session = visitor.begin_session(user_id)
-    accounts.delete(db, visitor.audit, visitor.user(), session)
+    accounts.delete(visitor.actor, visitor.user(), session)
     with db.cursor() as cursor:
         cursor.execute("SELECT event, user_id, host(address) FROM account_events")
         assert cursor.fetchall() == [("deleted", None, "192.0.2.1")]

@@ -38,10 +38,10 @@ def test_logging_in_renews_a_hash_of_older_costs(
 
 
 def test_nobodys_password_is_that_of_an_account_that_was_deactivated_meanwhile(
-    visitor: Visitor, db: Connection
+    visitor: Visitor,
 ) -> None:
     session = visitor.begin_session(visitor.register_ada())
-    accounts.deactivate(db, visitor.audit, visitor.user())
+    accounts.deactivate(visitor.actor, visitor.user())
     with pytest.raises(AuthenticationFailed):
         visitor.reauthenticate(session, PASSWORD)
 

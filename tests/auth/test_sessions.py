@@ -19,7 +19,7 @@ def test_a_session_begins_with_a_login_and_ends_with_a_logout(visitor: Visitor) 
     assert session is not None
     assert session.user.id == user_id
     assert session.user.last_login_at is not None
-    sessions.end(visitor.db, visitor.audit, session)
+    sessions.end(visitor.actor, session)
     assert visitor.find_session(issued.token) is None
 
 
@@ -54,7 +54,7 @@ def test_use_of_a_session_is_written_once_a_minute_with_the_address(
             )
             session = elsewhere.find_session(token)
             assert session is not None
-            sessions.record_use(db, session, elsewhere.audit.client)
+            sessions.record_use(db, session, elsewhere.actor.client)
             cursor.execute("SELECT last_seen_at = now(), host(address) FROM sessions")
             return cursor.fetchone() == (True, "192.0.2.2")
 

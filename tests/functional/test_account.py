@@ -8,6 +8,7 @@ import webtest
 from psycopg2.extensions import connection as Connection
 
 from hello_login.auth import login, rate_limits
+from hello_login.auth.audit import Actor
 from tests.conftest import MakeClient
 from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, log_out, register
 
@@ -492,9 +493,9 @@ def test_a_session_that_ended_while_the_password_was_checked_changes_nothing(
     register(browser)
     reauthenticate = login.reauthenticate
 
-    def end_meanwhile(db: Connection, *arguments: Any) -> None:
-        reauthenticate(db, *arguments)
-        with db.cursor() as cursor:
+    def end_meanwhile(actor: Actor, *arguments: Any) -> None:
+        reauthenticate(actor, *arguments)
+        with actor.db.cursor() as cursor:
             cursor.execute("DELETE FROM sessions")
 
     monkeypatch.setattr(login, "reauthenticate", end_meanwhile)

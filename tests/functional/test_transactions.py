@@ -18,7 +18,6 @@ from psycopg2.extensions import connection as Connection
 
 import hello_login
 from hello_login.auth import login, rate_limits, sessions
-from hello_login.auth.audit import Audit
 from hello_login.auth.clients import Client
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import Attempt, RateLimiter
@@ -150,8 +149,8 @@ def test_development_starts_and_migrates_its_own_database_and_says_so(
 
 def login_limits(db: Connection, address: str, email: str) -> list[Limit]:
     """Return the limits of a login to an address that has no account."""
-    audit = Audit(Client(address), lambda _event: None)
-    limiter = RateLimiter(b"k" * 32, audit, lambda: contextlib.nullcontext(db), set())
+    no_log, autocommit = (lambda _event: None), (lambda: contextlib.nullcontext(db))
+    limiter = RateLimiter(b"k" * 32, Client(address), no_log, autocommit, counted=set())
     return limiter.login_limits(email, None)
 
 
@@ -265,7 +264,7 @@ def test_counting_taking_back_and_forgetting_at_once_causes_no_deadlock(
             try:
                 rate_limits.count(connection, limits)
                 if chance.random() < 0.5:
-                    rate_limits.take_back(connection, Attempt(None, limits))
+                    rate_limits.take_back(connection, Attempt(limits, None, None))
                 if chance.random() < 0.2:
                     with connection.cursor() as cursor:
                         cursor.execute(

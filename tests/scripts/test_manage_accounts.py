@@ -19,7 +19,7 @@ from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited
 from hello_login.db import connections, migrations
 from hello_login.repositories import users
-from hello_login.scripts import audited
+from hello_login.scripts import as_operator
 from hello_login.scripts.manage_accounts import main
 from tests.conftest import ROOT, NewDatabase, OpenVisitor
 from tests.people import EMAIL, PASSWORD
@@ -118,8 +118,8 @@ def test_it_shows_an_account_that_nobody_has_used(
     url: str, capsys: pytest.CaptureFixture[str], passwords: Passwords
 ) -> None:
     connection = connections.connect(url)
-    with audited(connection) as audit:
-        accounts.register(connection, audit, passwords, name="Ada", email=EMAIL, password=PASSWORD)
+    with as_operator(connection) as operator:
+        accounts.register(operator, passwords, name="Ada", email=EMAIL, password=PASSWORD)
     connection.close()
     main([PRODUCTION, "show", EMAIL])
     printed = capsys.readouterr().out

@@ -97,7 +97,7 @@ def change_profile(request: Any) -> Any:
             if email == session.user.email or _may_have_another_address(request, form):
                 if not sessions.lock_live(request.db, session):
                     return _redirect_too_late(request)
-                accounts.change_profile(request.db, request.audit, session, name=name, email=email)
+                accounts.change_profile(request.actor, session, name=name, email=email)
                 # The password was typed for another address (ASVS 5.0, 7.2.4).
                 headers = _renew_session(request) if email != session.user.email else []
                 return redirect(request, request.route_path("account"), "profile_changed", headers)
@@ -120,14 +120,8 @@ def change_password(request: Any) -> Any:
     if request.method == "POST" and form.validate() and _reauthenticate(request, form):
         if not sessions.lock_live(request.db, session):
             return _redirect_too_late(request)
-        accounts.change_password(
-            request.db,
-            request.audit,
-            passwords,
-            session.user,
-            form.password.data or "",
-            keep=session,
-        )
+        password = form.password.data or ""
+        accounts.change_password(request.actor, passwords, session.user, password, keep=session)
         headers = _renew_session(request)
         return redirect(request, request.route_path("account"), "password_changed", headers)
     return _form_or_redirect(request, form, advice=passwords.advice)
@@ -145,9 +139,8 @@ def end_sessions(request: Any) -> Any:
     """
     session, which = request.login_session, request.params.get("session", "")
     with request.autocommit() as db:
-        devices = {
-            each.fingerprint: each.device for each in sessions.list_live(db, session.user.id)
-        }
+        listed = sessions.list_live(db, session.user.id)
+    devices = {each.fingerprint: each.device for each in listed}
     if which != "others" and (which not in devices or which == session.fingerprint):
         return HTTPSeeOther(request.route_path("account"))
     form = forms.ReauthenticateForm(request.POST)
@@ -160,9 +153,9 @@ def end_sessions(request: Any) -> Any:
             if not sessions.lock_live(request.db, session):
                 return _redirect_too_late(request)
             if which == "others":
-                sessions.end_all(request.db, request.audit, session.user, keep=session)
+                sessions.end_all(request.actor, session.user, keep=session)
             else:
-                sessions.end_one(request.db, request.audit, session.user, which)
+                sessions.end_one(request.actor, session.user, which)
             headers = [] if fresh else _renew_session(request)
             ended = "sessions_ended" if which == "others" else "session_ended"
             return redirect(request, request.route_path("account"), ended, headers)
@@ -180,8 +173,8 @@ def delete_account(request: Any) -> Any:
     if request.method == "POST" and form.validate() and _reauthenticate(request, form):
         if not sessions.lock_live(request.db, session):
             return _redirect_too_late(request)
-        sessions.end(request.db, request.audit, session)
-        accounts.delete(request.db, request.audit, session.user, session)
+        sessions.end(request.actor, session)
+        accounts.delete(request.actor, session.user, session)
         headers = [*end_in_browser(request), CLEAR_SITE_DATA]
         return redirect(request, request.route_path("greeting"), "deleted", headers)
     return _form_or_redirect(request, form)
@@ -201,17 +194,10 @@ def _by_event_and_address(ungrouped: list[Event]) -> list[list[Event]]:
 
 def _reauthenticate(request: Any, form: forms.ReauthenticateForm | forms.ProfileForm) -> bool:
     """Return whether the form's current password is right; add an error to the form if not."""
-    session = request.login_session
+    passwords, password = request.registry.passwords, form.current.data or ""
     try:
-        attempt = request.rate_limiter.admit_reauthentication(session)
-        login.reauthenticate(
-            request.db,
-            request.audit,
-            request.registry.passwords,
-            session,
-            attempt,
-            form.current.data or "",
-        )
+        attempt = request.rate_limiter.admit_reauthentication(request.login_session)
+        login.reauthenticate(request.actor, passwords, attempt, password)
     except RateLimited as limited:
         ask_to_wait(request, form, limited.wait)
         return False

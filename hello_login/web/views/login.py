@@ -34,21 +34,15 @@ def log_in(request: Any) -> Any:
     if request.method == "POST" and form.validate():
         try:
             attempt = request.rate_limiter.admit_login(form.normalized_email())
-            user_id = login.authenticate(
-                request.db,
-                request.audit,
-                request.registry.passwords,
-                attempt,
-                form.password.data or "",
-            )
+            passwords, password = request.registry.passwords, form.password.data or ""
+            user_id = login.authenticate(request.actor, passwords, attempt, password)
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
         except AuthenticationFailed:
             form.form_errors = [INVALID_CREDENTIALS]
         else:
-            issued = login.complete_login(
-                request.db, request.audit, user_id, remembered=form.remember.data
-            )
+            remembered = form.remember.data
+            issued = login.complete_login(request.actor, user_id, remembered=remembered)
             headers = begin_in_browser(request, issued)
             return HTTPSeeOther(redirect_url(request, form), headers=headers)
     return form_context(request, form)
@@ -58,7 +52,7 @@ def log_in(request: Any) -> Any:
 def log_out(request: Any) -> Any:
     """End the session, if there is one."""
     if request.login_session is not None:
-        sessions.end(request.db, request.audit, request.login_session)
+        sessions.end(request.actor, request.login_session)
     headers = [*end_in_browser(request), CLEAR_SITE_DATA]
     return redirect(request, request.route_path("greeting"), "logged_out", headers)
 

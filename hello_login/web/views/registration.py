@@ -31,8 +31,7 @@ def register(request: Any) -> Any:
         try:
             request.rate_limiter.admit_registration()
             user_id = accounts.register(
-                request.db,
-                request.audit,
+                request.actor,
                 passwords,
                 name=form.name.data or "",
                 email=form.email.data or "",
@@ -43,7 +42,7 @@ def register(request: Any) -> Any:
         except EmailTaken:
             form.email.errors = ["This address has an account already: log in, or use another."]
         else:
-            issued = login.complete_login(request.db, request.audit, user_id)
+            issued = login.complete_login(request.actor, user_id)
             headers = begin_in_browser(request, issued)
             return redirect(request, redirect_url(request, form), "registered", headers)
     return form_context(request, form, advice=passwords.advice)
