@@ -1,4 +1,4 @@
-"""Settings: .ini values, then the environment, checked."""
+"""Settings are read from the .ini file and the environment, and checked."""
 
 import dataclasses
 from pathlib import Path
@@ -23,21 +23,21 @@ def problems(
     environ: dict[str, str] | None = None,
     global_config: dict[str, str] | None = None,
 ) -> list[str]:
-    """What is told about these, in a setting where all else is right."""
+    """Return the problems of settings that are right apart from these."""
     with pytest.raises(SystemExit) as caught:
         settings.load(global_config or {}, {**INI, **(ini or {})}, {**ENVIRON, **(environ or {})})
     return str(caught.value).splitlines()
 
 
-def test_production_needs_three_things_and_names_all_that_are_missing() -> None:
+def test_production_names_all_required_variables_that_are_missing() -> None:
     with pytest.raises(SystemExit) as caught:
         settings.load({}, {}, {})
-    told = str(caught.value).splitlines()
-    assert [line.split()[0] for line in told] == ["DATABASE_URL", "SECRET_KEY", "TRUSTED_PROXY"]
-    assert all("set it to" in line for line in told)
+    messages = str(caught.value).splitlines()
+    assert [line.split()[0] for line in messages] == ["DATABASE_URL", "SECRET_KEY", "TRUSTED_PROXY"]
+    assert all("set it to" in line for line in messages)
 
 
-def test_the_environment_takes_precedence_over_the_ini_file() -> None:
+def test_the_environment_overrides_the_ini_file() -> None:
     ini = {**INI, "hello_login.secret_key": "i" * 32, "hello_login.database_url": "postgresql:///i"}
     assert settings.load({}, ini, {"TRUSTED_PROXY": "none"}).secret_key == "i" * 32
     assert settings.load({}, ini, {"TRUSTED_PROXY": "none"}).database_url == "postgresql:///i"
@@ -45,7 +45,7 @@ def test_the_environment_takes_precedence_over_the_ini_file() -> None:
     assert settings.load({}, ini, ENVIRON).database_url == ENVIRON["DATABASE_URL"]
 
 
-def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
+def test_an_empty_variable_counts_as_missing() -> None:
     assert "DATABASE_URL is missing" in problems(environ={"DATABASE_URL": ""})[0]
 
 
@@ -59,42 +59,42 @@ def test_an_embedded_database_needs_no_url() -> None:
 @pytest.mark.parametrize(
     "url", ["postgres://db/app", "postgresql://ada:p%40ss@db:5432/app?sslmode=require"]
 )
-def test_both_ways_to_write_a_postgresql_url_will_do(url: str) -> None:
+def test_both_schemes_of_a_postgresql_url_are_accepted(url: str) -> None:
     assert settings.load({}, INI, {**ENVIRON, "DATABASE_URL": url}).database_url == url
 
 
 @pytest.mark.parametrize(
     "url", ["mysql://ada:pa55@db/app", "db.example.com", "postgresql://ada:pa55@[db/app"]
 )
-def test_another_url_is_told_without_repeating_the_password(url: str) -> None:
-    (told,) = problems(environ={"DATABASE_URL": url})
-    assert told.startswith("DATABASE_URL is not a URL: set it to postgresql://")
-    assert "pa55" not in told
+def test_another_url_is_refused_without_showing_its_password(url: str) -> None:
+    (message,) = problems(environ={"DATABASE_URL": url})
+    assert message.startswith("DATABASE_URL is not a URL: set it to postgresql://")
+    assert "pa55" not in message
 
 
-def test_a_short_secret_key_is_told_without_repeating_it() -> None:
-    (told,) = problems(environ={"SECRET_KEY": "abc123"})
-    assert told.startswith("SECRET_KEY is too short: set it to 32 or more")
-    assert "abc123" not in told
+def test_a_short_secret_key_is_refused_without_showing_it() -> None:
+    (message,) = problems(environ={"SECRET_KEY": "abc123"})
+    assert message.startswith("SECRET_KEY is too short: set it to 32 or more")
+    assert "abc123" not in message
 
 
 @pytest.mark.parametrize("value", ["", "-1", "7", "65", "1e3", "12.0", "\u0663\u0663"])
-def test_a_number_out_of_its_range_is_told_with_the_range(value: str) -> None:
+def test_a_number_out_of_range_is_refused_with_the_range(value: str) -> None:
     if value == "":
         loaded = settings.load({}, {**INI, "hello_login.password_min_length": value}, ENVIRON)
         assert loaded.password_min_length == 12
     else:
-        (told,) = problems({"hello_login.password_min_length": value})
-        assert "password_min_length" in told
-        assert "from 8 to 64" in told
+        (message,) = problems({"hello_login.password_min_length": value})
+        assert "password_min_length" in message
+        assert "from 8 to 64" in message
 
 
-def test_argon2_wants_memory_for_each_lane() -> None:
-    (told,) = problems({"hello_login.argon2_memory_kib": "31", "hello_login.argon2_lanes": "4"})
-    assert told.startswith("hello_login.argon2_memory_kib is too low")
+def test_argon2_needs_memory_for_each_lane() -> None:
+    (message,) = problems({"hello_login.argon2_memory_kib": "31", "hello_login.argon2_lanes": "4"})
+    assert message.startswith("hello_login.argon2_memory_kib is too low")
 
 
-def test_production_refuses_the_key_that_is_in_the_repository() -> None:
+def test_production_refuses_the_secret_key_of_development_ini() -> None:
     (line,) = [
         each
         for each in (ROOT / "development.ini").read_text().splitlines()
@@ -106,18 +106,18 @@ def test_production_refuses_the_key_that_is_in_the_repository() -> None:
     assert settings.load({}, {**INI, "hello_login.secure_cookies": "false"}, environ)
 
 
-def test_a_truth_value_is_true_or_false() -> None:
+def test_a_boolean_is_true_or_false() -> None:
     assert "true or false" in problems({"hello_login.secure_cookies": "yes"})[0]
     loaded = settings.load({}, {**INI, "hello_login.secure_cookies": "false"}, ENVIRON)
     assert loaded.secure_cookies is False
 
 
-def test_the_migrations_are_the_packages_own_by_default() -> None:
+def test_the_default_migrations_are_those_of_the_package() -> None:
     folder = settings.load({}, {}, ENVIRON).migrations
     assert migrations.names(folder) == migrations.names(ROOT / "sql")
 
 
-def test_a_development_database_of_the_packaged_file_lies_in_the_current_folder(
+def test_the_packaged_development_ini_puts_its_database_into_the_current_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -129,37 +129,37 @@ def test_a_development_database_of_the_packaged_file_lies_in_the_current_folder(
     assert loaded.embedded_postgres == folder / ".postgres"
 
 
-def test_a_folder_without_migrations_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_migrations_is_refused(tmp_path: Path) -> None:
     assert "without .sql files" in problems({"hello_login.migrations": str(tmp_path)})[0]
 
 
-def test_a_setting_that_is_misspelt_is_told() -> None:
-    told = problems({"hello_login.pasword_min_length": "12"})
-    assert told == ["hello_login.pasword_min_length is not a setting: correct its name."]
+def test_a_misspelt_setting_is_refused() -> None:
+    messages = problems({"hello_login.pasword_min_length": "12"})
+    assert messages == ["hello_login.pasword_min_length is not a setting: correct its name."]
 
 
 @pytest.mark.parametrize(("old", "new"), settings.RENAMED.items())
 def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
-    told = problems({f"hello_login.{old}": "1"})
-    assert told == [f"hello_login.{old} is now called hello_login.{new}: rename it."]
+    messages = problems({f"hello_login.{old}": "1"})
+    assert messages == [f"hello_login.{old} is now called hello_login.{new}: rename it."]
     assert settings.load({}, {**INI, f"hello_login.{new}": "1"}, ENVIRON)
 
 
 @pytest.mark.parametrize("name", sorted(settings.REMOVED - FIELDS))
 def test_a_removed_setting_is_refused(name: str) -> None:
-    told = problems({f"hello_login.{name}": "1"})
-    assert told == [f"hello_login.{name} is no longer a setting: remove the line."]
+    messages = problems({f"hello_login.{name}": "1"})
+    assert messages == [f"hello_login.{name} is no longer a setting: remove the line."]
 
 
-def test_the_port_is_the_command_lines_or_the_environments_or_5000() -> None:
+def test_the_port_comes_from_the_command_line_or_the_environment_or_is_5000() -> None:
     assert settings.port({"http_port": "8080"}, {"PORT": "9090"}) == 8080
     assert settings.port({"http_port": ""}, {"PORT": "9090"}) == 9090
     assert settings.port({}, {}) == 5000
 
 
-def test_a_wrong_port_is_told_together_with_all_else() -> None:
-    told = problems(environ={"SECRET_KEY": "", "PORT": "http"})
-    assert [line.split()[0] for line in told] == ["SECRET_KEY", "PORT"]
+def test_a_wrong_port_is_reported_together_with_other_mistakes() -> None:
+    messages = problems(environ={"SECRET_KEY": "", "PORT": "http"})
+    assert [line.split()[0] for line in messages] == ["SECRET_KEY", "PORT"]
     assert problems(global_config={"http_port": "70000"})[0].startswith("http_port is '70000'")
 
 
@@ -169,43 +169,43 @@ def test_a_wrong_port_is_told_together_with_all_else() -> None:
         ("none", "none"),
         ("*", "*"),
         ("192.0.2.1", "192.0.2.1"),
-        # As the kernel writes it, for waitress compares texts.
+        # In the kernel's notation, because waitress compares texts.
         ("2001:DB8:0::1", "2001:db8::1"),
     ],
 )
-def test_the_trusted_proxy_is_an_address_or_everybody_or_nobody(value: str, trusted: str) -> None:
+def test_the_trusted_proxy_is_an_address_or_all_or_none(value: str, trusted: str) -> None:
     assert settings.load({}, INI, {**ENVIRON, "TRUSTED_PROXY": value}).trusted_proxy == trusted
 
 
 @pytest.mark.parametrize(("value", "why"), [("", "is missing"), ("proxy", "is 'proxy'")])
-def test_production_without_a_trusted_proxy_does_not_start_and_names_the_choices(
+def test_production_without_a_valid_trusted_proxy_is_refused_with_the_choices(
     value: str, why: str
 ) -> None:
-    (told,) = problems(environ={"TRUSTED_PROXY": value})
-    assert told.startswith(f"TRUSTED_PROXY {why}: set it to the proxy's IP address")
-    assert all(choice in told for choice in ("* if", "none if"))
+    (message,) = problems(environ={"TRUSTED_PROXY": value})
+    assert message.startswith(f"TRUSTED_PROXY {why}: set it to the proxy's IP address")
+    assert all(choice in message for choice in ("* if", "none if"))
 
 
-def test_without_secure_cookies_no_proxy_needs_to_be_named() -> None:
+def test_without_secure_cookies_trusted_proxy_is_optional() -> None:
     ini = {**INI, "hello_login.secure_cookies": "false"}
     loaded = settings.load({}, ini, {**ENVIRON, "TRUSTED_PROXY": ""})
     assert (loaded.trusted_proxy, loaded.trusted_proxy_count) == ("none", 1)
 
 
-def test_a_wrong_proxy_and_a_wrong_count_are_told_together_with_all_else() -> None:
+def test_a_wrong_proxy_and_a_wrong_count_are_reported_together_with_other_mistakes() -> None:
     wrong = {"SECRET_KEY": "", "TRUSTED_PROXY": "proxy", "TRUSTED_PROXY_COUNT": "0"}
-    told = [line.split()[0] for line in problems(environ=wrong)]
-    assert told == ["SECRET_KEY", "TRUSTED_PROXY", "TRUSTED_PROXY_COUNT"]
+    messages = [line.split()[0] for line in problems(environ=wrong)]
+    assert messages == ["SECRET_KEY", "TRUSTED_PROXY", "TRUSTED_PROXY_COUNT"]
 
 
-def test_secrets_are_not_in_what_settings_print() -> None:
+def test_the_repr_of_settings_shows_no_secrets() -> None:
     text = repr(settings.load({}, INI, ENVIRON))
     assert "pa55" not in text
     assert ENVIRON["SECRET_KEY"] not in text
 
 
-def test_the_log_level_is_one_that_there_is() -> None:
+def test_an_unknown_log_level_is_refused() -> None:
     assert settings.load({}, INI, ENVIRON).log_level == "INFO"
     assert settings.load({}, INI, {**ENVIRON, "LOG_LEVEL": "debug"}).log_level == "DEBUG"
-    (told,) = problems(environ={"LOG_LEVEL": "loud"})
-    assert told == "LOG_LEVEL is 'loud': set it to debug, info, warning or error."
+    (message,) = problems(environ={"LOG_LEVEL": "loud"})
+    assert message == "LOG_LEVEL is 'loud': set it to debug, info, warning or error."

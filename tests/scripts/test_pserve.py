@@ -1,4 +1,4 @@
-"""pserve, which finds the packaged .ini files."""
+"""pserve finds the packaged .ini files."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from hello_login.scripts.pserve import main
 
 @pytest.fixture
 def empty(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, in which nothing is."""
+    """Change to an empty folder, and return it."""
     monkeypatch.chdir(folder)
     return folder
 
 
 @pytest.mark.parametrize("name", ini_files.PACKAGED)
 @pytest.mark.usefixtures("empty")
-def test_without_a_file_of_that_name_it_uses_the_packaged_one(
+def test_the_packaged_ini_file_is_used_if_the_current_folder_has_none(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PORT", "no port")
@@ -25,7 +25,7 @@ def test_without_a_file_of_that_name_it_uses_the_packaged_one(
         main(["pserve", name])
 
 
-def test_a_file_of_that_name_in_the_current_folder_goes_first(empty: Path) -> None:
+def test_an_ini_file_in_the_current_folder_is_preferred_to_the_packaged_one(empty: Path) -> None:
     packaged = (ini_files.PACKAGE / "development.ini").read_text()
     here = packaged.replace("\n[server:main]", "hello_login.statment = 1\n\n[server:main]")
     (empty / "development.ini").write_text(here)
@@ -34,16 +34,16 @@ def test_a_file_of_that_name_in_the_current_folder_goes_first(empty: Path) -> No
 
 
 @pytest.mark.usefixtures("empty")
-def test_another_file_that_is_not_there_is_told_in_a_sentence() -> None:
-    with pytest.raises(SystemExit, match=r"^Can't use staging\.ini: .*staging\.ini") as told:
+def test_a_missing_ini_file_is_reported_in_one_sentence() -> None:
+    with pytest.raises(SystemExit, match=r"^Can't use staging\.ini: .*staging\.ini") as message:
         main(["pserve", "staging.ini"])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)
 
 
-def test_a_percent_sign_in_the_path_is_told_in_a_sentence(
+def test_a_percent_sign_in_the_path_is_refused_in_one_sentence(
     empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ConfigParser, which reads the file, would take it for the begin of a variable's name."""
+    """ConfigParser would take it for the start of a variable."""
     (empty / "100%").mkdir()
     monkeypatch.chdir(empty / "100%")
     Path("development.ini").write_text((ini_files.PACKAGE / "development.ini").read_text())
@@ -51,6 +51,8 @@ def test_a_percent_sign_in_the_path_is_told_in_a_sentence(
         main(["pserve", "development.ini"])
 
 
-def test_without_a_file_it_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_pserve_asks_for_a_config_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["pserve"]) == 2
     assert "You must give a config file" in capsys.readouterr().err

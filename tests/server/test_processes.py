@@ -35,7 +35,7 @@ def _signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def server(listener: socket.socket) -> Server:
-    """A server of nothing."""
+    """Return a server of an application that answers nothing."""
     adjustments = Adjustments(threads=1, asyncore_use_poll=True, ident="")
     return Server(lambda *_: [], listener, adjustments)
 
@@ -50,7 +50,7 @@ def kill() -> NoReturn:
 
 
 @pytest.mark.parametrize(("die", "code"), [(fail, 1), (kill, -9)])
-def test_one_that_dies_is_replaced_until_a_signal_ends_them_all(
+def test_a_process_that_dies_is_replaced_until_a_signal_stops_all(
     listeners: list[socket.socket],
     caplog: pytest.LogCaptureFixture,
     die: Callable[[], NoReturn],
@@ -61,7 +61,7 @@ def test_one_that_dies_is_replaced_until_a_signal_ends_them_all(
     os.write(writing, b"dddse")
 
     def make(listener: socket.socket) -> Server:
-        """In a child: three die, one serves, one ends it all."""
+        """Let three children die, let one serve, and let one stop the parent."""
         task = os.read(reading, 1)
         if task == b"d":
             die()
@@ -78,7 +78,7 @@ def test_one_that_dies_is_replaced_until_a_signal_ends_them_all(
     os.close(writing)
 
 
-def test_a_second_signal_kills_them(
+def test_a_second_signal_kills_all_processes(
     listeners: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = os.getpid()
@@ -92,7 +92,7 @@ def test_a_second_signal_kills_them(
     monkeypatch.setattr(os, "_exit", end)
 
     def make(_: socket.socket) -> NoReturn:
-        """In a child: more than one, for two that wait are one."""
+        """Send the parent signals, until two have arrived: pending signals of a kind are merged."""
         while True:
             os.kill(parent, signal.SIGTERM)
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""waitress, on a port that is bound first."""
+"""The server binds its port first, and serves with waitress."""
 
 import errno
 import os
@@ -74,7 +74,7 @@ def site() -> Site:
 
 
 @pytest.mark.parametrize("end", SIGNALS)
-def test_it_serves_the_application_until_a_signal_ends_it(
+def test_the_application_is_served_until_a_signal(
     site: Site, end: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -88,7 +88,7 @@ def test_it_serves_the_application_until_a_signal_ends_it(
     ("proxy", "seen"),
     [("none", "127.0.0.1 http"), ("192.0.2.7", "127.0.0.1 http"), ("*", "192.0.2.2 https")],
 )
-def test_a_trusted_proxy_alone_is_believed_and_only_in_what_it_added_itself(
+def test_only_the_values_that_a_trusted_proxy_added_itself_are_trusted(
     site: Site, monkeypatch: pytest.MonkeyPatch, proxy: str, seen: str
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXY", proxy)
@@ -102,7 +102,7 @@ def test_a_trusted_proxy_alone_is_believed_and_only_in_what_it_added_itself(
 
 
 @pytest.mark.parametrize("forged", ["", "203.0.113.1, ", "203.0.113.1, 203.0.113.2, "])
-def test_behind_two_proxies_the_address_is_what_the_first_one_added_whatever_is_forged(
+def test_behind_two_proxies_a_forged_address_is_ignored(
     site: Site, monkeypatch: pytest.MonkeyPatch, forged: str
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXY", "127.0.0.1")
@@ -111,12 +111,12 @@ def test_behind_two_proxies_the_address_is_what_the_first_one_added_whatever_is_
     assert site.answer.endswith(b"192.0.2.1 http")
 
 
-def test_an_option_that_waitress_does_not_know_is_told_in_a_sentence() -> None:
+def test_an_unknown_option_of_waitress_is_refused_in_one_sentence() -> None:
     with pytest.raises(SystemExit, match=r"^\[server:main\] is wrong: .*threds"):
         server.bind(CONFIG, host="127.0.0.1", threds="4")
 
 
-def test_a_port_in_use_is_told_in_a_sentence(taken: int) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(taken: int) -> None:
     with pytest.raises(
         SystemExit, match=rf"port {taken} \(Address already in use\): stop the program .*PORT="
     ) as end:
@@ -137,21 +137,21 @@ def test_processes_share_a_port_but_not_with_another_server(
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "host.invalid"])
-def test_an_address_that_is_not_this_machines_is_told_as_such(host: str) -> None:
+def test_an_address_of_another_machine_is_refused_with_advice(host: str) -> None:
     with pytest.raises(SystemExit) as end:
         server.bind(CONFIG, host=host)
-    told = str(end.value)
-    assert told.startswith(f"Can't listen on {host}, port 5000 (")
-    assert told.endswith("): choose an address of this machine with http_host=ADDRESS.")
+    message = str(end.value)
+    assert message.startswith(f"Can't listen on {host}, port 5000 (")
+    assert message.endswith("): choose an address of this machine with http_host=ADDRESS.")
 
 
-def test_a_port_that_is_roots_is_told_with_one_that_is_not() -> None:
-    told = server._remedy(errno.EACCES, 80)
-    assert told.startswith("this port needs root, so choose another")
-    assert "PORT=8080 or http_port=8080" in told
+def test_a_privileged_port_is_refused_with_an_unprivileged_one_as_advice() -> None:
+    message = server._remedy(errno.EACCES, 80)
+    assert message.startswith("this port needs root, so choose another")
+    assert "PORT=8080 or http_port=8080" in message
 
 
-def test_settings_that_are_wrong_are_told_before_a_port_in_use(
+def test_wrong_settings_are_reported_before_a_port_in_use(
     taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SECRET_KEY")
@@ -159,7 +159,7 @@ def test_settings_that_are_wrong_are_told_before_a_port_in_use(
         server.bind({**CONFIG, "http_port": str(taken)}, host="127.0.0.1")
 
 
-def test_a_database_that_is_refused_is_told_in_a_sentence(
+def test_a_database_that_does_not_exist_is_reported_in_one_sentence(
     server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", server_url.replace("/postgres?", "/nowhere?"))

@@ -1,4 +1,4 @@
-"""waitress, which stops without losing a request, and serves pages while forms have to wait."""
+"""The server stops without losing a request, and serves pages while forms wait."""
 
 import contextlib
 import os
@@ -102,7 +102,7 @@ def stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_nobody_else_waits_to_send_what_a_thread_is_sending(
+def test_a_connection_is_not_writable_while_a_thread_sends_on_it(
     run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writable = []
@@ -123,7 +123,7 @@ def test_nobody_else_waits_to_send_what_a_thread_is_sending(
     assert set(writable) == {False}
 
 
-def test_pages_are_served_while_a_form_keeps_its_thread(run: Callable[..., Site]) -> None:
+def test_pages_are_served_while_a_form_occupies_its_thread(run: Callable[..., Site]) -> None:
     def during(site: Site) -> None:
         with site.open(FORM) as form:
             site.begun.acquire()
@@ -136,7 +136,7 @@ def test_pages_are_served_while_a_form_keeps_its_thread(run: Callable[..., Site]
     run(during)
 
 
-def test_a_form_that_waited_for_too_long_is_told_that_the_server_is_busy(
+def test_a_form_that_waits_too_long_for_a_thread_gets_a_503(
     run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "QUEUE_SECONDS", 0.1)
@@ -156,7 +156,7 @@ def test_a_form_that_waited_for_too_long_is_told_that_the_server_is_busy(
     run(during)
 
 
-def test_a_stop_finishes_what_runs_and_what_is_queued_and_listens_no_more(
+def test_a_stopping_server_finishes_running_and_queued_requests_and_stops_listening(
     run: Callable[..., Site],
 ) -> None:
     def during(site: Site) -> None:
@@ -181,7 +181,7 @@ def test_a_stop_finishes_what_runs_and_what_is_queued_and_listens_no_more(
     run(during)
 
 
-def test_a_kept_connection_is_answered_once_more_and_then_closed(
+def test_a_stopping_server_answers_a_kept_connection_once_more_and_closes_it(
     run: Callable[..., Site],
 ) -> None:
     def during(site: Site) -> None:
@@ -196,7 +196,9 @@ def test_a_kept_connection_is_answered_once_more_and_then_closed(
     run(during)
 
 
-def test_a_connection_that_was_silent_for_long_has_its_grace_too(run: Callable[..., Site]) -> None:
+def test_a_stopping_server_waits_for_a_connection_that_was_idle_before(
+    run: Callable[..., Site],
+) -> None:
     def during(site: Site) -> None:
         with site.open(PAGE) as kept:
             answer(kept)
@@ -209,7 +211,7 @@ def test_a_connection_that_was_silent_for_long_has_its_grace_too(run: Callable[.
     run(during)
 
 
-def test_a_blank_line_after_a_request_holds_no_stop(run: Callable[..., Site]) -> None:
+def test_a_blank_line_after_a_request_does_not_delay_a_stop(run: Callable[..., Site]) -> None:
     times = []
 
     def during(site: Site) -> None:
@@ -224,7 +226,7 @@ def test_a_blank_line_after_a_request_holds_no_stop(run: Callable[..., Site]) ->
     assert times[1] - times[0] < 2
 
 
-def test_a_connection_is_never_told_both_to_be_kept_and_to_be_closed(
+def test_an_answer_has_only_one_connection_header(
     run: Callable[..., Site],
 ) -> None:
     def during(site: Site) -> None:
@@ -241,7 +243,7 @@ def test_a_connection_is_never_told_both_to_be_kept_and_to_be_closed(
     run(during)
 
 
-def test_who_expects_to_be_asked_for_a_body_that_there_is_not_is_answered(
+def test_a_request_without_body_is_answered_though_it_expects_100_continue(
     run: Callable[..., Site],
 ) -> None:
     def during(site: Site) -> None:
@@ -255,7 +257,7 @@ def test_who_expects_to_be_asked_for_a_body_that_there_is_not_is_answered(
     run(during)
 
 
-def test_what_takes_too_long_is_left(
+def test_a_request_that_exceeds_the_graceful_timeout_is_cut_off(
     run: Callable[..., Site], caplog: pytest.LogCaptureFixture
 ) -> None:
     def during(site: Site) -> None:
@@ -288,8 +290,7 @@ def test_a_second_signal_ends_the_process_at_once(
     assert ended == [128 + signal.SIGTERM]
 
 
-def test_a_signal_that_is_ignored_stays_ignored(run: Callable[..., Site]) -> None:
-    """As nohup has it."""
+def test_a_signal_that_nohup_ignores_stays_ignored(run: Callable[..., Site]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def during(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""Clients that send slowly, and those that hold many connections."""
+"""Clients that send slowly, or open many connections, are limited."""
 
 import socket
 import time
@@ -15,7 +15,7 @@ BODY = FORM.replace(b"Content-Length: 0", b"Content-Length: 1000")
 
 
 def is_closed_while_it_sends(connection: socket.socket, data: bytes) -> bool:
-    """Send the data once in a tenth of a second, until the server closes the connection."""
+    """Send the data every tenth of a second; return whether the server closes the connection."""
     connection.settimeout(0.1)
     for _ in range(100):
         try:
@@ -33,7 +33,7 @@ def is_closed_while_it_sends(connection: socket.socket, data: bytes) -> bool:
     [(b"GET / HTTP/1.1\r\nA: ", b"a"), (BODY, b"a"), (b"", b"\r\n")],
     ids=["a head", "a body", "blank lines"],
 )
-def test_what_comes_byte_by_byte_is_cut_off(
+def test_a_request_that_is_sent_byte_by_byte_is_cut_off(
     run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, beginning: bytes, more: bytes
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
@@ -47,7 +47,7 @@ def test_what_comes_byte_by_byte_is_cut_off(
     run(during)
 
 
-def test_a_head_has_less_time_than_its_body(
+def test_the_head_of_a_request_has_a_shorter_time_limit_than_its_body(
     run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0)
@@ -82,7 +82,7 @@ def test_neither_a_kept_connection_nor_a_slow_answer_is_cut_off(
     run(during)
 
 
-def test_a_network_has_a_number_of_connections_and_no_more(
+def test_a_network_has_a_limited_number_of_connections(
     run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CONNECTIONS_PER_NETWORK", 3)
@@ -100,7 +100,7 @@ def test_a_network_has_a_number_of_connections_and_no_more(
 
 
 def is_served(site: Site) -> bool:
-    """Whether a page is, soon: the server may not know yet that another connection was closed."""
+    """Return whether a page is served soon: the server may notice a closed connection late."""
     for _ in range(100):
         try:
             with site.open(PAGE) as page:
@@ -126,7 +126,7 @@ def test_a_trusted_proxy_has_any_number_of_connections(
     run(during, trusted_proxy=proxy, trusted_proxy_headers="x-forwarded-for")
 
 
-def test_of_a_network_of_another_proxy_no_more_are_taken_than_of_any(
+def test_a_proxy_that_is_not_trusted_has_a_limited_number_of_connections(
     run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CONNECTIONS_PER_NETWORK", 0)
@@ -139,7 +139,7 @@ def test_of_a_network_of_another_proxy_no_more_are_taken_than_of_any(
     run(during, trusted_proxy="192.0.2.7", trusted_proxy_headers="x-forwarded-for")
 
 
-def test_an_ipv6_client_counts_for_each_network_that_may_be_its_own() -> None:
+def test_an_ipv6_client_counts_towards_three_networks() -> None:
     class Connection(serving.Channel):
         def __init__(self, address: str) -> None:
             self.addr = (address, 5000)

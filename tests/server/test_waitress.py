@@ -1,4 +1,4 @@
-"""The names of waitress that server/ relies on, though waitress does not document them."""
+"""waitress has the undocumented names that server/ relies on."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def test_waitress_has_the_undocumented_names_that_the_server_uses(
     assert [name for name in names if not hasattr(owner, name)] == []
 
 
-def test_its_objects_have_the_undocumented_attributes_that_the_server_uses() -> None:
+def test_the_objects_of_waitress_have_the_undocumented_attributes_that_the_server_uses() -> None:
     listening: Any = server.create_server(lambda *_: [], listen="127.0.0.1:0")
     connection: Any = channel.HTTPChannel(listening, listening.socket.dup(), ("", 0), listening.adj)
     request: Any = parser.HTTPRequestParser(listening.adj)
