@@ -40,7 +40,7 @@ class Actor:
 
 
 def make_event(
-    client: Client, name: str, user_id: int | None, fingerprint: str | None = None
+    client: Client, name: str, user_id: int | None = None, fingerprint: str | None = None
 ) -> Event:
     """Return an event that the client causes; write nothing."""
     return Event(name, user_id, fingerprint, client.address, client.request_id)

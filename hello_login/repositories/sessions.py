@@ -69,10 +69,10 @@ def insert(
 def find(db: Connection, session_id: bytes) -> Session | None:
     """Return the session with this id, or None if it has ended or its account is deactivated."""
     statement = """
-        SELECT sessions.id,
+        SELECT sessions.id AS session_id,
                sessions.last_seen_at > now() - interval '1 minute' AS seen_recently,
                now() - sessions.authenticated_at AS login_age,
-               users.id AS user_id, users.email, users.name, users.created_at, users.last_login_at,
+               users.id, users.email, users.name, users.created_at, users.last_login_at,
                users.deactivated_at
           FROM sessions
           JOIN users ON users.id = sessions.user_id
@@ -82,24 +82,16 @@ def find(db: Connection, session_id: bytes) -> Session | None:
            AND users.deactivated_at IS NULL
     """
     for row in fetch(db, statement, [session_id]):
-        user = User(
-            id=row.user_id,
-            email=row.email,
-            name=row.name,
-            created_at=row.created_at,
-            last_login_at=row.last_login_at,
-            deactivated_at=row.deactivated_at,
-        )
-        return Session(
-            id=bytes(row.id), seen_recently=row.seen_recently, login_age=row.login_age, user=user
-        )
+        user = User(**{name: getattr(row, name) for name in User._fields})
+        return Session(bytes(row.session_id), row.seen_recently, row.login_age, user)
     return None
 
 
 def list_of_user(db: Connection, user_id: int, number: int) -> list[ListedSession]:
     """Return the account's sessions, the last used first; at most this number."""
     statement = """
-        SELECT id, device, remembered, host(address) AS address, created_at, last_seen_at
+        SELECT left(encode(id, 'hex'), 12) AS fingerprint, device, remembered,
+               host(address) AS address, created_at, last_seen_at
           FROM sessions
          WHERE user_id = %s
            AND expires_at > now()
@@ -107,17 +99,7 @@ def list_of_user(db: Connection, user_id: int, number: int) -> list[ListedSessio
          ORDER BY last_seen_at DESC, created_at DESC
          LIMIT %s
     """
-    return [
-        ListedSession(
-            fingerprint=fingerprint(bytes(row.id)),
-            device=row.device,
-            remembered=row.remembered,
-            address=row.address,
-            created_at=row.created_at,
-            last_seen_at=row.last_seen_at,
-        )
-        for row in fetch(db, statement, [user_id, number])
-    ]
+    return [ListedSession(**row._asdict()) for row in fetch(db, statement, [user_id, number])]
 
 
 def touch(db: Connection, session_id: bytes, address: str | None) -> None:

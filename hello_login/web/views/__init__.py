@@ -5,14 +5,13 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
+from pyramid.view import view_config
 from webob.acceptparse import create_accept_header
 
 from ...auth.rate_limits import FOREVER
 from ..forms import Form, LoginForm, RegisterForm
 
 JSON, HTML = "application/json", "text/html"
-FORM_METHODS = ("GET", "HEAD", "POST")
-"""The require_methods of a view that shows a form and processes it."""
 
 LOCKED_MESSAGE = (
     "There were too many wrong passwords: no more are accepted here. Log in on a device where you "
@@ -29,6 +28,16 @@ def includeme(config: Any) -> None:
         {"jinja2.undefined": "strict", "jinja2.trim_blocks": True, "jinja2.lstrip_blocks": True}
     )
     config.scan()
+
+
+def form_view(route_name: str, template: str, **more: Any) -> view_config:
+    """Return the decorator of a view that shows a form and, on POST, processes it."""
+    return view_config(
+        route_name=route_name,
+        renderer=f"hello_login.web:templates/{template}.jinja2",
+        require_methods=("GET", "HEAD", "POST"),
+        **more,
+    )
 
 
 def negotiate_media_type(request: Any, *offers: str) -> str:

@@ -16,7 +16,7 @@ from ...repositories import events
 from ...repositories.events import Event
 from .. import forms
 from ..security import end_in_browser
-from . import FORM_METHODS, ago, ask_to_wait, form_context
+from . import ago, ask_to_wait, form_context, form_view
 from .flash import redirect
 
 EVENTS = {
@@ -78,11 +78,7 @@ def show_account(request: Any) -> Any:
     }
 
 
-@view_config(
-    route_name="change_profile",
-    renderer="hello_login.web:templates/profile.jinja2",
-    require_methods=FORM_METHODS,
-)
+@form_view("change_profile", "profile")
 def change_profile(request: Any) -> Any:
     """Show the form for name and address; on POST, store them.
 
@@ -108,11 +104,7 @@ def change_profile(request: Any) -> Any:
     return _form_or_redirect(request, form)
 
 
-@view_config(
-    route_name="change_password",
-    renderer="hello_login.web:templates/password.jinja2",
-    require_methods=FORM_METHODS,
-)
+@form_view("change_password", "password")
 def change_password(request: Any) -> Any:
     """Show the form for a new password; on POST, store it and end all other sessions."""
     session, passwords = request.login_session, request.registry.passwords
@@ -127,11 +119,7 @@ def change_password(request: Any) -> Any:
     return _form_or_redirect(request, form, advice=passwords.advice)
 
 
-@view_config(
-    route_name="end_sessions",
-    renderer="hello_login.web:templates/end_sessions.jinja2",
-    require_methods=FORM_METHODS,
-)
+@form_view("end_sessions", "end_sessions")
 def end_sessions(request: Any) -> Any:
     """End the session with this fingerprint, or all others.
 
@@ -162,11 +150,7 @@ def end_sessions(request: Any) -> Any:
     return _form_or_redirect(request, form, which=which, device=devices.get(which), asked=not fresh)
 
 
-@view_config(
-    route_name="delete_account",
-    renderer="hello_login.web:templates/delete.jinja2",
-    require_methods=FORM_METHODS,
-)
+@form_view("delete_account", "delete")
 def delete_account(request: Any) -> Any:
     """Show the form for the password; on POST, delete the account with everything in it."""
     session, form = request.login_session, forms.ReauthenticateForm(request.POST)

@@ -11,8 +11,8 @@ from pyramid.renderers import render_to_response
 from pyramid.view import exception_view_config, forbidden_view_config, notfound_view_config
 
 from ... import logs
+from ...auth.audit import make_event
 from ...db.transactions import CommitUnknown
-from ...repositories.events import Event
 from . import HTML, JSON, negotiate_media_type
 from .flash import redirect
 
@@ -85,9 +85,7 @@ MAX_REDIRECT_LENGTH = 2000
 @forbidden_view_config()
 def show_forbidden(_error: Any, request: Any) -> Any:
     """Redirect to the login form; answer 403 to a logged-in user or a request for JSON."""
-    logs.log_security_event(
-        Event("access_refused", address=request.client.address, request_id=request.id)
-    )
+    logs.log_security_event(make_event(request.client, "access_refused"))
     if request.identity is not None or negotiate_media_type(request, HTML, JSON) == JSON:
         return _respond(request, 403)
     login = request.route_path("login", _query={"next": request.path_qs})
@@ -102,9 +100,7 @@ def show_forbidden(_error: Any, request: Any) -> Any:
 @exception_view_config(BadCSRFOrigin)
 def show_expired(_error: Any, request: Any) -> Any:
     """Answer 400 to a form from another site, or from before the last login or logout."""
-    logs.log_security_event(
-        Event("csrf_refused", address=request.client.address, request_id=request.id)
-    )
+    logs.log_security_event(make_event(request.client, "csrf_refused"))
     return _respond(request, 400, FORM_EXPIRED if _has_page(request) else LOGOUT_EXPIRED)
 
 

@@ -12,7 +12,7 @@ from ...auth.login import AuthenticationFailed
 from ...auth.rate_limits import RateLimited
 from ..forms import LoginForm
 from ..security import begin_in_browser, end_in_browser
-from . import FORM_METHODS, ask_to_wait, form_context, redirect_url
+from . import ask_to_wait, form_context, form_view, redirect_url
 from .account import CLEAR_SITE_DATA
 from .errors import show_expired
 from .flash import redirect
@@ -20,12 +20,7 @@ from .flash import redirect
 INVALID_CREDENTIALS = "The address or the password is wrong: check both, and try again."
 
 
-@view_config(
-    route_name="login",
-    renderer="hello_login.web:templates/login.jinja2",
-    permission=NO_PERMISSION_REQUIRED,
-    require_methods=FORM_METHODS,
-)
+@form_view("login", "login", permission=NO_PERMISSION_REQUIRED)
 def log_in(request: Any) -> Any:
     """Show the login form; on POST, log in and redirect to the page that was asked for."""
     form = LoginForm(request.POST, data={"next": request.GET.get("next")})

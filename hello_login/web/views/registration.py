@@ -4,23 +4,17 @@ from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED
-from pyramid.view import view_config
 
 from ...auth import accounts, login
 from ...auth.accounts import EmailTaken
 from ...auth.rate_limits import RateLimited
 from ..forms import RegisterForm
 from ..security import begin_in_browser
-from . import FORM_METHODS, ask_to_wait, form_context, redirect_url
+from . import ask_to_wait, form_context, form_view, redirect_url
 from .flash import redirect
 
 
-@view_config(
-    route_name="register",
-    renderer="hello_login.web:templates/register.jinja2",
-    permission=NO_PERMISSION_REQUIRED,
-    require_methods=FORM_METHODS,
-)
+@form_view("register", "register", permission=NO_PERMISSION_REQUIRED)
 def register(request: Any) -> Any:
     """Show the registration form; on POST, add an account and log in to it."""
     passwords = request.registry.passwords
