@@ -1,18 +1,18 @@
-# A machine needs Python 3.10 or newer (with venv), git and make; the rest is installed into .venv.
+# The machine needs Python 3.10 or newer (with venv), git and make.  The rest is installed into .venv.
 PYTHON ?= python3
 BIN    := .venv/bin
 
 .PHONY: help serve test containers browser pictures bench lint format requirements clean sure
 .DEFAULT_GOAL := help
 
-# Where another user, such as root, ran make before.
+# Files of another user, such as root, who ran make before.
 LOCKED := $(shell for made in . .venv bench/.venv .postgres .coverage .*_cache .hypothesis; do \
 	[ ! -e $$made ] || [ -w $$made ] || echo $$made; done)
 ifneq ($(and $(LOCKED),$(filter-out help,$(MAKECMDGOALS))),)
 $(error You may not write to $(LOCKED): run make as the owner, or "make clean" as root before)
 endif
 
-# The stamps hold the path: what was copied or moved after it was installed still leads to the old place.
+# The stamps hold the path, because a copied or moved .venv still points to the old place.
 ifneq ($(shell cat .venv/installed 2> /dev/null),$(CURDIR))
 .PHONY: .venv/installed
 endif
@@ -37,10 +37,10 @@ browser: .venv/installed    ## Install what the browser tests need: Chromium (De
 	@$(BIN)/python -m pip install --quiet --editable '.[development,browser]'
 	@cd tests/browser && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --ignore-scripts
 
-pictures: browser    ## Make docs/pictures anew: every page as Chromium shows it
+pictures: browser    ## Create docs/pictures: every page as Chromium shows it
 	@$(BIN)/python -m tests.browser.pictures
 
-bench: bench/.venv/installed    ## Compare with other frameworks, and with the limits, in 12 minutes (QUICK=1: in 2)
+bench: bench/.venv/installed    ## Compare the speed with other frameworks and with the machine's limits, in 12 minutes (QUICK=1: in 2)
 	@bench/.venv/bin/python -m bench $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE))
 
 lint: .venv/installed    ## Check style, formatting and types
@@ -48,22 +48,22 @@ lint: .venv/installed    ## Check style, formatting and types
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
-format: .venv/installed    ## Format the code, and mend what ruff can mend
+format: .venv/installed    ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-requirements: .venv/installed    ## Renew requirements.txt: what the image installs, pinned and hashed
+requirements: .venv/installed    ## Update requirements.txt: the packages of the image, pinned and hashed
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
 		--custom-compile-command 'make requirements' --output-file requirements.txt setup.cfg
 
-clean:    ## Remove all that was made here; asks whether the development database, too (DATABASE=yes)
+clean:    ## Remove all files that make created; asks before it deletes the development database (DATABASE=yes)
 	@$(PYTHON) .ci/clean.py
 
 sure:     ## Everything that the project's gate runs
 	@.ci/run
 
-# The stamp is written last: an installation cut off midway is done again.
+# The stamp is written last, so that an interrupted installation starts again.
 .venv/installed: setup.cfg pyproject.toml
 	@echo "Installing into .venv (once): downloads about 55 MB, and takes about 230 MB on disk ..."
 	@[ "$$(cat $@ 2> /dev/null)" = "$(CURDIR)" ] || rm -rf .venv

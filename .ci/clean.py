@@ -1,6 +1,6 @@
-"""Removes all that make has made here: "make clean" runs this file.
+"""Removes all files that make created: "make clean" runs this file.
 
-It asks before it deletes the development database; DATABASE=yes answers beforehand.
+It asks before it deletes the development database, unless DATABASE=yes or DATABASE=no is given.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-MADE = (
+CREATED = (
     ".venv",
     "bench/.venv",
     "build",
@@ -25,17 +25,18 @@ DATA = Path(".postgres")
 
 
 def main() -> None:
-    """Remove it, or raise SystemExit with a sentence."""
+    """Remove the files.  Raises SystemExit with a sentence if the server is running."""
     locks = list(hold_locks()) if DATA.exists() else []
     delete_data = os.path.lexists(DATA) and may_delete_data()
-    for name in MADE:
+    for name in CREATED:
         remove(Path(name))
     for pattern in PATTERNS:
         for path in list(Path().glob(pattern)):
             remove(path)
     if delete_data:
         socket = DATA / "socket"
-        if (socket / "data").resolve() == DATA.resolve():  # else it is the original's, of a copy
+        # In a copied checkout, the link leads to the socket of the original.
+        if (socket / "data").resolve() == DATA.resolve():
             remove(socket.resolve())
         remove(DATA.resolve())
         DATA.unlink(missing_ok=True)
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def hold_locks() -> Iterator[int]:
-    """Take the locks of the development database, and wait until its PostgreSQL has ended."""
+    """Yield the locks of the development database; wait until its PostgreSQL has ended."""
     for name, how in (("users.lock", fcntl.LOCK_NB), ("server.lock", 0)):
         path = DATA / name
         if path.exists():
@@ -59,7 +60,7 @@ def hold_locks() -> Iterator[int]:
 
 
 def may_delete_data() -> bool:
-    """Return the answer."""
+    """Return whether to delete the development database: DATABASE=yes, or the user's answer."""
     if os.environ.get("DATABASE"):
         return os.environ["DATABASE"] == "yes"
     question = f"Delete the development database in {DATA.resolve()} too? Type yes: "
@@ -67,7 +68,7 @@ def may_delete_data() -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a folder or nothing; of a link only the link."""
+    """Remove a file, a folder or a link (not its target), if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
