@@ -7,16 +7,16 @@ COPY requirements.txt .
 RUN pip --python .venv/bin/python install --require-hashes --only-binary :all: --no-cache-dir \
         --disable-pip-version-check --requirement requirements.txt \
  && find .venv -type d -name tests -prune -exec rm -r {} +
-# Not before here, so that a change of code installs nothing anew.
+# The code comes after the packages, so that a change of it does not install them again.
 COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY hello_login hello_login
-# Editable: the code lies in /app/hello_login alone, where docker-compose.yml mounts it for development.
+# Editable, so that the code is only in /app/hello_login, where docker-compose.yml mounts it for development.
 RUN pip --python .venv/bin/python install --no-deps --no-build-isolation --no-cache-dir \
         --disable-pip-version-check --editable . \
  && python -m compileall -q hello_login
 
 FROM python:3.13-slim
-# Nothing is installed in a container that runs.
+# A running container installs nothing.
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip \
  && rm -rf /usr/local/lib/python3*/ensurepip /root/.cache
 ENV PATH=/app/.venv/bin:$PATH \
@@ -27,7 +27,7 @@ COPY --from=build /app/.venv .venv
 COPY docker-entrypoint.sh development.ini production.ini ./
 COPY sql sql
 COPY --from=build /app/hello_login hello_login
-# Any user will do (Heroku takes a random one): nothing is written.
+# Any user works (Heroku chooses a random one), because the application writes no files.
 USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \

@@ -1,9 +1,8 @@
 #!/bin/sh
-# Before pserve: wait until PostgreSQL answers, and bring the schema up to date.  Any other command is run
-# as it is.
+# Before pserve: wait until PostgreSQL answers, and bring the schema up to date.  Other commands just run.
 #
 # DATABASE_WAIT  seconds to wait (30)
-# MIGRATE        "no" leaves the schema alone: on Heroku the release phase has done it
+# MIGRATE        "no" skips the migrations: on Heroku the release phase applies them
 set -eu
 
 if [ "${1:-}" = pserve ]; then
