@@ -1,7 +1,7 @@
-"""Measure hello_login beside what people would use instead, and beside the limits.
+"""Measure hello_login against alternatives and against the limits of the machine.
 
-Everything runs on one machine in one run, alternating: so what disturbs it disturbs all, and only
-the ratios mean something.  Prints the tables and writes them into docs/performance.md; writes a
+All servers run on one machine in one run, in turn, so that a disturbance affects all of them.  Only
+the ratios are meaningful.  Prints the tables and writes them into docs/performance.md; writes a
 plot and all details to bench/results/.
 """
 
@@ -31,36 +31,36 @@ from .measuring import (
 )
 
 
-def tell(text: str) -> None:
-    """Say what comes next, and when."""
+def log_step(text: str) -> None:
+    """Print the next step with the time."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 
 def measure(plan: Plan, base: str | None, scratch: Path, stack: ExitStack) -> report.Results:
-    """Everything, in order."""
+    """Run all measurements in order, and return their results."""
     few, many = create_databases(plan, scratch, stack)
     results = report.Results(machine=contenders.machine(), users=(plan.few_users, plan.users))
-    tell("The limits")
+    log_step("The limits")
     results.pgbench = [
         limits.pgbench_rate(many, plan.users, scratch, 2) for _ in range(plan.rounds)
     ]
-    main = [*CONTENDERS, *before_contenders(base, scratch, stack)]
-    tell("Cold starts")
+    main = [*CONTENDERS, *base_contenders(base, scratch, stack)]
+    log_step("Cold starts")
     running = start(results, [*main, ONE_PROCESS], many, plan, scratch, stack)
     measure_workloads(results, main, running, plan)
 
-    tell("One process, and two")
+    log_step("One process, and two")
     pair = [(each.name, running[each.name], plan.users) for each in (ONE_PROCESS, HELLO_LOGIN)]
     results.processes = compare(pair, "greeting, JSON", plan, clients=16)
 
-    tell("Few users, and many")
+    log_step("Few users, and many")
     small = Server(HELLO_LOGIN, few, scratch)
     stack.callback(small.stop)
     sizes = [("few", small, plan.few_users), ("many", running[HELLO_LOGIN.name], plan.users)]
     for workload in ("/account", "login"):
         results.sizes[workload] = compare(sizes, workload, plan)
 
-    tell("Round trips to PostgreSQL")
+    log_step("Round trips to PostgreSQL")
     for each in main:
         if not each.greets_only:
             results.round_trips[each.name] = count_round_trips(each, many, plan.users, scratch)
@@ -75,7 +75,7 @@ def start(
     scratch: Path,
     stack: ExitStack,
 ) -> dict[str, Server]:
-    """Start each some times, in turn, and let the last ones run."""
+    """Measure the cold starts of all contenders in turn; return the servers of the last round."""
     running = {}
     for number in range(plan.cold_starts):
         for each in every:
@@ -92,7 +92,7 @@ def start(
 def measure_workloads(
     results: report.Results, main: list[Contender], running: dict[str, Server], plan: Plan
 ) -> None:
-    """Each workload; two of them also with fewer and more clients, and without keep-alive."""
+    """Measure each workload; two of them also with 1 and 64 clients and without keep-alive."""
 
     def taking(workload: str) -> list[tuple[str, Server, int]]:
         names = [each.name for each in main if workload in workloads(each)]
@@ -102,27 +102,27 @@ def measure_workloads(
         results.argon2.append(limits.argon2_rate(plan.seconds))
 
     for workload in load.WORKLOADS:
-        tell(f"{workload}: {CLIENTS} clients")
+        log_step(f"{workload}: {CLIENTS} clients")
         results.rates[workload] = compare(
             taking(workload), workload, plan, beside=argon2 if workload == "login" else None
         )
     results.memory = {each.name: running[each.name].memory() for each in main}
     for workload in ("greeting, JSON", "/account") if plan.variants else ():
         for title, clients, keep_alive in report.VARIANTS:
-            tell(f"{workload}: {title}")
+            log_step(f"{workload}: {title}")
             results.variants[workload, title] = compare(
                 taking(workload), workload, plan, clients=clients, keep_alive=keep_alive
             )
 
 
 def create_databases(plan: Plan, scratch: Path, stack: ExitStack) -> list[str]:
-    """The URLs of one with few users, and of one with many."""
+    """Create two databases, and return their URLs: one with few users, one with many."""
     server = EmbeddedPostgres(scratch / "postgres")
     url = server.start()
     stack.callback(server.stop)
     urls = []
     for users in (plan.few_users, plan.users):
-        tell(f"{users:,} users, each with {data.SESSIONS} sessions")
+        log_step(f"{users:,} users, each with {data.SESSIONS} sessions")
         urls.append(create_database(url, f"bench_{users}"))
         data.fill(urls[-1], contenders.ROOT / "sql", users)
         prepare_django(urls[-1])
@@ -130,7 +130,7 @@ def create_databases(plan: Plan, scratch: Path, stack: ExitStack) -> list[str]:
 
 
 def create_database(url: str, name: str) -> str:
-    """An empty database, on the same server."""
+    """Create an empty database on the same server, and return its URL."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -140,14 +140,14 @@ def create_database(url: str, name: str) -> str:
 
 
 def prepare_django(url: str) -> None:
-    """Django keeps its sessions in a table of its own."""
+    """Create the table that Django keeps its sessions in."""
     folder = contenders.HERE / "peers"
     environ = {"DATABASE_URL": url, "SECRET_KEY": "k" * 32}
     subprocess.run([sys.executable, "django_app.py"], cwd=folder, env=environ, check=True)
 
 
-def before_contenders(base: str | None, scratch: Path, stack: ExitStack) -> list[Contender]:
-    """hello_login as it was at another commit, to be compared with what it is now."""
+def base_contenders(base: str | None, scratch: Path, stack: ExitStack) -> list[Contender]:
+    """Return hello_login at the commit base as a contender, or nothing if there is no base."""
     if base is None:
         return []
     folder = scratch / "base"
@@ -171,7 +171,7 @@ def main() -> None:
     arguments = parser.parse_args()
     uvloop.install()
     with ExitStack() as stack:
-        # As root, PostgreSQL runs as another user, who has to get there.
+        # As root, PostgreSQL runs as another user, who must be able to enter the folder.
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         scratch.chmod(0o755)
         contenders.write_bare_ini(scratch)

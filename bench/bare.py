@@ -1,4 +1,4 @@
-"""The least that can be answered: what a server costs by itself."""
+"""A minimal application, which shows what a server costs by itself."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,11 +8,11 @@ HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(BODY
 
 
 def greet(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The greeting, as a WSGI application."""
+    """Answer with the greeting (a WSGI application)."""
     start_response("200 OK", HEADERS)
     return [BODY]
 
 
 def make(_global_config: dict[str, str], **_settings: str) -> Any:
-    """The same, for an .ini file."""
+    """Return greet, for an .ini file."""
     return greet

@@ -1,4 +1,4 @@
-"""The servers that are compared, each with as many processes, and threads where it has them."""
+"""The servers to compare, all with the same number of processes, and of threads if they use any."""
 
 import os
 import signal
@@ -23,15 +23,17 @@ PROCESSES, THREADS = 2, 4
 
 @dataclass(frozen=True)
 class Contender:
-    """What to start; {port} stands for the port it shall listen on, {scratch} for the folder that
-    write_bare_ini() was given."""
+    """A server to start.
+
+    In its command, {port} is the port to listen on, and {scratch} the folder of write_bare_ini().
+    """
 
     name: str
     command: tuple[str, ...]
     folder: Path = ROOT
     environ: tuple[tuple[str, str], ...] = ()
     greets_only: bool = False
-    """It has neither accounts nor pages."""
+    """Whether it has neither accounts nor pages."""
 
 
 GUNICORN = (
@@ -92,16 +94,16 @@ CONTENDERS = (HELLO_LOGIN, *WSGI_PEERS, FASTAPI, BARE_SAME_SERVER, BARE)
 
 
 def free_port() -> int:
-    """A port where nobody listens."""
+    """Return a port that no process listens on."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         return int(unused.getsockname()[1])
 
 
 class Server:
-    """A contender that runs."""
+    """A running contender."""
 
     def __init__(self, contender: Contender, url: str, scratch: Path) -> None:
-        """Start it on a database, and return when it has given its first answer.
+        """Start the contender on a database, and wait for its first response.
 
         scratch: a folder for its log.
         """
@@ -132,7 +134,7 @@ class Server:
                 raise SystemExit(f"{contender.name} did not start:\n{self._log.read_text()}")
             time.sleep(0.005)
         self.cold_start = time.perf_counter() - started
-        """Seconds until the first answer."""
+        """Seconds until the first response."""
 
     def _answers(self) -> bool:
         try:
@@ -146,11 +148,11 @@ class Server:
         return [first, *first.children(recursive=True)]
 
     def cpu_seconds(self) -> float:
-        """What all its processes have used so far."""
+        """Return the processor time that all its processes have used so far."""
         return sum(sum(each.cpu_times()[:2]) for each in self._processes())
 
     def memory(self) -> tuple[float, float]:
-        """MiB: resident in a process that serves, and in all of them, shared pages counted once."""
+        """Return MiB: the mean RSS of a serving process, and the PSS of all processes together."""
         processes = self._processes()
         serving = [
             each
@@ -162,7 +164,7 @@ class Server:
         return resident / 2**20, whole / 2**20
 
     def stop(self) -> None:
-        """End it and all its processes."""
+        """Stop all its processes."""
         processes = self._processes()
         self._process.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(processes, timeout=5)
@@ -180,7 +182,7 @@ def write_bare_ini(scratch: Path) -> None:
 
 
 def machine() -> Mapping[str, str]:
-    """What it ran on."""
+    """Return a description of this machine."""
     names = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]

@@ -1,4 +1,4 @@
-"""What the databases hold before anybody asks."""
+"""The initial data of the databases."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from hello_login.db import migrations
 from hello_login.settings import Settings
 
 PASSWORD = "correct horse battery staple"  # noqa: S105
-"""Every account's."""
+"""The password of every account."""
 
 HASHER = PasswordHasher(
     memory_cost=Settings.argon2_memory_kib,
@@ -20,7 +20,7 @@ HASHER = PasswordHasher(
 """argon2id with the costs of hello_login's settings."""
 
 SESSIONS = 3
-"""Of each account."""
+"""The number of sessions of each account."""
 
 STATEMENTS = [
     """
@@ -45,12 +45,12 @@ STATEMENTS = [
 
 
 def session_id(user: int, number: int) -> bytes:
-    """The id of one of an account's sessions."""
+    """Return the id of one of the user's sessions; number: from 1 to SESSIONS."""
     return hashlib.sha256(f"session-{user}-{number}".encode()).digest()
 
 
 def fill(url: str, migration_files: Path, users: int) -> None:
-    """Migrate an empty database, and give it so many accounts, each with sessions and events."""
+    """Migrate an empty database, and add this number of accounts with sessions and events."""
     list(migrations.migrate(url, migration_files))
     values = {"users": users, "sessions": SESSIONS, "hash": HASHER.hash(PASSWORD)}
     connection = psycopg2.connect(url)
@@ -59,6 +59,6 @@ def fill(url: str, migration_files: Path, users: int) -> None:
         for statement in STATEMENTS:
             cursor.execute(statement, values)
         cursor.execute("VACUUM ANALYZE")
-        # What is written back later would disturb whatever is measured then.
+        # Otherwise the checkpoint would disturb a measurement.
         cursor.execute("CHECKPOINT")
     connection.close()

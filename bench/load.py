@@ -1,4 +1,4 @@
-"""Clients that keep a server busy, and what they do: raw HTTP/1.1 on asyncio, to cost little."""
+"""Clients that keep a server busy, and their workloads: raw HTTP/1.1 on asyncio, to cost little."""
 
 import asyncio
 import itertools
@@ -18,7 +18,7 @@ TOKEN = re.compile(rb'name="csrf_token" value="([^"]+)"')
 
 
 class Connection(asyncio.Protocol):
-    """Sends one request at a time, and collects its answer."""
+    """Sends one request at a time, and collects its response."""
 
     transport: Any
 
@@ -30,11 +30,11 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[bytes, bytes]] | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """It is open."""
+        """Store the transport of the open connection."""
         self.transport, self.lost = transport, False
 
     def data_received(self, data: bytes) -> None:
-        """Part of an answer."""
+        """Add a part of the response; when it is complete, set the result of send()."""
         self._received += data
         if self._size is None and (head := self._received.find(b"\r\n\r\n") + 4) > 3:
             length = LENGTH.search(self._received, 0, head)
@@ -47,13 +47,13 @@ class Connection(asyncio.Protocol):
             self._answer.set_result(answer)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The server closed it."""
+        """Raise ConnectionResetError in send() if it still waits for the response."""
         self.lost = True
         if self._answer and not self._answer.done():
             self._answer.set_exception(ConnectionResetError("closed without an answer"))
 
     def send(self, request: bytes) -> "asyncio.Future[tuple[bytes, bytes]]":
-        """Send a request; its answer's head and body are awaited."""
+        """Send a request, and return a future of the response's headers and body."""
         self._answer = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         return self._answer
@@ -61,14 +61,14 @@ class Connection(asyncio.Protocol):
 
 @dataclass
 class Client:
-    """A browser: cookies, a connection, and an address of its own; all of 127/8 is this machine."""
+    """A browser with cookies, a connection, and its own address (all of 127/8 is this machine)."""
 
     port: int
     keep_alive: bool
     address: str = "127.0.0.1"
     cookies: dict[str, str] = field(default_factory=dict)
     token: str = ""
-    """A form's, which goes with the cookies."""
+    """The CSRF token of a form, which belongs to the cookies."""
 
     latencies: list[float] = field(default_factory=list)
     received: int = 0
@@ -83,7 +83,10 @@ class Client:
         expect: tuple[int, ...] = (200,),
         timed: bool = True,
     ) -> bytes:
-        """The answer's body; raises ValueError when its status is none of those expected."""
+        """Send a request and return the response's body.
+
+        expect: the statuses to accept; ValueError is raised for others.
+        """
         body = urlencode(form) if form else ""
         lines = [
             f"{'POST' if form else 'GET'} {path} HTTP/1.1",
@@ -122,7 +125,7 @@ class Client:
         except ConnectionResetError:
             if not kept:
                 raise
-            # The server gave a silent connection up: that may meet a request, as browsers know.
+            # The server may close an idle connection just when a request comes.  Browsers retry.
             await self._connect()
             return await self.connection.send(request)
 
@@ -141,7 +144,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Site:
-    """A server under load, and who has accounts there."""
+    """A server under load, and its accounts."""
 
     port: int
     users: int
@@ -150,23 +153,23 @@ class Site:
 
 Step = Callable[[Client, Site], Awaitable[None]]
 numbers = itertools.count(1)
-"""No two registrations, and no two addresses of clients, are the same."""
+"""Make every registration and every client's address unique."""
 
 
 def new_address() -> str:
-    """Another one of 127/8."""
+    """Return an address of 127/8 that was not used before."""
     number = next(numbers) + 256
     return f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 def credentials(site: Site) -> dict[str, str]:
-    """Some account's."""
+    """Return the address and the password of a random account."""
     number = random.randint(1, site.users)  # noqa: S311
     return {"email": f"user{number}@example.com", "password": site.password}
 
 
 async def csrf_token(client: Client, path: str, *, timed: bool = False) -> str:
-    """The token of the form there; the cookie that goes with it is kept."""
+    """Return the CSRF token of the form at the path; the client keeps its cookie."""
     found = TOKEN.search(await client.ask(path, timed=timed))
     if found is None:
         raise ValueError(f"{path} has no csrf_token")
@@ -174,45 +177,45 @@ async def csrf_token(client: Client, path: str, *, timed: bool = False) -> str:
 
 
 async def log_in_once(client: Client, site: Site, *, timed: bool = False) -> None:
-    """Before: a session, for what needs one."""
+    """Prepare: log the client in."""
     form = {**credentials(site), "csrf_token": await csrf_token(client, "/login", timed=timed)}
     await client.ask("/login", form, expect=(302, 303), timed=timed)
 
 
 async def greet_json(client: Client, _site: Site) -> None:
-    """The greeting for programs."""
+    """Request the greeting as JSON."""
     await client.ask("/", accept=JSON)
 
 
 async def greet_page(client: Client, _site: Site) -> None:
-    """The greeting for people who are not logged in."""
+    """Request the greeting as a page, without a session."""
     await client.ask("/")
 
 
 async def account(client: Client, _site: Site) -> None:
-    """Who you are, where you are logged in, and what happened."""
+    """Request the account page."""
     await client.ask("/account")
 
 
 async def hold_token(client: Client, _site: Site) -> None:
-    """Before: a form's token, which stays good for many posts of somebody who is not logged in."""
+    """Prepare: store a CSRF token, which is valid for many posts without a session."""
     client.token = await csrf_token(client, "/login")
 
 
 async def _post(client: Client, path: str, form: dict[str, str]) -> None:
-    """Post a form as somebody new, with the token and its cookie, but no session."""
+    """Post a form with the CSRF token and its cookie, but without a session."""
     before = dict(client.cookies)
     await client.ask(path, {**form, "csrf_token": client.token}, expect=(302, 303))
     client.cookies = before
 
 
 async def log_in(client: Client, site: Site) -> None:
-    """The form, posted."""
+    """Post the login form."""
     await _post(client, "/login", credentials(site))
 
 
 async def register(client: Client, site: Site) -> None:
-    """The form, posted, from an address that has not registered yet."""
+    """Post the registration form from an address that has not registered yet."""
     client.close()
     client.address = new_address()
     email = f"new{next(numbers)}-{site.port}@example.com"
@@ -221,7 +224,7 @@ async def register(client: Client, site: Site) -> None:
 
 
 async def journey(client: Client, site: Site) -> None:
-    """Logs in, looks around, logs out: 12 requests."""
+    """Log in, request pages, and log out: 12 requests."""
     client.cookies.clear()
     await client.ask("/")
     await log_in_once(client, site, timed=True)
@@ -234,7 +237,7 @@ async def journey(client: Client, site: Site) -> None:
 
 
 async def nothing(_client: Client, _site: Site) -> None:
-    """Before: nothing."""
+    """Prepare nothing."""
 
 
 WORKLOADS: dict[str, tuple[Step, Step]] = {
@@ -245,12 +248,12 @@ WORKLOADS: dict[str, tuple[Step, Step]] = {
     "register": (hold_token, register),
     "journey": (nothing, journey),
 }
-"""What is done before, and what is done again and again."""
+"""For each workload, the preparation of a client and the step that it repeats."""
 
 
 @dataclass
 class Load:
-    """What the clients of one measurement saw."""
+    """The result of one measurement of all clients."""
 
     seconds: float
     latencies: list[float]
@@ -258,12 +261,12 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Requests per second."""
+        """Return the requests per second."""
         return len(self.latencies) / self.seconds
 
 
 class Crowd:
-    """So many clients of one site with one workload, kept between measurements."""
+    """A number of clients of one site with one workload, kept between measurements."""
 
     def __init__(self, site: Site, workload: str, number: int, *, keep_alive: bool = True) -> None:
         self._site = site
@@ -272,7 +275,7 @@ class Crowd:
         self._prepared = False
 
     async def run(self, seconds: float) -> Load:
-        """Keep the site busy for so long; each client does its step once at least."""
+        """Keep the site busy for this time; each client does at least one step."""
         if not self._prepared:
             await asyncio.gather(*(self._before(each, self._site) for each in self._clients))
             self._prepared = True
@@ -290,6 +293,6 @@ class Crowd:
             await self._step(client, self._site)
 
     def close(self) -> None:
-        """Close their connections."""
+        """Close the connections of all clients."""
         for each in self._clients:
             each.close()

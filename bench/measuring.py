@@ -1,4 +1,4 @@
-"""Several servers, one workload, in turn."""
+"""Measures several servers in turn with one workload."""
 
 import asyncio
 import statistics
@@ -17,7 +17,7 @@ WARM_UP = 0.4  # seconds
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything."""
+    """The sizes of all measurements."""
 
     users: int
     few_users: int = 1_000
@@ -25,7 +25,7 @@ class Plan:
     seconds: float = 0.8
     cold_starts: int = 3
     variants: bool = True
-    """Also 1 and 64 clients, and a new connection for each request."""
+    """Whether to measure also with 1 and 64 clients, and with a new connection for each request."""
 
 
 FULL = Plan(users=1_000_000)
@@ -35,29 +35,29 @@ CLIENTS = 8
 
 @dataclass
 class Measured:
-    """One contender with one workload, round by round."""
+    """The results of one contender with one workload, by round."""
 
     loads: list[Load] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
     @property
     def rates(self) -> list[float]:
-        """Requests per second."""
+        """Return the requests per second of each round."""
         return [each.rate for each in self.loads]
 
     def latency(self, share: float) -> float:
-        """The milliseconds within which this share of the requests was answered."""
+        """Return the milliseconds within which this share of the requests was answered."""
         every = sorted(latency for each in self.loads for latency in each.latencies)
         return every[min(int(len(every) * share), len(every) - 1)] * 1000
 
     @property
     def cpu_ms(self) -> float:
-        """Processor time of the server's processes for a request, in milliseconds."""
+        """Return the median processor time of a request, in milliseconds, of all processes."""
         return statistics.median(self.cpu)
 
     @property
     def received(self) -> float:
-        """Bytes of an answer, with its head."""
+        """Return the mean number of bytes of a response, with its headers."""
         return sum(e.received for e in self.loads) / sum(len(e.latencies) for e in self.loads)
 
 
@@ -70,7 +70,10 @@ def compare(
     keep_alive: bool = True,
     beside: Callable[[], None] | None = None,
 ) -> dict[str, Measured]:
-    """Measure one workload on some servers in turn, once a round; and what stands beside them."""
+    """Measure a workload on the servers in turn, once a round.
+
+    beside: is called at the end of each round.
+    """
     crowds = {
         name: (
             server,
@@ -93,7 +96,7 @@ def compare(
                 used = server.cpu_seconds() - before
                 measured[name].loads.append(seen)
                 measured[name].cpu.append(used / len(seen.latencies) * 1000)
-                # Which process a connection is served by is luck: once more in each round.
+                # Chance decides which process serves a connection, so each round opens new ones.
                 crowd.close()
             if number > 0 and beside is not None:
                 beside()
@@ -105,14 +108,14 @@ def compare(
 def count_round_trips(
     contender: Contender, url: str, users: int, scratch: Path
 ) -> dict[str, float]:
-    """How often a request of each workload waits for PostgreSQL, once everything is warm."""
+    """Return how often a request of each workload waits for PostgreSQL after a warm-up."""
     relay = RoundTrips(url)
     server = Server(contender, relay.url, scratch)
     counted: dict[str, float] = {}
 
     async def run(workload: str) -> None:
         crowd = Crowd(Site(server.port, users, data.PASSWORD), workload, 1)
-        # Each process opens its connections, and prepares what it prepares, at its first requests.
+        # Its first requests make each process open connections and prepare statements.
         await crowd.run(1.0)
         counts = []
         for _ in range(9):
@@ -130,5 +133,5 @@ def count_round_trips(
 
 
 def workloads(contender: Contender) -> list[str]:
-    """Those that it has routes for."""
+    """Return the workloads that the contender has routes for."""
     return ["greeting, JSON"] if contender.greets_only else list(load.WORKLOADS)

@@ -1,4 +1,4 @@
-"""The tables and the plot."""
+"""Writes the results as tables and as a plot."""
 
 import operator
 import statistics
@@ -29,7 +29,7 @@ Ratios = Sequence[float]
 
 @dataclass
 class Results:
-    """All that was measured, by workload and by the contender's name."""
+    """All results, by workload and by the contender's name."""
 
     machine: Mapping[str, str]
     users: tuple[int, int]
@@ -45,18 +45,18 @@ class Results:
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> Ratios:
-    """Round by round, for those of one round were measured side by side."""
+    """Return the ratios by round, because the values of one round were measured side by side."""
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
 def spread(numbers: Ratios, form: str = "{:.2f}") -> str:
-    """The median, and between what it lies."""
+    """Return the median with the minimum and the maximum, as a text."""
     texts = [form.format(each) for each in (statistics.median(numbers), min(numbers), max(numbers))]
     return texts[0] if len(numbers) == 1 else "{} ({} to {})".format(*texts)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown, aligned so that it can be read as it is."""
+    """Return a Markdown table with aligned columns."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = []
     for row in (head, ["-" * width for width in widths], *rows):
@@ -70,13 +70,13 @@ def write(results: Results, folder: Path, page: Path) -> str:
     described = ", ".join(f"{name} {value}" for name, value in results.machine.items())
     few, many = results.users
     text = (
-        f"On one machine ({described}), in one run, the clients on it as well; {many:,} users with "
+        f"On one machine ({described}), clients included, in one run; {many:,} users with "
         f"three sessions each; {contenders.PROCESSES} processes of {contenders.THREADS} threads, "
         f"{CLIENTS} clients; {len(results.argon2)} rounds.\n"
         f"\n**Requests per second, as multiples of hello_login's** ({CAPTION}):\n\n"
         f"{rates_table(results)}\n"
-        f"\n**What a request to /account costs**, and a start; the processor time is that of the "
-        f"server's processes, not PostgreSQL's:\n\n{costs_table(results)}\n"
+        f"\n**The cost of a request to /account**, and of a start; the processor time is that of "
+        f"the server's processes, not PostgreSQL's:\n\n{costs_table(results)}\n"
         f"\n**Goals:**\n\n{goals_table(results, few, many)}\n"
     )
     before, _, rest = page.read_text().partition(BEGIN)
@@ -93,7 +93,7 @@ CAPTION = "less than 1 is slower; the medians of the rounds; in brackets the low
 
 
 def rates_table(results: Results) -> str:
-    """A row for each contender, a column for each workload."""
+    """Return a table with a row for each contender and a column for each workload."""
     names = list(results.rates["greeting, JSON"])
     rows = [["hello_login, requests per second"]]
     rows[0] += [f"{statistics.median(m[US].rates):,.0f}" for m in results.rates.values()]
@@ -112,7 +112,7 @@ def rates_table(results: Results) -> str:
 
 
 def costs_table(results: Results) -> str:
-    """A row for each contender."""
+    """Return a table with a row for each contender."""
     rows = []
     for name, measured in results.rates["/account"].items():
         resident, whole = results.memory[name]
@@ -137,7 +137,7 @@ SIGNS = {"at least": operator.ge, "at most": operator.le, "under": operator.lt}
 
 
 def goals_table(results: Results, few: int, many: int) -> str:
-    """A row for each goal."""
+    """Return a table with a row for each goal."""
     greeting, page = results.rates["greeting, JSON"], results.rates["/account"]
     login = results.rates["login"][US].rates
     best_flask = max(FLASKS, key=lambda name: statistics.median(greeting[name].rates))
@@ -204,7 +204,7 @@ def goals_table(results: Results, few: int, many: int) -> str:
 
 
 def details(results: Results) -> str:
-    """Everything else: each workload, by contender."""
+    """Return the details: each workload by contender, memory and cold starts."""
     parts = [
         f"argon2 by itself, all cores: {spread(results.argon2, '{:.1f}')} a second.",
         f"PostgreSQL by itself, finding sessions: {spread(results.pgbench, '{:,.0f}')} a second.",
@@ -239,7 +239,7 @@ def details(results: Results) -> str:
 
 
 def plot(results: Results, path: Path) -> None:
-    """Bars: a group for each workload, a bar for each contender, hello_login's being 1."""
+    """Draw a bar for each contender, in a group for each workload, as multiples of hello_login."""
     from matplotlib import pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "hello_login"

@@ -1,4 +1,4 @@
-"""waitress, which has no processes of its own, in several that share one port.
+"""Run waitress, which has a single process, in several processes that share a port.
 
 python waitress_processes.py PORT THREADS PROCESSES MODULE:APPLICATION
 """
@@ -17,9 +17,9 @@ def main() -> None:
     """Serve until SIGTERM."""
     port, threads, processes, name = sys.argv[1:]
     address = ("127.0.0.1", int(port))
-    # One for each: on one for all, the same process would nearly always be the first to accept.
+    # One socket for each process: of a shared one, the same process would nearly always accept.
     listeners = [socket.create_server(address, reuse_port=True) for _ in range(int(processes))]
-    # Otherwise it writes a line for each request that has to wait for a thread.
+    # At WARNING, waitress logs each request that waits for a thread.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - the import path has strings
     children = []
