@@ -6,10 +6,10 @@ BIN    := .venv/bin
 .DEFAULT_GOAL := help
 
 # Files of another user, such as root, who ran make before.
-LOCKED := $(shell for made in . .venv bench/.venv .postgres .coverage .*_cache .hypothesis; do \
-	[ ! -e $$made ] || [ -w $$made ] || echo $$made; done)
-ifneq ($(and $(LOCKED),$(filter-out help,$(MAKECMDGOALS))),)
-$(error You may not write to $(LOCKED): run make as the owner, or "make clean" as root before)
+UNWRITABLE := $(shell for path in . .venv bench/.venv .postgres .coverage .*_cache .hypothesis; do \
+	[ ! -e $$path ] || [ -w $$path ] || echo $$path; done)
+ifneq ($(and $(UNWRITABLE),$(filter-out help,$(MAKECMDGOALS))),)
+$(error You may not write to $(UNWRITABLE): run make as the owner, or "make clean" as root before)
 endif
 
 # The stamps hold the path, because a copied or moved .venv still points to the old place.

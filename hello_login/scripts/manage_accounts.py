@@ -103,7 +103,7 @@ def _run_command(arguments: argparse.Namespace, operator: Actor, checked: Settin
     elif arguments.command == "end-sessions":
         output += f", {sessions.end_all(operator, user)} sessions"
     elif arguments.command == "delete":
-        if not arguments.yes and input(f"Delete {user.email} for ever? Type yes: ") != "yes":
+        if not arguments.yes and input(f"Delete {user.email} permanently? Type yes: ") != "yes":
             raise SystemExit("Nothing was deleted.")
         accounts.delete(operator, user)
     elif (user.deactivated_at is None) is (arguments.command == "reactivate"):

@@ -252,7 +252,7 @@ def test_an_initdb_that_fails_is_told_with_its_reason(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "UTC")
-    server._prepare()
+    server._prepare_folder()
     (server.data / "cluster.unfinished").write_text("in the way, and no folder")
     with pytest.raises(SystemExit, match="initdb failed in"):
         server.start()
@@ -261,8 +261,8 @@ def test_an_initdb_that_fails_is_told_with_its_reason(
 def test_a_server_that_hangs_is_told(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "PATIENCE", 1)
-    server._prepare()
+    monkeypatch.setattr(embedded, "START_TIMEOUT", 1)
+    server._prepare_folder()
     with (
         embedded._locked(server.data / "server.lock"),
         pytest.raises(SystemExit, match="hangs: end its processes"),
@@ -273,7 +273,7 @@ def test_a_server_that_hangs_is_told(
 def test_a_server_that_is_about_to_end_is_waited_for(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server._prepare()
+    server._prepare_folder()
     ending = contextlib.ExitStack()
     ending.enter_context(embedded._locked(server.data / "server.lock"))
     monkeypatch.setattr(time, "sleep", lambda _: ending.close())

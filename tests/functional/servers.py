@@ -60,7 +60,7 @@ class Database(EmbeddedPostgres):
         self._run("pg_ctl", action, "-D", self._cluster, "-w", "-m", "immediate", *log)
 
     def start_again(self) -> None:
-        self._ensure()
+        self._ensure_running()
 
     @property
     def socket(self) -> Path:
@@ -70,7 +70,7 @@ class Database(EmbeddedPostgres):
     def demote(self) -> None:
         """Start it again after it was killed, as a standby: it takes no writes."""
         (self._cluster / "standby.signal").touch()
-        self._ensure()
+        self._ensure_running()
 
     def query(self, statement: str) -> list[tuple[object, ...]]:
         with self._cursor() as cursor:
