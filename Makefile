@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help serve test containers browser pictures bench lint format requirements clean sure
+.PHONY: help serve test test-slow browser-test containers browser pictures bench lint format requirements clean sure
 .DEFAULT_GOAL := help
 
 # Files of another user, such as root, who ran make before.
@@ -21,13 +21,21 @@ ifneq ($(shell cat bench/.venv/installed 2> /dev/null),$(CURDIR))
 endif
 
 help:     ## Show this list
-	@sed -nE 's/^([a-z]+): [^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+): [^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 20
 
 serve: .venv/installed    ## Serve http://localhost:5000 on an embedded PostgreSQL (PORT=N for another port)
 	@exec $(BIN)/pserve development.ini --reload
 
-test: .venv/installed    ## Run the whole suite, but for the containers, on an embedded PostgreSQL of its own
-	@$(BIN)/python -m pytest -m 'not container' --cov --cov-report=term --cov-fail-under=100
+test: .venv/installed    ## Run the fast tests on an embedded PostgreSQL, and require every branch to be covered
+	@$(BIN)/python -m pytest -m 'not slow and not browser and not container' --numprocesses 2 --dist loadfile \
+		--cov --cov-report=term --cov-fail-under=100
+
+test-slow: .venv/installed    ## Run the slow tests: large tables, floods, kills, real processes, many random inputs
+	@$(BIN)/python -m pytest -m slow
+
+browser-test: .venv/installed    ## Install what the browser tests need, and run them; without Chromium they are skipped
+	@$(MAKE) --no-print-directory browser || echo "The browser could not be installed."
+	@$(BIN)/python -m pytest -m browser
 
 containers: .venv/installed    ## Build the image and try it, by itself, with compose and as Heroku runs it (needs Docker)
 	@$(BIN)/python -m pytest -m container

@@ -111,7 +111,7 @@ def test_the_documents_name_only_make_targets_that_exist(name: str) -> None:
     assert {first or second for first, second in named} <= targets
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_the_suite_passes_where_signals_are_ignored_as_under_nohup() -> None:
     ignored = "trap '' HUP INT QUIT TERM CHLD; exec \"$@\""
     tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/server/test_server.py")

@@ -222,6 +222,7 @@ def test_a_length_is_measured_after_normalization(passwords: Passwords, form: An
     assert passwords.verify(f"{typed}a", password_hash) == (False, None)
 
 
+@pytest.mark.slow
 def test_a_password_that_registration_accepts_is_accepted_at_login_in_every_form(
     passwords: Passwords, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,11 +14,10 @@ HOW = "make browser installs it"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test here drives the browser, and starts processes."""
+    """Mark every test here as one that drives the browser."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.process)
 
 
 @pytest.fixture(scope="session")

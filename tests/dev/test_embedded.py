@@ -19,7 +19,6 @@ import pytest
 from hello_login.dev import embedded
 from hello_login.dev.embedded import EmbeddedPostgres
 
-pytestmark = pytest.mark.process
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="of interest to root alone")
 
 START = """
@@ -78,11 +77,13 @@ def test_it_is_a_real_postgresql_in_utf_8(server: EmbeddedPostgres) -> None:
     assert query(url, "SELECT lower('\N{LATIN CAPITAL LETTER A WITH DIAERESIS}')") == ("\xe4",)
 
 
+@pytest.mark.slow
 def test_it_is_reached_by_its_socket_alone(server: EmbeddedPostgres) -> None:
     assert query(server.start(), "SHOW listen_addresses") == ("",)
     assert server.data.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_data_outlives_a_stop(server: EmbeddedPostgres) -> None:
     query(server.start(), "CREATE TABLE kept ()")
     server.stop()
@@ -94,6 +95,7 @@ def test_stopping_what_never_started_does_nothing(server: EmbeddedPostgres) -> N
     server.stop()
 
 
+@pytest.mark.slow
 def test_the_last_user_stops_it(server: EmbeddedPostgres, data: Path) -> None:
     first, second = server, EmbeddedPostgres(data)
     assert first.start() == second.start()
@@ -103,6 +105,7 @@ def test_the_last_user_stops_it(server: EmbeddedPostgres, data: Path) -> None:
     assert not runs(data)
 
 
+@pytest.mark.slow
 def test_ten_at_once_share_one_server(data: Path) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", START, data, "1"], stdout=subprocess.PIPE)
@@ -114,6 +117,7 @@ def test_ten_at_once_share_one_server(data: Path) -> None:
     assert not runs(data)
 
 
+@pytest.mark.slow
 def test_when_its_last_user_is_killed_it_is_stopped_all_the_same(data: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", START, data, "60"], stdout=subprocess.PIPE
@@ -125,6 +129,7 @@ def test_when_its_last_user_is_killed_it_is_stopped_all_the_same(data: Path) -> 
     assert eventually(lambda: not runs(data), embedded.LINGER + 30)
 
 
+@pytest.mark.slow
 def test_when_its_user_is_killed_the_next_one_finds_it_running(
     server: EmbeddedPostgres, data: Path
 ) -> None:
@@ -183,6 +188,7 @@ def test_a_process_id_that_is_another_process_by_now_is_seen_through(
             other.kill()
 
 
+@pytest.mark.slow
 def test_an_initdb_that_was_cut_off_is_done_again(server: EmbeddedPostgres) -> None:
     server.start()
     server.stop()
@@ -191,6 +197,7 @@ def test_an_initdb_that_was_cut_off_is_done_again(server: EmbeddedPostgres) -> N
     assert query(server.start(), "SELECT 1") == (1,)
 
 
+@pytest.mark.slow
 def test_a_path_too_long_for_a_socket_has_the_socket_elsewhere(data: Path) -> None:
     server = EmbeddedPostgres(data / ("long" * 30), fsync=False)
     url = server.start()
@@ -205,6 +212,7 @@ def test_a_path_too_long_for_a_socket_has_the_socket_elsewhere(data: Path) -> No
     server.stop()
 
 
+@pytest.mark.slow
 def test_a_copy_with_too_long_a_path_has_a_server_of_its_own(data: Path) -> None:
     original = EmbeddedPostgres(data / ("long" * 30), fsync=False)
     query(original.start(), "CREATE TABLE original ()")
@@ -230,6 +238,7 @@ def test_a_link_leads_to_the_socket_however_long_the_path(data: Path, length: in
     server.stop()
 
 
+@pytest.mark.slow
 def test_environment_variables_of_other_servers_do_not_disturb_it(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +305,7 @@ def test_without_the_wheel_it_is_told_what_to_install(
         server.start()
 
 
+@pytest.mark.slow
 @needs_root
 def test_root_runs_it_as_the_owner_of_the_folder(server: EmbeddedPostgres) -> None:
     server.data.mkdir()
@@ -312,6 +322,7 @@ def test_an_owner_without_a_name_is_told_of_by_initdb(server: EmbeddedPostgres) 
         server.start()
 
 
+@pytest.mark.slow
 @needs_root
 def test_in_a_folder_of_roots_own_the_data_lies_elsewhere(
     data: Path, monkeypatch: pytest.MonkeyPatch

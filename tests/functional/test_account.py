@@ -9,6 +9,8 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login.auth import login, rate_limits
 from hello_login.auth.audit import Actor
+from hello_login.auth.rate_limits import RateLimiter
+from hello_login.repositories.sessions import Session
 from tests.conftest import MakeClient
 from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, log_out, register
 
@@ -502,6 +504,24 @@ def test_a_session_that_ended_while_the_password_was_checked_changes_nothing(
     answer = send(browser, path, current=PASSWORD, **typed)
     assert answer.location == "http://localhost/account"
     log_in(browser)
+
+
+def test_a_session_that_ended_while_a_change_was_counted_keeps_the_name(
+    browser: webtest.TestApp, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(browser)
+    admit = RateLimiter.admit_profile_change
+
+    def end_meanwhile(limiter: RateLimiter, session: Session) -> None:
+        admit(limiter, session)
+        with db.cursor() as cursor:
+            cursor.execute("DELETE FROM sessions")
+
+    monkeypatch.setattr(RateLimiter, "admit_profile_change", end_meanwhile)
+    answer = send(browser, "/account/profile", name="Grace")
+    assert answer.location == "http://localhost/account"
+    log_in(browser)
+    assert "Grace" not in browser.get("/account")
 
 
 def test_a_logout_of_a_browser_without_a_session_is_no_error(browser: webtest.TestApp) -> None:

@@ -26,7 +26,7 @@ from tests.functional.servers import Person
 from tests.functional.test_resilience import Traffic
 from tests.people import PASSWORD
 
-pytestmark = [pytest.mark.container, pytest.mark.process]
+pytestmark = pytest.mark.container
 
 SECRET_KEY = "a secret key of the container tests, long enough"
 SECRETS = {"SECRET_KEY": SECRET_KEY, "POSTGRES_PASSWORD": "a password of the container tests"}

@@ -12,7 +12,7 @@ from hello_login.dev.embedded import EmbeddedPostgres
 from tests.conftest import make_folder
 from tests.functional.servers import QUICK, Database, Person, Server
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 
 class Standby(Database):

@@ -13,7 +13,7 @@ from tests.conftest import ROOT, make_folder
 from tests.functional.servers import QUICK, Database, Person, Server
 from tests.functional.test_nonsense import send_raw
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 LARGEST = 40_959
 """Bytes: waitress refuses as many as max_request_body_size."""

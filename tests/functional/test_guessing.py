@@ -15,7 +15,7 @@ from tests.functional.servers import Person, change_ini
 from tests.functional.test_processes import Start, checkout, start
 from tests.people import EMAIL
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 __all__ = ["checkout", "start"]  # fixtures
 

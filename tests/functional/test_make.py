@@ -11,7 +11,7 @@ import pytest
 from hello_login.dev.embedded import EmbeddedPostgres
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 STUB = """#!/bin/sh
 # Stands in for Python: makes a .venv with itself in it, and notes what is to be installed.

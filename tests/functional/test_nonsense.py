@@ -38,8 +38,18 @@ ROUTES = [
     "/nowhere",
 ]
 FIELDS = ["name", "email", "password", "confirm", "current", "remember", "next", "session", "x"]
-EXAMPLES = 3000
-SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+FEW = 200
+"""Examples in a fast test."""
+
+
+def choose(examples: int) -> settings:
+    """Return settings for a test: few examples are the same in every run, many are random."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=examples == FEW,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 
 
 values = st.one_of(
@@ -79,8 +89,12 @@ def encode(fields: list[tuple[str, bytes]]) -> str:
     return "&".join(f"{name}={quote_from_bytes(value)}" for name, value in fields)
 
 
+@pytest.mark.parametrize("examples", [FEW, pytest.param(3000, marks=pytest.mark.slow)])
 def test_bytes_at_every_route_never_meet_a_5xx(
-    browser: webtest.TestApp, tell: Callable[[str], None], caplog: pytest.LogCaptureFixture
+    browser: webtest.TestApp,
+    tell: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+    examples: int,
 ) -> None:
     """With the token of a browser that is logged in, so that they come as far as they can."""
     register(browser)
@@ -90,7 +104,7 @@ def test_bytes_at_every_route_never_meet_a_5xx(
     known_token = csrf_token(browser)
     known = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SHARED)
+    @choose(examples)
     @given(
         route=st.sampled_from(ROUTES),
         below=st.binary(max_size=8),
@@ -151,7 +165,7 @@ def test_bytes_at_every_route_never_meet_a_5xx(
 
     send()
     tell(f"{statuses.total()} examples, 5xx: 0, otherwise {dict(sorted(statuses.items()))}")
-    assert statuses.total() >= EXAMPLES
+    assert statuses.total() >= examples
     assert {200, 303, 400, 404, 405, 422} <= set(statuses)
 
 
@@ -280,7 +294,10 @@ def test_what_follows_a_body_of_two_lengths_is_no_request(
     assert [each.message for each in caplog.records] == ["answered"]
 
 
-def test_raw_bytes_on_a_connection_never_meet_a_5xx(site: int, tell: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("examples", [FEW, pytest.param(500, marks=pytest.mark.slow)])
+def test_raw_bytes_on_a_connection_never_meet_a_5xx(
+    site: int, tell: Callable[[str], None], examples: int
+) -> None:
     statuses: Counter[int] = Counter()
     lines = st.lists(
         st.one_of(
@@ -302,7 +319,7 @@ def test_raw_bytes_on_a_connection_never_meet_a_5xx(site: int, tell: Callable[[s
         max_size=6,
     )
 
-    @settings(max_examples=500, deadline=None, suppress_health_check=SHARED)
+    @choose(examples)
     @given(
         first=st.one_of(
             st.sampled_from([b"GET / HTTP/1.1", b"POST /login HTTP/1.1", b"GET //[ HTTP/9.9"]),

@@ -21,7 +21,7 @@ from hello_login.db import migrations
 from hello_login.dev import embedded
 from tests.conftest import ROOT, NewDatabase
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 GREETING = {"answer": "Hello World, Little Dude, How Are You?"}

@@ -20,7 +20,7 @@ from tests.conftest import make_folder
 from tests.functional.servers import QUICK, Database, Person, Server
 from tests.people import EMAIL, PASSWORD, STYLESHEET
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 LOST = "lost"
 """The request was taken, and never answered."""

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import NewDatabase
 from tests.functional.servers import QUICK, Person, Server
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 Configure = Callable[[str], Server]
 

@@ -22,7 +22,7 @@ from tests.functional.test_processes import (
     port,
 )
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 __all__ = ["checkout", "port"]  # fixtures
 

@@ -14,7 +14,7 @@ from tests.conftest import ROOT, NewDatabase, make_folder
 from tests.functional.servers import free_port
 from tests.functional.test_processes import GREETING, PRODUCTION, get
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 SOURCES = ("hello_login", "sql", "LICENSE", "README.md", "development.ini", "production.ini")
 BUILD = ("setup.cfg", "setup.py", "pyproject.toml")

@@ -130,6 +130,7 @@ def test_every_function_of_every_repository_is_looked_at() -> None:
         assert functions == {name.partition(",")[0] for name in calls}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name"),
     [(module, name) for module, calls in CALLS.items() for name in calls],
@@ -147,6 +148,7 @@ def test_no_statement_reads_a_whole_table(full: Connection, module: ModuleType, 
     assert "Index" in plan or plan.startswith("Insert")
 
 
+@pytest.mark.slow
 def test_failed_attempts_are_found_by_an_index_of_their_own(full: Connection) -> None:
     Noting.noted.clear()
     events.list_with_failures(full, 2, 100)

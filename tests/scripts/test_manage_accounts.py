@@ -326,7 +326,7 @@ def test_what_can_no_longer_be_printed_is_no_error(
     assert not site.is_logged_in()
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_whoever_reads_what_it_prints_may_stop_reading(site: Site) -> None:
     assert site.ada == 1
     program = Path(sys.executable).parent / "manage_accounts"
