@@ -13,9 +13,9 @@ from ..settings import Settings
 from .predictable import common_passwords, count_unpredictable
 
 MAX_LENGTH = 1024
-"""Characters.  ASVS 5.0, 6.2.9 wants 64 to be accepted; passlib hashes no more than 4,096."""
+"""Characters.  ASVS 5.0, 6.2.9 requires at least 64; passlib hashes at most 4,096."""
 
-ENOUGH = 8
+MIN_UNPREDICTABLE = 8
 """Unpredictable characters that a new password needs: the length that ASVS 5.0, 6.2.1 requires.
 zxcvbn, too, rates a password as safe against slow hashes from 10^8 guesses."""
 
@@ -23,7 +23,7 @@ NFD_GROWTH = 4
 """A text has at most four times as many characters in NFD as in NFC (Unicode's FAQ on
 normalization)."""
 
-MOST_MARKS = 30
+MAX_MARKS = 30
 """Combining marks on one letter, as in UAX #15's Stream-Safe Text Format.  No script needs more.
 The time to sort them is quadratic."""
 
@@ -70,9 +70,9 @@ class Passwords:
         )
         if len(password) > MAX_LENGTH * NFD_GROWTH:
             raise too_long
-        if _has_marks_beyond(MOST_MARKS, password):
+        if _has_marks_beyond(MAX_MARKS, password):
             raise PasswordRefused(
-                f"This password has more than {MOST_MARKS} accents on one letter: use fewer."
+                f"This password has more than {MAX_MARKS} accents on one letter: use fewer."
             )
         normalized = unicodedata.normalize("NFC", password)
         if len(normalized) > MAX_LENGTH:
@@ -93,7 +93,7 @@ class Passwords:
         if password.lower() in common_passwords():
             raise PasswordRefused("Many people use this password: choose another one.")
         count, kinds = count_unpredictable(password, personal)
-        if count < ENOUGH:
+        if count < MIN_UNPREDICTABLE:
             raise PasswordRefused(
                 f"This password is easy to guess. Most of it is predictable: {kinds}. "
                 "Add a few unrelated words."

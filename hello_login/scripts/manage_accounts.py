@@ -77,8 +77,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("config_uri", metavar="INI", help="development.ini or production.ini")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, what in COMMANDS.items():
-        command = commands.add_parser(name, help=what, description=f"{what.capitalize()}.")
+    for name, help_text in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=help_text, description=f"{help_text.capitalize()}."
+        )
         if name != "list":
             command.add_argument("account", metavar="ACCOUNT", help="its id or its address")
     listing = commands.choices["list"]
