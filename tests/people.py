@@ -9,6 +9,7 @@ from hello_login.web.routes import STATIC
 EMAIL = "ada@example.com"
 STYLESHEET = f"/{STATIC}/style.css"
 PASSWORD = "correct horse battery"
+NEW_PASSWORD = "staple battery horse"
 
 
 def register(browser: webtest.TestApp, *, status: int | None = 303, **typed: str) -> Any:
@@ -41,6 +42,32 @@ def log_in(
 def log_out(browser: webtest.TestApp) -> Any:
     """Press the button in the page's head."""
     return browser.get("/").forms[0].submit(status=303)
+
+
+def send(browser: webtest.TestApp, path: str, *, status: int = 303, **typed: str) -> Any:
+    """Fill in and send the form on the page, and return the answer."""
+    form = browser.get(path).forms[1]
+    for name, value in typed.items():
+        form[name] = value
+    return form.submit(status=status)
+
+
+def change_password(
+    browser: webtest.TestApp,
+    *,
+    current: str = PASSWORD,
+    password: str = NEW_PASSWORD,
+    status: int = 303,
+) -> Any:
+    typed = {"current": current, "password": password, "confirm": password}
+    return send(browser, "/account/password", status=status, **typed)
+
+
+def end(browser: webtest.TestApp, button: str) -> Any:
+    """Press the first button on the account page that says so."""
+    forms = browser.get("/account").forms.values()
+    form = next(form for form in forms if button in form.text)
+    return form.submit("session", status=303)
 
 
 def csrf_token(browser: webtest.TestApp) -> str:

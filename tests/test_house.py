@@ -111,6 +111,13 @@ def test_the_documents_name_only_make_targets_that_exist(name: str) -> None:
     assert {first or second for first, second in named} <= targets
 
 
+def test_no_test_module_imports_from_another() -> None:
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        assert not re.findall(r"^(?:from|import) .*\btest_\w+", path.read_text(), re.MULTILINE), (
+            path
+        )
+
+
 @pytest.mark.slow
 def test_the_suite_passes_where_signals_are_ignored_as_under_nohup() -> None:
     ignored = "trap '' HUP INT QUIT TERM CHLD; exec \"$@\""

@@ -253,3 +253,17 @@ class Person:
 
     def log_out(self) -> int:
         return self.ask("/logout", {})[0]
+
+
+def send_raw(port: int, data: bytes) -> bytes:
+    """Send the data, and return what the server answers until it closes the connection."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        # The server may have closed before it was told everything.
+        with contextlib.suppress(OSError):
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            while part := connection.recv(65536):
+                answer += part
+    return answer

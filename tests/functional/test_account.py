@@ -12,36 +12,21 @@ from hello_login.auth.audit import Actor
 from hello_login.auth.rate_limits import RateLimiter
 from hello_login.repositories.sessions import Session
 from tests.conftest import MakeClient
-from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, log_out, register
+from tests.people import (
+    EMAIL,
+    NEW_PASSWORD,
+    PASSWORD,
+    change_password,
+    csrf_token,
+    end,
+    error_of,
+    log_in,
+    log_out,
+    register,
+    send,
+)
 
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; rv:143.0) Gecko/20100101 Firefox/143.0"
-NEW_PASSWORD = "staple battery horse"
-
-
-def send(browser: webtest.TestApp, path: str, *, status: int = 303, **typed: str) -> Any:
-    """Fill in and send the form on the page, and return the answer."""
-    form = browser.get(path).forms[1]
-    for name, value in typed.items():
-        form[name] = value
-    return form.submit(status=status)
-
-
-def change_password(
-    browser: webtest.TestApp,
-    *,
-    current: str = PASSWORD,
-    password: str = NEW_PASSWORD,
-    status: int = 303,
-) -> Any:
-    typed = {"current": current, "password": password, "confirm": password}
-    return send(browser, "/account/password", status=status, **typed)
-
-
-def end(browser: webtest.TestApp, button: str) -> Any:
-    """Press the first button on the account page that says so."""
-    forms = browser.get("/account").forms.values()
-    form = next(form for form in forms if button in form.text)
-    return form.submit("session", status=303)
 
 
 def is_logged_in(browser: webtest.TestApp) -> bool:

@@ -23,7 +23,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.functional.servers import Person
-from tests.functional.test_resilience import Traffic
+from tests.functional.traffic import Traffic
 from tests.people import PASSWORD
 
 pytestmark = pytest.mark.container

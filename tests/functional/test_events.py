@@ -17,8 +17,16 @@ from hello_login import logs
 from hello_login.db import migrations
 from hello_login.scripts import manage_accounts
 from tests.conftest import ROOT, SECRET_KEY, MakeIni, NewDatabase
-from tests.functional.test_account import NEW_PASSWORD, change_password, end, send
-from tests.people import PASSWORD, log_in, log_out, register
+from tests.people import (
+    NEW_PASSWORD,
+    PASSWORD,
+    change_password,
+    end,
+    log_in,
+    log_out,
+    register,
+    send,
+)
 
 WRONG = "a wrong password, typed on purpose"
 HAPPENED = [

@@ -10,8 +10,7 @@ import pytest
 from hello_login.auth.passwords import MAX_LENGTH
 from hello_login.web.forms import MAX_NAME_LENGTH, MAX_NEXT_LENGTH
 from tests.conftest import ROOT, make_folder
-from tests.functional.servers import QUICK, Database, Person, Server
-from tests.functional.test_nonsense import send_raw
+from tests.functional.servers import QUICK, Database, Person, Server, send_raw
 
 pytestmark = pytest.mark.slow
 

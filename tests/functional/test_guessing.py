@@ -11,13 +11,11 @@ import pytest
 
 from hello_login.db import migrations
 from tests.conftest import ROOT, NewDatabase
+from tests.functional.conftest import Start
 from tests.functional.servers import Person, change_ini
-from tests.functional.test_processes import Start, checkout, start
 from tests.people import EMAIL
 
 pytestmark = pytest.mark.slow
-
-__all__ = ["checkout", "start"]  # fixtures
 
 WAIT = 8
 

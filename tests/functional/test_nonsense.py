@@ -1,6 +1,5 @@
 """Whatever is sent is answered, and never with a 5xx."""
 
-import contextlib
 import io
 import json
 import logging
@@ -20,6 +19,7 @@ from waitress.adjustments import Adjustments
 
 from hello_login.server.serving import Server
 from tests.conftest import MakeClient
+from tests.functional.servers import send_raw
 from tests.people import STYLESHEET, csrf_token, register
 
 ROUTES = [
@@ -201,20 +201,6 @@ def site(browser: webtest.TestApp) -> Iterator[int]:
     yield listener.getsockname()[1]
     server.stopping = True
     thread.join()
-
-
-def send_raw(port: int, data: bytes) -> bytes:
-    """What comes back, until the server has answered all of it."""
-    answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        # The server may have closed before it was told everything.
-        with contextlib.suppress(OSError):
-            connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionError):
-            while part := connection.recv(65536):
-                answer += part
-    return answer
 
 
 HUGE = 40960

@@ -5,14 +5,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 import pytest
@@ -20,88 +17,16 @@ import pytest
 from hello_login.db import migrations
 from hello_login.dev import embedded
 from tests.conftest import ROOT, NewDatabase
+from tests.functional.commands import GREETING, PRODUCTION, database_runs, eventually, get
+from tests.functional.conftest import Start
 
 pytestmark = pytest.mark.slow
-
-BIN = Path(sys.executable).parent
-GREETING = {"answer": "Hello World, Little Dude, How Are You?"}
-PRODUCTION = {"SECRET_KEY": "k" * 32}
-
-
-@pytest.fixture
-def checkout(folder: Path) -> Path:
-    """A folder with what pserve and initialize_db need, and no data yet; its path has a blank."""
-    for name in ("development.ini", "production.ini", "sql"):
-        (folder / name).symlink_to(ROOT / name)
-    return folder
-
-
-@pytest.fixture
-def port() -> int:
-    """A port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(checkout: Path) -> Iterator[Start]:
-    """Starts a command in the checkout, as the head of a process group, as a terminal does."""
-    started = []
-
-    def run(*command: str, **environ: str) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [BIN / command[0], *command[1:]],
-            cwd=checkout,
-            env={**os.environ, **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def get(port: int, path: str = "/") -> Any:
-    """The JSON there, as soon as the server answers."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
-                return json.load(response)
-        except (ConnectionError, urllib.error.URLError) as error:
-            if isinstance(error, urllib.error.HTTPError) or time.monotonic() > deadline:
-                raise
-        time.sleep(0.05)
 
 
 def interrupt(process: "subprocess.Popen[str]") -> str:
     """Press Ctrl-C, and return what the process had printed."""
     os.killpg(process.pid, signal.SIGINT)
     return process.communicate(timeout=30)[0]
-
-
-def database_runs(checkout: Path) -> bool:
-    return (checkout / ".postgres/cluster/postmaster.pid").exists()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = embedded.LINGER + 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
 
 
 @pytest.mark.parametrize("options", [(), ("--reload",)])

@@ -15,9 +15,15 @@ from hello_login.auth import sessions
 from hello_login.db import migrations, transactions
 from hello_login.repositories.sessions import Session
 from tests.conftest import ROOT, MakeIni, NewDatabase
-from tests.functional.test_account import send
-from tests.people import EMAIL, PASSWORD, log_in, log_out, register
-from tests.repositories.test_statements import swap_sessions
+from tests.people import (
+    EMAIL,
+    PASSWORD,
+    log_in,
+    log_out,
+    register,
+    send,
+)
+from tests.pooler import swap_sessions
 
 END_CONNECTION = "PERFORM pg_terminate_backend(pg_backend_pid());"
 DEADLOCK = "RAISE EXCEPTION USING ERRCODE = 'deadlock_detected';"

@@ -12,20 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.functional.test_processes import (
-    BIN,
-    GREETING,
-    checkout,
-    database_runs,
-    eventually,
-    get,
-    port,
-)
+from tests.functional.commands import BIN, GREETING, database_runs, eventually, get
 
 pytestmark = pytest.mark.slow
-
-__all__ = ["checkout", "port"]  # fixtures
-
 
 MAKE_SERVE = 'make -f "$1" -o .venv/installed serve'
 BY_ITSELF = f"exec {MAKE_SERVE}"

@@ -25,8 +25,16 @@ from hello_login.db import migrations, transactions
 from hello_login.repositories.sessions import Session
 from hello_login.repositories.throttles import Limit
 from tests.conftest import MakeIni
-from tests.functional.test_account import change_password, send
-from tests.people import EMAIL, PASSWORD, csrf_token, error_of, log_in, register
+from tests.people import (
+    EMAIL,
+    PASSWORD,
+    change_password,
+    csrf_token,
+    error_of,
+    log_in,
+    register,
+    send,
+)
 
 
 @pytest.fixture

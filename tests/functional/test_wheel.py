@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, NewDatabase, make_folder
+from tests.functional.commands import GREETING, PRODUCTION, get
 from tests.functional.servers import free_port
-from tests.functional.test_processes import GREETING, PRODUCTION, get
 
 pytestmark = pytest.mark.slow
 

@@ -3,103 +3,15 @@
 import contextlib
 import os
 import signal
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from waitress.adjustments import Adjustments
 
 from hello_login.server import serving
-from hello_login.server.serving import SIGNALS, Channel, Server
-from hello_login.web.tweens import SERVER_ERROR_KEY
-
-PAGE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-FORM = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
-
-Client = Callable[[], socket.socket]
-
-
-class Site:
-    """A server, whose forms take as long as the test wants."""
-
-    def __init__(self, **options: Any) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.begun = threading.Semaphore(0)
-        self.may_end = threading.Event()
-        adjustments = Adjustments(
-            threads=1, asyncore_use_poll=True, ident="", cleanup_interval=1, **options
-        )
-        self.server = Server(self.app, self.listener, adjustments)
-
-    def app(self, environ: Any, start_response: Any) -> list[bytes]:
-        if environ["REQUEST_METHOD"] == "POST":
-            self.begun.release()
-            self.may_end.wait(10)
-        refused = environ.get(SERVER_ERROR_KEY)
-        status, headers = "200 OK", {}
-        if refused is not None:
-            status, headers = refused.status, {"Retry-After": refused.headers["Retry-After"]}
-        start_response(status, [("Content-Length", "2"), *headers.items()])
-        return [b"ok"]
-
-    def open(self, data: bytes) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        connection.sendall(data)
-        return connection
-
-
-def answer(connection: socket.socket, *, whole: bool = False) -> bytes:
-    """What comes back: one answer, or all until the end of the connection."""
-    got = b""
-    while whole or not got.endswith(b"\r\n\r\nok"):
-        part = connection.recv(4096)
-        if not part:
-            break
-        got += part
-    return got
-
-
-@pytest.fixture
-def run() -> Iterator[Callable[..., Site]]:
-    """Runs what a test does beside a server, which this thread serves until it is stopped."""
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    failed: list[BaseException] = []
-
-    def serve(
-        during: Callable[[Site], None],
-        *,
-        graceful_timeout: float = 5,
-        **options: Any,
-    ) -> Site:
-        site = Site(**options)
-
-        def act() -> None:
-            try:
-                during(site)
-            except BaseException as error:
-                failed.append(error)
-                site.may_end.set()
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        thread = threading.Thread(target=act)
-        thread.start()
-        site.server.run_until_stopped(graceful_timeout)
-        thread.join()
-        return site
-
-    yield serve
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    if failed:
-        raise failed[0]
-
-
-def stop() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+from hello_login.server.serving import Channel
+from tests.server.sites import FORM, PAGE, Site, answer, stop
 
 
 def test_a_connection_is_not_writable_while_a_thread_sends_on_it(

@@ -7,9 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hello_login.server import serving
-from tests.server.test_serving import FORM, PAGE, Site, answer, run, stop
-
-__all__ = ["run"]  # a fixture
+from tests.server.sites import FORM, PAGE, Site, answer, stop
 
 BODY = FORM.replace(b"Content-Length: 0", b"Content-Length: 1000")
 

@@ -1,0 +1,57 @@
+"""A checkout of the test's own, and commands that are started in it."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.functional.commands import BIN
+from tests.functional.servers import free_port
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def checkout(folder: Path) -> Path:
+    """Return a folder with what pserve and initialize_db need; its path has a blank."""
+    for name in ("development.ini", "production.ini", "sql"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture
+def port() -> int:
+    """Return a port where nobody listens."""
+    return free_port()
+
+
+@pytest.fixture
+def start(checkout: Path) -> Iterator[Start]:
+    """Start a command in the checkout, as the head of a process group, as a terminal does."""
+    started = []
+
+    def run(*command: str, **environ: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [BIN / command[0], *command[1:]],
+            cwd=checkout,
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -1,0 +1,98 @@
+"""People who use a site all the time, while something happens to it."""
+
+import http.client
+import threading
+import time
+from collections import Counter
+
+from tests.functional.servers import Person
+from tests.people import PASSWORD
+
+LOST = "lost"
+"""The request was taken, and never answered."""
+
+
+class Traffic:
+    """People who register, are greeted, look at their account, log out, and log in, all the time.
+
+    Each notes what it was answered, and what it may therefore rely on.
+    """
+
+    def __init__(self, port: int, clients: int = 8) -> None:
+        self._port = port
+        self._stop = threading.Event()
+        self.answers: Counter[tuple[str, int | str]] = Counter()
+        self.unavailable: list[float] = []
+        self.registered: list[str] = []
+        self.unsure: list[str] = []
+        self.logged_out_unasked: list[str] = []
+        self.logged_out: set[str] = set()
+        self._threads = [
+            threading.Thread(target=self._use, args=(number,)) for number in range(clients)
+        ]
+
+    def __enter__(self) -> "Traffic":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def statuses(self) -> Counter[int | str]:
+        total: Counter[int | str] = Counter()
+        for (_, status), number in self.answers.items():
+            total[status] += number
+        return total
+
+    def _use(self, client: int) -> None:
+        life = 0
+        while not self._stop.is_set():
+            life += 1
+            self._live(f"{client}.{life}@example.com")
+
+    def _live(self, email: str) -> None:
+        person = Person(self._port)
+        try:
+            self._walk(person, email)
+        finally:
+            person.close()
+
+    def _walk(self, person: Person, email: str) -> None:
+        login = {"email": email, "password": PASSWORD}
+        if self._ask(person, "/register") != 200:
+            return
+        new = {"name": "Ada", "confirm": PASSWORD, **login}
+        if self._ask(person, "/register", new) != 303:
+            self.unsure.append(email)
+            return
+        self.registered.append(email)
+        steps: list[tuple[str, dict[str, str] | None]] = [
+            ("/account", None),
+            ("/", None),
+            ("/logout", {}),
+            ("/login", login),
+            ("/account", None),
+            ("/logout", {}),
+        ]
+        for path, form in steps:
+            status = self._ask(person, path, form)
+            if path == "/account" and status == 303:
+                self.logged_out_unasked.append(email)
+            if form is not None and status != 303:
+                return
+        self.logged_out.add(email)
+
+    def _ask(self, person: Person, path: str, form: dict[str, str] | None = None) -> int | str:
+        what = f"{'GET' if form is None else 'POST'} {path}"
+        try:
+            status: int | str = person.ask(path, form)[0]
+        except (OSError, http.client.HTTPException):
+            status = LOST
+        self.answers[what, status] += 1
+        if status == 503:
+            self.unavailable.append(time.monotonic())
+            time.sleep(0.05)  # people do not try again as fast as they can
+        return status
