@@ -1,8 +1,13 @@
-"""Who is asking, and what every view is guarded by."""
+"""The security policy, and what every view requires."""
 
 from typing import Any
 
+import webtest
 from pyramid.httpexceptions import default_exceptionresponse_view
+from pyramid.request import apply_request_extensions
+
+from tests.people import register
+from tests.visitor import Visitor
 
 OPEN = {
     "greeting": {"needs login": False},
@@ -37,3 +42,19 @@ def test_every_view_is_closed_but_those_that_open_themselves_by_name(app: Any) -
         if guards != CLOSED:
             opened[view["route_name"]] = dict(guards.items() - CLOSED.items())
     assert opened == OPEN
+
+
+def test_a_request_with_a_session_cookie_has_the_id_of_its_user(
+    app: Any, browser: webtest.TestApp, visitor: Visitor
+) -> None:
+    register(browser)
+
+    def user_id(cookies: dict[str, str]) -> int | None:
+        request = app.request_factory.blank("/", browser.extra_environ, cookies=cookies)
+        request.registry = app.registry
+        apply_request_extensions(request)
+        found: int | None = request.authenticated_userid
+        return found
+
+    assert user_id({"session": browser.cookies["session"]}) == visitor.user().id
+    assert user_id({}) is None
