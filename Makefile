@@ -9,7 +9,11 @@ BIN    := .venv/bin
 UNWRITABLE := $(shell for path in . .venv bench/.venv .postgres .coverage .*_cache .hypothesis; do \
 	[ ! -e $$path ] || [ -w $$path ] || echo $$path; done)
 ifneq ($(and $(UNWRITABLE),$(filter-out help,$(MAKECMDGOALS))),)
-$(error You may not write to $(UNWRITABLE): run make as the owner, or "make clean" as root before)
+$(error You may not write to $(UNWRITABLE): run make as the owner, or "make clean" as root before \
+	(for .postgres: "make clean DATABASE=yes"))
+endif
+ifneq ($(findstring %,$(CURDIR)),)
+$(error Rename this folder, because its path contains a %)
 endif
 
 # The stamps hold the path, because a copied or moved .venv still points to the old place.

@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 CREATED = (
@@ -26,7 +25,7 @@ DATA = Path(".postgres")
 
 def main() -> None:
     """Remove the files.  Raises SystemExit with a sentence if the server is running."""
-    locks = list(hold_locks()) if DATA.exists() else []
+    locks = hold_locks()
     delete_data = os.path.lexists(DATA) and may_delete_data()
     for name in CREATED:
         remove(Path(name))
@@ -34,29 +33,44 @@ def main() -> None:
         for path in list(Path().glob(pattern)):
             remove(path)
     if delete_data:
-        socket = DATA / "socket"
-        # In a copied checkout, the link leads to the socket of the original.
-        if (socket / "data").resolve() == DATA.resolve():
-            remove(socket.resolve())
-        remove(DATA.resolve())
-        DATA.unlink(missing_ok=True)
+        delete_database()
     elif os.path.lexists(DATA):
         sys.stdout.write("The development database is kept: make clean DATABASE=yes deletes it.\n")
-    for lock in locks:
-        os.close(lock)
+    for each in locks:
+        os.close(each)
 
 
-def hold_locks() -> Iterator[int]:
-    """Yield the locks of the development database; wait until its PostgreSQL has ended."""
-    for name, how in (("users.lock", fcntl.LOCK_NB), ("server.lock", 0)):
-        path = DATA / name
-        if path.exists():
-            lock = os.open(path, os.O_RDWR)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | how)
-            except BlockingIOError:
-                raise SystemExit("The server runs: end it (Ctrl-C in make serve) first.") from None
-            yield lock
+def hold_locks() -> list[int]:
+    """Return the locks of the development database; wait until its PostgreSQL has ended.
+
+    Raises SystemExit with a sentence if a process uses it.
+    """
+    if not (DATA / "users.lock").exists():
+        return []
+    # While this holds users.lock, the process that stops an unused PostgreSQL takes it for used.
+    os.close(lock("users.lock", fcntl.LOCK_NB))
+    return [lock("server.lock", 0), lock("users.lock", fcntl.LOCK_NB)]
+
+
+def lock(name: str, flags: int) -> int:
+    """Lock a file of the development database exclusively, and return its descriptor."""
+    descriptor = os.open(DATA / name, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+    except BlockingIOError:
+        raise SystemExit("The server runs: end it (Ctrl-C in make serve) first.") from None
+    return descriptor
+
+
+def delete_database() -> None:
+    """Delete the folder, and what it links to, unless that belongs to the original of a copy."""
+    socket, link_back = DATA / "socket", DATA / "link"
+    if (socket / "data").resolve() == DATA.resolve():
+        remove(socket.resolve())
+    original = link_back.readlink() if link_back.is_symlink() else DATA.absolute()
+    if original == DATA.absolute() or original.resolve() != DATA.resolve():
+        remove(DATA.resolve())
+    DATA.unlink(missing_ok=True)
 
 
 def may_delete_data() -> bool:

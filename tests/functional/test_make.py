@@ -134,6 +134,26 @@ def test_clean_removes_what_lies_elsewhere(checkout: Path, tmp_path: Path) -> No
     assert not (checkout / ".postgres").is_symlink()
 
 
+def test_clean_in_a_copy_keeps_the_database_of_the_original(checkout: Path, tmp_path: Path) -> None:
+    original = checkout.parent / "original"
+    original.symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to(original)
+    (checkout / ".postgres").symlink_to(tmp_path)
+    make(checkout, "clean", "DATABASE=yes", python=Path(sys.executable))
+    assert (tmp_path / "link").is_symlink()
+    assert not (checkout / ".postgres").is_symlink()
+
+
+def test_clean_after_a_kill_waits_until_the_database_has_stopped(checkout: Path) -> None:
+    program = "import sys, pathlib, hello_login.dev.embedded as e, os\n"
+    program += "e.EmbeddedPostgres(pathlib.Path(sys.argv[1]), fsync=False).start()\n"
+    program += "os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", program, checkout / ".postgres"], check=False)
+    assert (checkout / ".postgres/cluster/postmaster.pid").exists()
+    assert make(checkout, "clean", "DATABASE=yes", python=Path(sys.executable)) == "0"
+    assert not (checkout / ".postgres").exists()
+
+
 def test_clean_leaves_the_socket_of_the_original_to_a_copy(checkout: Path, tmp_path: Path) -> None:
     (checkout / ".postgres").mkdir()
     (checkout / ".postgres/socket").symlink_to(tmp_path)
