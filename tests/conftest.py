@@ -7,9 +7,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import plaster.loaders
 import psycopg2
 import pytest
 import transaction
@@ -65,6 +68,19 @@ def _no_ignored_signals() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _known_distributions() -> Iterator[None]:
+    """Read what is installed once: plaster parses all of it anew for each .ini file."""
+    known = [
+        SimpleNamespace(metadata=each.metadata, entry_points=each.entry_points)
+        for each in metadata.distributions()
+    ]
+    remembered = SimpleNamespace(**{**vars(metadata), "distributions": lambda: known})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plaster.loaders, "metadata", remembered)
+        yield
+
+
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """The URL of the suite's own PostgreSQL."""
@@ -101,19 +117,20 @@ def development_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     started.close()
 
 
-NewDatabase = Callable[[], str]
+NewDatabase = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
 def new_database(server_url: str) -> Iterator[NewDatabase]:
-    """Makes an empty database, and returns its URL."""
+    """Return a function that makes an empty database, or a copy of one, and returns its URL."""
     connection = psycopg2.connect(server_url)
     connection.autocommit = True
 
-    def create() -> str:
+    def create(template: str = "template1") -> str:
         name = f"test_{secrets.token_hex(4)}"
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         with connection.cursor() as cursor:
-            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            cursor.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return server_url.replace("/postgres?", f"/{name}?")
 
     yield create
@@ -121,11 +138,17 @@ def new_database(server_url: str) -> Iterator[NewDatabase]:
 
 
 @pytest.fixture(scope="session")
-def database_url(new_database: NewDatabase) -> str:
-    """The URL of a migrated database, which no test commits to."""
+def migrated(new_database: NewDatabase) -> str:
+    """Return the name of a migrated database that is copied only."""
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
-    return url
+    return url.rpartition("/")[2].partition("?")[0]
+
+
+@pytest.fixture(scope="session")
+def database_url(new_database: NewDatabase, migrated: str) -> str:
+    """Return the URL of a migrated database, which no test commits to."""
+    return new_database(migrated)
 
 
 @pytest.fixture
@@ -140,11 +163,9 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def url(new_database: NewDatabase) -> str:
+def url(new_database: NewDatabase, migrated: str) -> str:
     """The URL of a migrated database of the test's own, for what it commits."""
-    url = new_database()
-    list(migrations.migrate(url, ROOT / "sql"))
-    return url
+    return new_database(migrated)
 
 
 class Uncommitted(Connection):
@@ -166,11 +187,16 @@ MakeIni = Callable[..., dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def ini(database_url: str) -> MakeIni:
+def ini(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> MakeIni:
     """Makes [app:main] for the tests; values given by name go first."""
+
+    # Many tests make an application of their own: the templates are compiled once for all.
+    compiled = tmp_path_factory.mktemp("templates")
 
     def make(**changes: str) -> dict[str, str]:
         return {
+            "jinja2.bytecode_caching": "true",
+            "jinja2.bytecode_caching_directory": str(compiled),
             "hello_login.database_url": database_url,
             "hello_login.secret_key": SECRET_KEY,
             "hello_login.migrations": str(ROOT / "sql"),

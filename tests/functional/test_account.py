@@ -347,6 +347,7 @@ def test_the_last_ten_things_that_happened_are_shown(client: MakeClient) -> None
     assert "from 192.0.2.2" in browser.get("/account")
 
 
+@pytest.mark.slow
 def test_wrong_passwords_do_not_hide_that_somebody_logged_in(client: MakeClient) -> None:
     ada, thief = client(), client(REMOTE_ADDR="203.0.113.1")
     register(ada)

@@ -103,7 +103,7 @@ class Everything:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def everything(new_database: NewDatabase, ini: MakeIni) -> Iterator[Everything]:
     """A site on a database of its own, everything that any part of it logs kept as JSON."""
     url = new_database()
@@ -123,8 +123,8 @@ def everything(new_database: NewDatabase, ini: MakeIni) -> Iterator[Everything]:
     root.setLevel(level)
 
 
-@pytest.fixture
-def used(everything: Everything, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Everything:
+@pytest.fixture(scope="module")
+def used(everything: Everything, tmp_path_factory: pytest.TempPathFactory) -> Everything:
     """The same, after everything has happened in it that can happen to an account."""
     ada, other, guesser = (everything.open(f"192.0.2.{number}") for number in (1, 2, 3))
     register(ada)
@@ -160,13 +160,14 @@ def used(everything: Everything, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     guesser.get("/account", status=303)
     ada.post("/logout", {"csrf_token": "forged"}, status=400)
 
-    monkeypatch.setenv("DATABASE_URL", everything.url)
-    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
-    path = tmp_path / "quiet.ini"  # sets up no logging of its own
+    path = tmp_path_factory.mktemp("operator") / "quiet.ini"  # sets up no logging of its own
     path.write_text((ROOT / "production.ini").read_text().partition("[loggers]")[0])
     path.write_text(path.read_text().replace("%(here)s", str(ROOT)))
-    for command in ("deactivate", "reactivate"):
-        manage_accounts.main([str(path), command, new_email])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", everything.url)
+        patch.setenv("SECRET_KEY", SECRET_KEY)
+        for command in ("deactivate", "reactivate"):
+            manage_accounts.main([str(path), command, new_email])
     log_in(ada, email=new_email, password=NEW_PASSWORD)
     everything.rows_of_ada = everything.rows()
     send(ada, "/account/delete", current=NEW_PASSWORD)

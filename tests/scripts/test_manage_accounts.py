@@ -30,10 +30,8 @@ NEW_PASSWORD = "staple battery horse"
 
 
 @pytest.fixture
-def url(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
-    """DATABASE_URL, of a migrated database."""
-    url = new_database()
-    list(migrations.migrate(url, ROOT / "sql"))
+def url(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Set DATABASE_URL to that of a migrated database, and return it."""
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("SECRET_KEY", "k" * 32)
     return url
