@@ -68,7 +68,7 @@ def ada(client: MakeClient) -> list[webtest.TestApp]:
     return browsers
 
 
-def test_the_account_page_shows_each_session_and_which_is_this_one(client: MakeClient) -> None:
+def test_the_account_page_shows_each_session_and_marks_the_current_one(client: MakeClient) -> None:
     register(client(HTTP_USER_AGENT=FIREFOX))
     other = client(HTTP_USER_AGENT="curl/8.5.0", REMOTE_ADDR="2001:db8::1")
     log_in(other)
@@ -79,7 +79,7 @@ def test_the_account_page_shows_each_session_and_which_is_this_one(client: MakeC
     assert re.fullmatch(f"Firefox on Windows {seen}", one)
 
 
-def test_a_session_that_is_ended_elsewhere_is_over_at_its_next_request(
+def test_a_session_ended_from_another_device_is_void_at_its_next_request(
     ada: list[webtest.TestApp],
 ) -> None:
     assert end(ada[2], "End this session").location == "http://localhost/account"
@@ -87,7 +87,9 @@ def test_a_session_that_is_ended_elsewhere_is_over_at_its_next_request(
     assert is_logged_in(ada[2])
 
 
-def test_a_form_whose_session_was_ended_meanwhile_says_so(ada: list[webtest.TestApp]) -> None:
+def test_a_form_of_an_ended_session_leads_to_a_login_page_that_says_why(
+    ada: list[webtest.TestApp],
+) -> None:
     form = ada[0].get("/account/profile").forms[1]
     end(ada[1], "End all other sessions")
     form["name"] = "Grace"
@@ -138,7 +140,7 @@ def test_ending_a_session_asks_for_the_password_when_the_login_is_old(
     assert [is_logged_in(browser) for browser in ada] == [True, False, False]
 
 
-def test_ending_a_session_does_not_ask_when_the_login_is_new(
+def test_ending_a_session_does_not_ask_for_the_password_when_the_login_is_new(
     ada: list[webtest.TestApp], db: Connection
 ) -> None:
     age_logins(db, 14)
@@ -147,7 +149,7 @@ def test_ending_a_session_does_not_ask_when_the_login_is_new(
     assert [is_logged_in(browser) for browser in ada] == [True, False, False]
 
 
-def test_typing_the_password_again_makes_the_login_new_and_the_old_cookie_void(
+def test_reauthentication_renews_the_session_and_voids_the_old_cookie(
     ada: list[webtest.TestApp], client: MakeClient, db: Connection
 ) -> None:
     age_logins(db, 60)
@@ -163,7 +165,7 @@ def test_typing_the_password_again_makes_the_login_new_and_the_old_cookie_void(
     assert [is_logged_in(browser) for browser in ada] == [True, False, False]
 
 
-def test_a_changed_password_leaves_only_the_session_that_changed_it(
+def test_a_password_change_ends_all_other_sessions(
     ada: list[webtest.TestApp], client: MakeClient
 ) -> None:
     thief = client()
@@ -195,7 +197,7 @@ def test_a_remembered_session_stays_remembered_when_the_password_changes(
         ({"password": "Ada Lovelace"}, "password", "your name or address"),
     ],
 )
-def test_a_password_that_will_not_do_changes_nothing(
+def test_a_refused_password_change_changes_nothing(
     ada: list[webtest.TestApp], typed: dict[str, str], field: str, told: str
 ) -> None:
     assert told in error_of(change_password(ada[0], **typed, status=422), field)
@@ -204,7 +206,7 @@ def test_a_password_that_will_not_do_changes_nothing(
     log_in(ada[0])
 
 
-def test_a_wrong_password_typed_too_often_is_told_to_wait(browser: webtest.TestApp) -> None:
+def test_wrong_passwords_in_a_password_change_are_rate_limited(browser: webtest.TestApp) -> None:
     register(browser)
     for _ in range(5):
         change_password(browser, current="a wrong one", status=422)
@@ -213,13 +215,13 @@ def test_a_wrong_password_typed_too_often_is_told_to_wait(browser: webtest.TestA
     assert "Wait 1 minute, then try again." in answer.html.find(role="alert").get_text()
 
 
-def test_a_name_is_changed_without_the_password(browser: webtest.TestApp) -> None:
+def test_a_name_change_does_not_need_the_password(browser: webtest.TestApp) -> None:
     register(browser)
     send(browser, "/account/profile", name="Augusta King")
     assert "Good to see you, Augusta King" in browser.get("/").html.main.get_text()
 
 
-def test_an_address_is_changed_with_the_password_alone(browser: webtest.TestApp) -> None:
+def test_an_address_change_needs_the_password(browser: webtest.TestApp) -> None:
     register(browser)
     new = "augusta@example.com"
     for current, told in (("", "Type your password"), ("a wrong one", "This is not your")):
@@ -232,7 +234,7 @@ def test_an_address_is_changed_with_the_password_alone(browser: webtest.TestApp)
     log_in(browser, email=new)
 
 
-def test_a_changed_address_renews_the_session_and_its_csrf_token(
+def test_an_address_change_renews_the_session_and_its_csrf_token(
     browser: webtest.TestApp, client: MakeClient
 ) -> None:
     register(browser)
@@ -256,7 +258,7 @@ def test_a_changed_address_renews_the_session_and_its_csrf_token(
         ({"name": " "}, "name", "Type the name"),
     ],
 )
-def test_a_name_or_address_that_will_not_do_changes_nothing(
+def test_a_refused_profile_change_changes_nothing(
     ada: list[webtest.TestApp], client: MakeClient, typed: dict[str, str], field: str, told: str
 ) -> None:
     register(client(), name="Grace", email="grace@example.com")
@@ -266,7 +268,7 @@ def test_a_name_or_address_that_will_not_do_changes_nothing(
     assert [each.get_text() for each in shown[:2]] == ["Ada Lovelace", EMAIL]
 
 
-def test_who_has_an_account_can_not_be_asked_for_ever(
+def test_probing_for_registered_addresses_in_the_profile_is_rate_limited(
     browser: webtest.TestApp, client: MakeClient
 ) -> None:
     register(client(), email="grace@example.com")
@@ -278,13 +280,13 @@ def test_who_has_an_account_can_not_be_asked_for_ever(
     assert answer.headers["Retry-After"] == "60"
 
 
-def test_the_password_must_become_another_one(browser: webtest.TestApp) -> None:
+def test_a_new_password_must_differ_from_the_current_one(browser: webtest.TestApp) -> None:
     register(browser)
     answer = change_password(browser, password=PASSWORD, status=422)
     assert "This is your current password" in error_of(answer, "password")
 
 
-def test_the_page_that_ends_a_session_says_which(ada: list[webtest.TestApp]) -> None:
+def test_the_page_for_ending_a_session_names_its_device(ada: list[webtest.TestApp]) -> None:
     fingerprint = ada[0].get("/account").html.find("button", {"name": "session"})["value"]
     page = ada[0].get(f"/account/sessions/end?session={fingerprint}")
     assert page.html.h1.get_text() == "End the session of Unknown device"
@@ -292,7 +294,7 @@ def test_the_page_that_ends_a_session_says_which(ada: list[webtest.TestApp]) -> 
         ada[0].get(f"/account/sessions/end{nobodys}", status=303)
 
 
-def test_a_device_stays_the_same_one_from_login_to_login(browser: webtest.TestApp) -> None:
+def test_a_device_keeps_its_id_until_the_password_changes(browser: webtest.TestApp) -> None:
     register(browser)
     devices = set()
     for _ in range(3):
@@ -305,7 +307,7 @@ def test_a_device_stays_the_same_one_from_login_to_login(browser: webtest.TestAp
     assert len(devices) == 2
 
 
-def test_neither_cookie_is_taken_for_the_other(browser: webtest.TestApp) -> None:
+def test_session_and_device_cookies_are_not_interchangeable(browser: webtest.TestApp) -> None:
     register(browser)
     session, device = browser.cookies["session"], browser.cookies["device"]
     browser.set_cookie("session", device)
@@ -314,7 +316,9 @@ def test_neither_cookie_is_taken_for_the_other(browser: webtest.TestApp) -> None
     log_in(browser)
 
 
-def test_an_account_is_deleted_with_the_password_alone(ada: list[webtest.TestApp]) -> None:
+def test_deleting_an_account_needs_the_password_and_ends_all_its_sessions(
+    ada: list[webtest.TestApp],
+) -> None:
     answer = send(ada[0], "/account/delete", current="a wrong one", status=422)
     assert "This is not your password" in error_of(answer, "current")
     assert all(map(is_logged_in, ada))
@@ -326,7 +330,7 @@ def test_an_account_is_deleted_with_the_password_alone(ada: list[webtest.TestApp
     assert events_of(ada[0]) == ["You logged in", "You registered"]
 
 
-def test_the_last_ten_things_that_happened_are_shown(client: MakeClient) -> None:
+def test_the_account_page_shows_the_latest_events(client: MakeClient) -> None:
     browser = client()
     register(browser)
     log_out(browser)
@@ -348,7 +352,7 @@ def test_the_last_ten_things_that_happened_are_shown(client: MakeClient) -> None
 
 
 @pytest.mark.slow
-def test_wrong_passwords_do_not_hide_that_somebody_logged_in(client: MakeClient) -> None:
+def test_failed_logins_do_not_push_logins_off_the_account_page(client: MakeClient) -> None:
     ada, thief = client(), client(REMOTE_ADDR="203.0.113.1")
     register(ada)
     log_in(thief)
@@ -392,7 +396,7 @@ def test_the_account_page_shows_twenty_sessions_and_how_many_more_there_are(
     assert [is_logged_in(browser) for browser in browsers] == [True] + [False] * 22
 
 
-def test_changing_the_profile_too_often_is_told_to_wait(browser: webtest.TestApp) -> None:
+def test_profile_changes_are_rate_limited(browser: webtest.TestApp) -> None:
     register(browser)
     for number in range(20):
         send(browser, "/account/profile", name=f"Ada {number}")
@@ -411,7 +415,7 @@ def locked_page(browser: webtest.TestApp, email: str) -> Any:
     return page.html.main.get_text()
 
 
-def test_a_locked_account_is_told_like_an_unknown_address_and_unlocked_on_a_known_device(
+def test_a_locked_account_looks_like_an_unknown_address_and_is_unlocked_on_a_known_device(
     client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limits, "LOCK_AFTER", 3)
@@ -429,7 +433,7 @@ def test_a_locked_account_is_told_like_an_unknown_address_and_unlocked_on_a_know
     locked_page(client(), "nobody@example.com")
 
 
-def test_a_guesser_is_told_how_long_to_wait_and_the_owners_device_is_not(
+def test_a_guesser_is_rate_limited_and_the_owners_device_is_not(
     ada: list[webtest.TestApp], client: MakeClient
 ) -> None:
     log_out(ada[0])
@@ -443,7 +447,7 @@ def test_a_guesser_is_told_how_long_to_wait_and_the_owners_device_is_not(
     log_in(ada[0])
 
 
-def test_registering_too_often_is_told_to_wait_and_loses_nothing(client: MakeClient) -> None:
+def test_registrations_are_rate_limited_and_the_form_keeps_its_values(client: MakeClient) -> None:
     for number in range(20):
         register(client(), email=f"{number}@example.com")
     answer = register(client(), status=429)
@@ -452,17 +456,17 @@ def test_registering_too_often_is_told_to_wait_and_loses_nothing(client: MakeCli
 
 
 @pytest.mark.parametrize("path", ["profile", "password", "sessions/end", "delete"])
-def test_nothing_of_an_account_is_for_strangers(browser: webtest.TestApp, path: str) -> None:
+def test_account_pages_redirect_to_the_login_page(browser: webtest.TestApp, path: str) -> None:
     answer = browser.get(f"/account/{path}", status=303)
     assert answer.location.startswith("http://localhost/login?next=%2Faccount%2F")
 
 
-def test_an_account_page_of_another_kind_does_not_exist(browser: webtest.TestApp) -> None:
+def test_an_unknown_account_page_is_not_found(browser: webtest.TestApp) -> None:
     register(browser)
     browser.get("/account/style.css", status=404)
 
 
-def test_every_page_of_an_account_has_the_logout(browser: webtest.TestApp) -> None:
+def test_every_page_of_an_account_has_the_logout_button(browser: webtest.TestApp) -> None:
     register(browser)
     for path in ("/", "/account", "/account/profile", "/account/password", "/account/delete"):
         assert browser.get(path).forms[0].action == "/logout"
@@ -475,7 +479,7 @@ def test_every_page_of_an_account_has_the_logout(browser: webtest.TestApp) -> No
         ("/account/delete", {}),
     ],
 )
-def test_a_session_that_ended_while_the_password_was_checked_changes_nothing(
+def test_a_change_is_dropped_if_the_session_ends_during_the_password_check(
     browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch, path: str, typed: dict[str, Any]
 ) -> None:
     register(browser)
@@ -492,7 +496,7 @@ def test_a_session_that_ended_while_the_password_was_checked_changes_nothing(
     log_in(browser)
 
 
-def test_a_session_that_ended_while_a_change_was_counted_keeps_the_name(
+def test_a_name_change_is_dropped_if_the_session_ends_during_the_rate_limit_check(
     browser: webtest.TestApp, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(browser)
@@ -510,6 +514,6 @@ def test_a_session_that_ended_while_a_change_was_counted_keeps_the_name(
     assert "Grace" not in browser.get("/account")
 
 
-def test_a_logout_of_a_browser_without_a_session_is_no_error(browser: webtest.TestApp) -> None:
+def test_a_logout_without_a_session_is_no_error(browser: webtest.TestApp) -> None:
     token = browser.get("/login").forms[0]["csrf_token"].value
     browser.post("/logout", {"csrf_token": token}, status=303)

@@ -174,7 +174,7 @@ def compose(file: str, environ: dict[str, str]) -> Callable[..., str]:
     return lambda *arguments: docker("compose", *options, *arguments, environ=environ)
 
 
-def test_compose_keeps_accounts_from_one_up_to_the_next() -> None:
+def test_accounts_survive_compose_down_and_up() -> None:
     port = free_port()
     run = compose("docker-compose.yml", {"PORT": port})
     try:
@@ -192,7 +192,7 @@ def test_compose_keeps_accounts_from_one_up_to_the_next() -> None:
         run("down", "--volumes")
 
 
-def test_compose_outlives_a_database_that_is_killed_under_traffic(
+def test_compose_recovers_from_a_killed_database_under_traffic(
     tell: Callable[[str], None],
 ) -> None:
     port = free_port()
@@ -223,7 +223,7 @@ def test_compose_outlives_a_database_that_is_killed_under_traffic(
         run("down", "--volumes")
 
 
-def test_any_user_may_run_it_on_a_file_system_that_nobody_can_write(run: Run) -> None:
+def test_the_image_runs_as_any_user_on_a_read_only_file_system(run: Run) -> None:
     start_database(run)
     options = ("--user", "12345:0", "--read-only", "--tmpfs=/tmp", "--cap-drop", "ALL")
     name = run(
@@ -238,7 +238,7 @@ def test_any_user_may_run_it_on_a_file_system_that_nobody_can_write(run: Run) ->
     assert docker("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
 
 
-def test_a_stop_lets_a_request_that_runs_finish(run: Run, tmp_path: Path) -> None:
+def test_docker_stop_waits_for_a_running_request(run: Run, tmp_path: Path) -> None:
     start_database(run)
     slow = "hello_login.argon2_passes = 60\nhello_login.secure_cookies = false\n\n[server:main]"
     production = (ROOT / "production.ini").read_text()
@@ -264,13 +264,13 @@ def test_a_stop_lets_a_request_that_runs_finish(run: Run, tmp_path: Path) -> Non
     assert docker("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
 
 
-def test_what_is_missing_is_told_a_sentence_each() -> None:
+def test_each_missing_setting_is_reported_in_one_sentence() -> None:
     told = docker("run", "--rm", "hello_login", fails=True)
     missing = [line.split(" is ")[0] for line in told.splitlines()]
     assert missing == ["DATABASE_URL", "SECRET_KEY", "TRUSTED_PROXY"]
 
 
-def test_a_database_that_never_comes_is_told_in_a_sentence_after_the_wait() -> None:
+def test_an_unreachable_database_is_reported_in_one_sentence_after_the_wait() -> None:
     started = time.monotonic()
     told = docker("run", "--rm", "--env", "DATABASE_WAIT=3", *DATABASE, "hello_login", fails=True)
     assert time.monotonic() - started >= 3
@@ -279,7 +279,7 @@ def test_a_database_that_never_comes_is_told_in_a_sentence_after_the_wait() -> N
     assert "pa55" not in told
 
 
-def test_a_database_that_comes_later_is_waited_for(run: Run) -> None:
+def test_the_container_waits_for_a_database_that_starts_later(run: Run) -> None:
     name = run(*DATABASE, "--publish", "127.0.0.1::5000", "hello_login")
     time.sleep(10)
     assert docker("inspect", "--format", "{{.State.Running}}", name) == "true"
@@ -287,7 +287,7 @@ def test_a_database_that_comes_later_is_waited_for(run: Run) -> None:
     wait_for(Browser(f"http://localhost:{published(name, 5000)}"))
 
 
-def test_it_leaves_the_schema_alone_where_it_is_told_to(run: Run) -> None:
+def test_migrate_no_leaves_the_schema_unchanged(run: Run) -> None:
     start_database(run)
     options = ("--env", "MIGRATE=no", "--publish", "127.0.0.1::5000")
     name = run(*options, *DATABASE, "hello_login")
@@ -297,7 +297,7 @@ def test_it_leaves_the_schema_alone_where_it_is_told_to(run: Run) -> None:
     assert (status, "out of date" in text) == (503, True)
 
 
-def test_it_is_healthy_by_its_own_check(run: Run) -> None:
+def test_the_health_check_of_the_image_reports_healthy(run: Run) -> None:
     start_database(run)
     name = run(*DATABASE, "--health-interval", "1s", "hello_login")
     deadline = time.monotonic() + 30
@@ -306,7 +306,7 @@ def test_it_is_healthy_by_its_own_check(run: Run) -> None:
         time.sleep(0.2)
 
 
-def test_any_other_command_is_run_as_it_is() -> None:
+def test_the_entrypoint_runs_any_other_command_unchanged() -> None:
     assert docker("run", "--rm", "hello_login", "sh", "-c", "echo hello") == "hello"
     assert "usage: initialize_db" in docker("run", "--rm", "hello_login", "initialize_db", "--help")
 
@@ -339,7 +339,7 @@ def heroku(run: Run, tmp_path: Path) -> tuple[str, str]:
     return base, dyno
 
 
-def test_heroku_serves_over_tls_what_its_file_says(heroku: tuple[str, str]) -> None:
+def test_the_commands_of_heroku_yml_serve_over_tls(heroku: tuple[str, str]) -> None:
     base, _ = heroku
     browser = Browser(base)
     email = browser.register()
@@ -359,7 +359,7 @@ def test_heroku_serves_over_tls_what_its_file_says(heroku: tuple[str, str]) -> N
     assert browser.is_known()
 
 
-def test_heroku_throttles_by_the_clients_address_and_believes_no_forged_one(
+def test_heroku_rate_limits_by_client_address_and_ignores_a_forged_one(
     heroku: tuple[str, str],
 ) -> None:
     base, dyno = heroku
@@ -391,7 +391,7 @@ print(urllib.request.urlopen(urllib.request.Request(url, headers=headers)).statu
 """
 
 
-def test_a_session_of_one_replica_is_known_on_the_other_and_ended_on_both() -> None:
+def test_a_session_is_valid_on_both_replicas_and_ended_on_both() -> None:
     port = free_port()
     run = compose("docker-compose.production.yml", {"HTTPS_PORT": port, **SECRETS})
     try:
@@ -411,7 +411,7 @@ def test_a_session_of_one_replica_is_known_on_the_other_and_ended_on_both() -> N
         run("down", "--volumes")
 
 
-def test_the_image_holds_no_more_than_it_needs() -> None:
+def test_the_image_has_no_build_tools_tests_or_development_packages() -> None:
     names = [".git", "pip", "gcc", "cc", "make", "tests", "*.whl"]
     listing = " -o ".join(f"-name '{name}'" for name in names)
     find = f"find / -xdev -path /usr/share -prune -o \\( {listing} \\) -print"

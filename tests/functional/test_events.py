@@ -174,7 +174,7 @@ def used(everything: Everything, tmp_path_factory: pytest.TempPathFactory) -> Ev
     return everything
 
 
-def test_everything_that_happens_leaves_its_line_with_what_is_needed_to_follow_it(
+def test_each_event_is_logged_with_time_user_address_and_request_id(
     used: Everything,
 ) -> None:
     lines = [json.loads(line) for line in used.lines if "hello_login.security_log" in line]
@@ -190,7 +190,7 @@ def test_everything_that_happens_leaves_its_line_with_what_is_needed_to_follow_i
     assert len(changed["fingerprint"]) == len(deleted["fingerprint"]) == 12
 
 
-def test_everything_that_happens_leaves_its_row_until_the_account_is_deleted(
+def test_each_account_event_has_a_row_until_the_account_is_deleted(
     used: Everything,
 ) -> None:
     assert {row[0] for row in used.rows_of_ada} == {*HAPPENED} - {"deleted", *REFUSED}
@@ -201,7 +201,7 @@ def test_everything_that_happens_leaves_its_row_until_the_account_is_deleted(
     assert [row[:2] for row in used.rows()] == [("deleted", None)]
 
 
-def test_nothing_secret_is_in_any_log_or_in_the_database(used: Everything) -> None:
+def test_no_secret_is_in_any_log_or_in_the_database(used: Everything) -> None:
     dump, lines = used.dump(), "\n".join(used.lines)
     assert len(used.secrets) > 20
     assert "INSERT INTO public.throttles" in dump

@@ -59,7 +59,7 @@ def test_the_largest_forms_are_accepted(server: Server) -> None:
     assert person.log_in(email, new)[0] == 303
 
 
-def test_a_larger_form_is_refused_by_its_length_alone(server: Server) -> None:
+def test_a_larger_form_is_refused_by_its_content_length(server: Server) -> None:
     head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     assert send_raw(server.port, head % (LARGEST + 1)).split()[1] == b"413"
     assert send_raw(server.port, head % LARGEST + b"a" * LARGEST).split()[1] == b"400"

@@ -44,7 +44,7 @@ def ports(checkout: Path, new_database: NewDatabase, start: Start) -> tuple[int,
     return both
 
 
-def test_of_200_guesses_at_once_five_are_tried_and_nobody_else_is_kept_out(
+def test_five_of_200_simultaneous_guesses_are_tried_and_other_people_can_log_in(
     ports: tuple[int, int], tell: Callable[[str], None]
 ) -> None:
     owner, other = Person(ports[0], "192.0.2.1"), Person(ports[1], "192.0.2.2")

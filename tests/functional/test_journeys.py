@@ -20,7 +20,7 @@ def test_register_be_greeted_log_out_and_log_in_again(browser: webtest.TestApp) 
     assert "Good to see you, Ada Lovelace" in browser.get("/").html.main.get_text()
 
 
-def test_the_account_page_tells_who_you_are_and_since_when(browser: webtest.TestApp) -> None:
+def test_the_account_page_shows_name_address_and_dates(browser: webtest.TestApp) -> None:
     register(browser)
     told = [each.get_text() for each in browser.get("/account").html("dd")]
     assert told[:2] == ["Ada Lovelace", EMAIL]
@@ -29,7 +29,7 @@ def test_the_account_page_tells_who_you_are_and_since_when(browser: webtest.Test
     assert len(told) == 4
 
 
-def test_where_you_wanted_to_go_is_where_a_login_leads(browser: webtest.TestApp) -> None:
+def test_a_login_redirects_to_the_requested_page(browser: webtest.TestApp) -> None:
     register(browser)
     log_out(browser)
     to_login = browser.get("/account?tab=1", status=303).location
@@ -40,14 +40,14 @@ def test_where_you_wanted_to_go_is_where_a_login_leads(browser: webtest.TestApp)
 @pytest.mark.parametrize(
     "target", ["https://evil.example/", "//evil.example", "javascript:alert(1)"]
 )
-def test_a_login_never_leads_to_another_site(browser: webtest.TestApp, target: str) -> None:
+def test_a_login_never_redirects_to_another_site(browser: webtest.TestApp, target: str) -> None:
     register(browser)
     log_out(browser)
     page = f"/login?next={target}"
     assert log_in(browser, page=page).location == "http://localhost/account"
 
 
-def test_where_you_wanted_to_go_outlasts_a_wrong_password(browser: webtest.TestApp) -> None:
+def test_the_requested_page_is_kept_after_a_wrong_password(browser: webtest.TestApp) -> None:
     register(browser)
     log_out(browser)
     refused = log_in(browser, page="/login?next=/readyz", password="a wrong one", status=422)
@@ -56,7 +56,7 @@ def test_where_you_wanted_to_go_outlasts_a_wrong_password(browser: webtest.TestA
     assert form.submit(status=303).location == "http://localhost/readyz"
 
 
-def test_where_you_wanted_to_go_is_where_registering_leads(browser: webtest.TestApp) -> None:
+def test_a_registration_redirects_to_the_requested_page(browser: webtest.TestApp) -> None:
     to_login = browser.get("/account/profile", status=303).location
     (link,) = browser.get(to_login).html.main.find_all("a")
     assert link["href"] == "/register?next=%2Faccount%2Fprofile"
@@ -69,7 +69,7 @@ def test_where_you_wanted_to_go_is_where_registering_leads(browser: webtest.Test
     assert form.submit(status=303).location == "http://localhost/account/profile"
 
 
-def test_registering_never_leads_to_another_site(browser: webtest.TestApp) -> None:
+def test_a_registration_never_redirects_to_another_site(browser: webtest.TestApp) -> None:
     form = browser.get("/register?next=//evil.example").forms[0]
     for name, value in (("name", "Ada"), ("email", EMAIL), ("password", PASSWORD)):
         form[name] = value
@@ -78,12 +78,16 @@ def test_registering_never_leads_to_another_site(browser: webtest.TestApp) -> No
 
 
 @pytest.mark.parametrize("page", ["/login", "/register"])
-def test_whoever_is_logged_in_is_sent_on(browser: webtest.TestApp, page: str) -> None:
+def test_login_and_registration_pages_redirect_a_logged_in_browser(
+    browser: webtest.TestApp, page: str
+) -> None:
     register(browser)
     assert browser.get(page, status=303).location == "http://localhost/account"
 
 
-def test_whoever_is_logged_in_is_sent_on_to_where_he_wanted_to_go(browser: webtest.TestApp) -> None:
+def test_the_login_page_redirects_a_logged_in_browser_to_the_requested_page(
+    browser: webtest.TestApp,
+) -> None:
     register(browser)
     assert browser.get("/login?next=/readyz", status=303).location == "http://localhost/readyz"
 
@@ -99,7 +103,7 @@ def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(
 
 
 @pytest.mark.parametrize("address", ["nobody", "@", "a" * 254, "ada@example.com, x@example.com"])
-def test_what_is_no_address_is_as_unknown_as_any_other(
+def test_an_invalid_address_is_refused_like_an_unknown_one(
     browser: webtest.TestApp, address: str
 ) -> None:
     refused = log_in(browser, email=address, status=422)
@@ -124,12 +128,14 @@ def test_the_case_of_an_address_and_blanks_around_it_do_not_matter(
     assert "has an account already" in error_of(refused, "email")
 
 
-def test_an_address_is_kept_as_it_is_written_everywhere(browser: webtest.TestApp) -> None:
+def test_an_address_keeps_its_local_part_and_gets_a_lower_case_domain(
+    browser: webtest.TestApp,
+) -> None:
     register(browser, email="Ada@B\xdcCHER.example.com")
     assert "Ada@b\xfccher.example.com" in browser.get("/account")
 
 
-def test_a_refused_registration_keeps_what_was_typed_but_passwords(
+def test_a_refused_registration_keeps_the_typed_values_except_passwords(
     browser: webtest.TestApp,
 ) -> None:
     refused = register(
@@ -157,7 +163,7 @@ def test_an_empty_registration_says_what_to_type(browser: webtest.TestApp) -> No
 @pytest.mark.parametrize(
     ("name", "reason"), [("Ada\rLovelace", "control characters"), ("A" * 101, "no more than 100")]
 )
-def test_a_name_is_one_line_of_a_hundred_characters(
+def test_a_name_is_one_line_of_at_most_100_characters(
     browser: webtest.TestApp, name: str, reason: str
 ) -> None:
     assert reason in error_of(register(browser, name=name, status=422), "name")
@@ -176,12 +182,12 @@ def test_a_name_is_shown_as_it_was_typed(browser: webtest.TestApp, name: str) ->
     assert browser.get("/account").html.dd.get_text() == name
 
 
-def test_a_name_is_no_password(browser: webtest.TestApp) -> None:
+def test_a_name_is_refused_as_a_password(browser: webtest.TestApp) -> None:
     refused = register(browser, name="Ada Lovelace", password="ada lovelace", status=422)
     assert "your name or address" in error_of(refused, "password")
 
 
-def test_fields_that_no_form_has_change_nothing(browser: webtest.TestApp) -> None:
+def test_unknown_form_fields_are_ignored(browser: webtest.TestApp) -> None:
     page = browser.get("/register")
     values = {"name": "Ada", "email": EMAIL, "password": PASSWORD, "confirm": PASSWORD}
     token = page.forms[0]["csrf_token"].value
@@ -191,7 +197,9 @@ def test_fields_that_no_form_has_change_nothing(browser: webtest.TestApp) -> Non
     log_in(browser)
 
 
-def test_a_login_is_noted_as_the_last(browser: webtest.TestApp, db: Connection) -> None:
+def test_a_login_updates_the_date_of_the_last_login(
+    browser: webtest.TestApp, db: Connection
+) -> None:
     register(browser)
     log_out(browser)
     with db.cursor() as cursor:
@@ -200,7 +208,7 @@ def test_a_login_is_noted_as_the_last(browser: webtest.TestApp, db: Connection) 
     assert "2001" not in browser.get("/account")
 
 
-def test_password_fields_hide_what_is_typed_and_say_what_they_are(browser: webtest.TestApp) -> None:
+def test_form_fields_have_their_type_and_autocomplete_value(browser: webtest.TestApp) -> None:
     told = {}
     for path in ("/login", "/register"):
         for field in browser.get(path).html.find_all("input", autocomplete=True):

@@ -61,7 +61,7 @@ def installations(checkout: Path) -> int:
 
 
 @pytest.mark.parametrize("venv", [".venv", "bench/.venv"])
-def test_it_installs_once_and_says_what_that_takes(checkout: Path, venv: str) -> None:
+def test_make_installs_once_and_prints_what_it_downloads(checkout: Path, venv: str) -> None:
     printed = make(checkout, f"{venv}/installed")
     assert f"Installing into {venv} (once): downloads about" in printed
     assert make(checkout, f"{venv}/installed").endswith("up to date.\n0")
@@ -70,7 +70,7 @@ def test_it_installs_once_and_says_what_that_takes(checkout: Path, venv: str) ->
 
 @pytest.mark.parametrize("venv", [".venv", "bench/.venv"])
 @pytest.mark.parametrize("copy", [shutil.move, shutil.copytree])
-def test_in_a_copied_or_moved_checkout_it_installs_anew(
+def test_make_installs_again_in_a_copied_or_moved_checkout(
     checkout: Path, copy: object, venv: str
 ) -> None:
     """What was installed leads to the old path: copied, it would serve the original's code."""
@@ -85,7 +85,7 @@ def test_in_a_copied_or_moved_checkout_it_installs_anew(
 
 
 @pytest.mark.parametrize("made", [".", ".venv", ".postgres"])
-def test_what_another_user_made_is_told_in_a_sentence(checkout: Path, made: str) -> None:
+def test_files_of_another_user_are_reported_in_one_sentence(checkout: Path, made: str) -> None:
     (checkout / made).mkdir(exist_ok=True)
     (checkout / made).chmod(0o555)
     if os.geteuid() == 0 and made != ".":
@@ -97,7 +97,7 @@ def test_what_another_user_made_is_told_in_a_sentence(checkout: Path, made: str)
 
 
 @pytest.mark.parametrize("length", [1, 30])
-def test_clean_removes_all_that_was_made(checkout: Path, length: int) -> None:
+def test_make_clean_removes_everything_that_make_created(checkout: Path, length: int) -> None:
     checkout = checkout.rename(checkout.parent / ("long" * length))
     before = set(checkout.rglob("*"))
     server = EmbeddedPostgres(checkout / ".postgres", fsync=False)
@@ -121,7 +121,7 @@ def test_clean_removes_all_that_was_made(checkout: Path, length: int) -> None:
     assert {path for path in checkout.rglob("*") if path.name not in ("tests", "browser")} == before
 
 
-def test_clean_removes_what_lies_elsewhere(checkout: Path, tmp_path: Path) -> None:
+def test_make_clean_removes_a_database_outside_the_checkout(checkout: Path, tmp_path: Path) -> None:
     """As where root can't give the data to another user in the checkout, and after a kill."""
     data, socket = tmp_path / "hello_login-data", tmp_path / "hello_login-socket"
     data.mkdir()
@@ -154,7 +154,9 @@ def test_clean_after_a_kill_waits_until_the_database_has_stopped(checkout: Path)
     assert not (checkout / ".postgres").exists()
 
 
-def test_clean_leaves_the_socket_of_the_original_to_a_copy(checkout: Path, tmp_path: Path) -> None:
+def test_make_clean_in_a_copied_checkout_keeps_the_socket_of_the_original(
+    checkout: Path, tmp_path: Path
+) -> None:
     (checkout / ".postgres").mkdir()
     (checkout / ".postgres/socket").symlink_to(tmp_path)
     (tmp_path / "data").symlink_to(ROOT)

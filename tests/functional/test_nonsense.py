@@ -90,7 +90,7 @@ def encode(fields: list[tuple[str, bytes]]) -> str:
 
 
 @pytest.mark.parametrize("examples", [FEW, pytest.param(3000, marks=pytest.mark.slow)])
-def test_bytes_at_every_route_never_meet_a_5xx(
+def test_random_requests_to_every_route_never_get_a_5xx(
     browser: webtest.TestApp,
     tell: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
@@ -246,7 +246,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("data", "status"), REFUSED.values(), ids=REFUSED)
-def test_what_waitress_refuses_is_answered_like_everything_else(
+def test_a_request_that_waitress_refuses_gets_our_error_page_and_a_log_line(
     site: int, data: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "hello_login")
@@ -265,11 +265,11 @@ def test_what_waitress_refuses_is_answered_like_everything_else(
 @pytest.mark.parametrize(
     "host", [b"a" * 253 + b":65535", b"web_1", b"example.org.", b"192.0.2.1:80", b"[2001:db8::1]"]
 )
-def test_every_host_that_a_site_may_have_is_served(site: int, host: bytes) -> None:
+def test_every_valid_host_header_is_accepted(site: int, host: bytes) -> None:
     assert send_raw(site, b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host).startswith(b"HTTP/1.1 200")
 
 
-def test_what_follows_a_body_of_two_lengths_is_no_request(
+def test_no_request_is_smuggled_behind_a_body_with_two_lengths(
     site: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "hello_login")
@@ -281,7 +281,7 @@ def test_what_follows_a_body_of_two_lengths_is_no_request(
 
 
 @pytest.mark.parametrize("examples", [FEW, pytest.param(500, marks=pytest.mark.slow)])
-def test_raw_bytes_on_a_connection_never_meet_a_5xx(
+def test_random_bytes_on_a_connection_never_get_a_5xx(
     site: int, tell: Callable[[str], None], examples: int
 ) -> None:
     statuses: Counter[int] = Counter()
@@ -328,7 +328,7 @@ def test_raw_bytes_on_a_connection_never_meet_a_5xx(
     assert statuses[400] > 10
 
 
-def test_an_error_that_no_view_foresaw_is_answered_by_the_last_resort(
+def test_a_failing_error_page_is_answered_with_500_and_no_details(
     site: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -341,7 +341,7 @@ def test_an_error_that_no_view_foresaw_is_answered_by_the_last_resort(
     assert b"what went wrong" not in body
 
 
-def test_json_that_is_posted_to_a_form_is_refused(client: MakeClient) -> None:
+def test_json_posted_to_a_form_is_refused(client: MakeClient) -> None:
     program = client(HTTP_ACCEPT="application/json")
     answer = program.post_json("/login", {"email": "a"}, status=415)
     assert answer.json["error"] == "We can't read this kind of content"

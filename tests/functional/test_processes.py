@@ -30,7 +30,7 @@ def interrupt(process: "subprocess.Popen[str]") -> str:
 
 
 @pytest.mark.parametrize("options", [(), ("--reload",)])
-def test_pserve_serves_until_ctrl_c_ends_it_and_its_database(
+def test_pserve_serves_until_ctrl_c_stops_it_and_its_database(
     start: Start, checkout: Path, port: int, options: tuple[str, ...]
 ) -> None:
     server = start("pserve", "development.ini", f"http_port={port}", *options)
@@ -80,7 +80,7 @@ def test_a_changed_file_reloads_the_server_and_keeps_the_database(
     assert "Traceback" not in "".join(printed)
 
 
-def test_after_a_kill_of_everything_the_next_start_has_the_data(
+def test_data_survives_a_kill_of_the_server_and_its_database(
     start: Start, checkout: Path, port: int
 ) -> None:
     server = start("pserve", "development.ini", f"http_port={port}", "--reload")
@@ -97,7 +97,7 @@ def test_after_a_kill_of_everything_the_next_start_has_the_data(
 
 
 @pytest.mark.parametrize("options", [(), ("--reload",)])
-def test_a_port_in_use_is_told_and_nothing_is_started(
+def test_a_port_in_use_is_reported_and_no_database_is_started(
     start: Start, checkout: Path, options: tuple[str, ...]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -110,7 +110,7 @@ def test_a_port_in_use_is_told_and_nothing_is_started(
     assert not (checkout / ".postgres").exists()
 
 
-def test_production_names_all_that_is_missing_and_does_not_start(start: Start, port: int) -> None:
+def test_production_lists_all_missing_settings_and_does_not_start(start: Start, port: int) -> None:
     missing = {"DATABASE_URL": "", "SECRET_KEY": "", "TRUSTED_PROXY": ""}
     server = start("pserve", "production.ini", f"http_port={port}", **missing)
     printed = server.communicate(timeout=30)[0]
@@ -122,7 +122,7 @@ def test_production_names_all_that_is_missing_and_does_not_start(start: Start, p
     ]
 
 
-def test_production_starts_without_its_database_and_is_ready_when_that_comes(
+def test_production_starts_before_the_migrations_and_is_ready_after_them(
     start: Start, port: int, new_database: NewDatabase
 ) -> None:
     url = new_database()
@@ -136,7 +136,7 @@ def test_production_starts_without_its_database_and_is_ready_when_that_comes(
     assert get(port, "/readyz")["schema"] == "up to date"
 
 
-def test_ten_initialize_db_at_once_all_succeed_and_apply_each_migration_once(
+def test_ten_simultaneous_runs_of_initialize_db_apply_each_migration_once(
     start: Start, checkout: Path
 ) -> None:
     processes = [start("initialize_db", "development.ini") for _ in range(10)]
@@ -176,7 +176,7 @@ def test_initialize_db_killed_midway_can_be_run_again(
     assert again.returncode == 0
 
 
-def test_yoyo_itself_works_on_the_folder(start: Start, new_database: NewDatabase) -> None:
+def test_the_yoyo_command_applies_the_migrations(start: Start, new_database: NewDatabase) -> None:
     url = new_database()
     applied = start("yoyo", "apply", "--batch", "--no-config-file", "--database", url, "sql")
     applied.communicate(timeout=60)

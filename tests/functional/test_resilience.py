@@ -87,7 +87,7 @@ def connections(database: Database) -> int:
     return int(str(number))
 
 
-def test_a_database_that_restarts_five_times_costs_no_500_and_no_data(
+def test_five_restarts_of_the_database_cause_no_500_and_lose_no_data(
     database: Database, serve: Serve, tell: Callable[[str], None]
 ) -> None:
     server = serve(**QUICK)
@@ -117,7 +117,7 @@ def test_a_database_that_restarts_five_times_costs_no_500_and_no_data(
     assert Person(server.port).ask("/readyz")[0] == 200
 
 
-def test_without_its_database_a_site_says_so_at_once_and_serves_what_needs_none(
+def test_a_database_outage_affects_only_pages_that_need_the_database(
     database: Database, serve: Serve
 ) -> None:
     server = serve(**QUICK)
@@ -140,7 +140,7 @@ def test_without_its_database_a_site_says_so_at_once_and_serves_what_needs_none(
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_deployment_answers_every_request_that_was_taken(
+def test_a_deployment_answers_every_accepted_request(
     serve: Serve, tell: Callable[[str], None], processes: str
 ) -> None:
     slow = {"argon2_passes": "100", "argon2_memory_kib": "1024", "processes": processes}
@@ -162,7 +162,7 @@ def test_a_deployment_answers_every_request_that_was_taken(
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_second_signal_ends_a_server_at_once(serve: Serve, processes: str) -> None:
+def test_a_second_signal_stops_a_server_immediately(serve: Serve, processes: str) -> None:
     server = serve(**QUICK, processes=processes)
     (process,) = server._processes
     with socket.create_connection(("127.0.0.1", server.port)) as unfinished:
@@ -177,7 +177,7 @@ def test_a_second_signal_ends_a_server_at_once(serve: Serve, processes: str) -> 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_a_server_that_nobody_uses_soon_and_well(
+def test_a_signal_stops_an_idle_server_with_exit_code_0(
     serve: Serve, number: signal.Signals, processes: str
 ) -> None:
     server = serve(**QUICK, processes=processes)
@@ -187,7 +187,7 @@ def test_a_signal_ends_a_server_that_nobody_uses_soon_and_well(
 
 
 @only_linux
-def test_a_signal_to_all_processes_at_once_loses_nothing_either(serve: Serve) -> None:
+def test_a_signal_to_all_processes_at_once_loses_no_request(serve: Serve) -> None:
     """So do Heroku, and Ctrl-C."""
     server = serve(**QUICK, processes="2")
     (process,) = server._processes
@@ -203,7 +203,7 @@ def test_a_signal_to_all_processes_at_once_loses_nothing_either(serve: Serve) ->
 
 
 @only_linux
-def test_a_process_that_dies_is_replaced_and_the_other_serves_on(
+def test_a_killed_process_is_replaced_while_the_other_serves(
     serve: Serve, database: Database
 ) -> None:
     server = serve(**QUICK, processes="2")
@@ -225,7 +225,9 @@ def test_a_process_that_dies_is_replaced_and_the_other_serves_on(
     check_nothing_lost_or_doubled(database, traffic)
 
 
-def test_a_failure_shows_the_end_of_a_servers_log_alone(database: Database, folder: Path) -> None:
+def test_a_failed_test_prints_only_the_last_50_lines_of_the_server_log(
+    database: Database, folder: Path
+) -> None:
     server = Server(folder, database.url)
     server.log.write_text("a line\n" * 16_000 + "the last line\n")
     shown = server.end_of_log().splitlines()
@@ -233,7 +235,7 @@ def test_a_failure_shows_the_end_of_a_servers_log_alone(database: Database, fold
 
 
 @only_linux
-def test_the_processes_end_when_the_one_that_started_them_was_killed(serve: Serve) -> None:
+def test_processes_exit_when_their_parent_is_killed(serve: Serve) -> None:
     server = serve(**QUICK, processes="2")
     (process,) = server._processes
     started = children(process)
@@ -246,7 +248,7 @@ def test_the_processes_end_when_the_one_that_started_them_was_killed(serve: Serv
     assert not server.listens()
 
 
-def test_what_takes_longer_than_the_limit_does_not_hold_a_stop_for_ever(serve: Serve) -> None:
+def test_an_unfinished_request_delays_a_stop_only_until_the_graceful_timeout(serve: Serve) -> None:
     server = serve(**QUICK, graceful_timeout="1")
     (process,) = server._processes
     with socket.create_connection(("127.0.0.1", server.port)) as unfinished:
@@ -314,7 +316,7 @@ def test_a_flood_of_logins_does_not_take_the_site_down(
     assert most < before + 200
 
 
-def test_a_server_killed_under_writes_leaves_whole_transactions(
+def test_a_server_killed_during_writes_leaves_no_partial_transactions(
     database: Database, serve: Serve, tell: Callable[[str], None]
 ) -> None:
     server = serve(**QUICK)
@@ -358,7 +360,7 @@ def test_a_server_killed_under_writes_leaves_whole_transactions(
     tell(f"20 kills: {accounts} accounts registered, none half")
 
 
-def test_slow_clients_do_not_keep_others_out(serve: Serve, tell: Callable[[str], None]) -> None:
+def test_slow_clients_do_not_block_others(serve: Serve, tell: Callable[[str], None]) -> None:
     server = serve(**QUICK)
     heads = {
         "a slow head": b"POST /login HTTP/1.1\r\nHost: localhost\r\n",

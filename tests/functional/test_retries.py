@@ -86,7 +86,7 @@ def fetch(operator: Connection, statement: str) -> Any:
 
 
 @pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
-def test_a_registration_that_fails_before_its_commit_is_done_once_more_unseen(
+def test_a_registration_that_fails_before_its_commit_is_retried(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, how: str
 ) -> None:
     sabotage("sessions", how)
@@ -98,7 +98,7 @@ def test_a_registration_that_fails_before_its_commit_is_done_once_more_unseen(
 
 
 @pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
-def test_a_login_that_is_done_once_more_is_one_login(
+def test_a_retried_login_counts_as_one_login(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, how: str
 ) -> None:
     register(browser)
@@ -111,7 +111,7 @@ def test_a_login_that_is_done_once_more_is_one_login(
     assert "Ada Lovelace" in browser.get("/account")
 
 
-def test_what_fails_three_times_is_told(
+def test_a_request_that_fails_three_times_gets_503(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
 ) -> None:
     sabotage("sessions", DEADLOCK, times=3)
@@ -122,7 +122,7 @@ def test_what_fails_three_times_is_told(
     register(browser)
 
 
-def test_a_commit_that_postgresql_refuses_is_done_once_more_unseen(
+def test_a_commit_that_postgresql_refuses_is_retried(
     browser: webtest.TestApp, sabotage: Sabotage
 ) -> None:
     sabotage("users", CONFLICT, at="commit")
@@ -130,7 +130,7 @@ def test_a_commit_that_postgresql_refuses_is_done_once_more_unseen(
     assert "Ada Lovelace" in browser.get("/account")
 
 
-def test_a_commit_of_which_nobody_knows_whether_it_was_done_is_not_done_once_more(
+def test_a_commit_with_an_unknown_outcome_is_not_retried(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
 ) -> None:
     sabotage("users", END_CONNECTION, at="commit")
@@ -141,7 +141,7 @@ def test_a_commit_of_which_nobody_knows_whether_it_was_done_is_not_done_once_mor
     assert fetch(operator, "SELECT last_value FROM attempts") == [(1,)]
 
 
-def test_a_page_whose_commit_broke_is_made_once_more_unseen(
+def test_a_page_whose_commit_fails_is_retried(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
 ) -> None:
     register(browser)
@@ -150,7 +150,7 @@ def test_a_page_whose_commit_broke_is_made_once_more_unseen(
     assert "Ada Lovelace" in browser.get("/account")
 
 
-def test_a_page_that_has_read_all_it_shows_does_not_miss_its_connection(
+def test_a_connection_closed_after_the_last_query_of_a_page_causes_no_error(
     browser: webtest.TestApp, operator: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(browser)
@@ -180,7 +180,7 @@ def test_a_page_survives_a_migration_that_changes_a_columns_type(
     assert "Ada Lovelace" in browser.get("/account")
 
 
-def test_a_connection_to_a_server_that_takes_no_writes_is_replaced_as_soon_as_one_does(
+def test_a_connection_to_a_read_only_server_is_replaced(
     url: str, ini: MakeIni, operator: Connection
 ) -> None:
     asked = f"{url}&target_session_attrs=any"
@@ -195,7 +195,7 @@ def test_a_connection_to_a_server_that_takes_no_writes_is_replaced_as_soon_as_on
     register(browser)
 
 
-def test_a_pooler_that_mixes_up_sessions_is_told_and_nothing_is_repeated(
+def test_a_pooler_that_swaps_sessions_is_reported_and_no_request_is_retried(
     url: str,
     ini: MakeIni,
     browser: webtest.TestApp,
@@ -228,7 +228,7 @@ def test_a_pooler_that_mixes_up_sessions_is_told_and_nothing_is_repeated(
         assert "Ada Lovelace" in person.get("/account")
 
 
-def test_a_database_without_tables_is_an_outage_that_its_migration_ends(
+def test_missing_tables_are_an_outage_until_the_migration(
     new_database: NewDatabase, ini: MakeIni, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = new_database()
@@ -241,7 +241,7 @@ def test_a_database_without_tables_is_an_outage_that_its_migration_ends(
     register(browser)
 
 
-def test_a_schema_of_the_version_before_is_an_outage(
+def test_an_older_schema_is_an_outage(
     browser: webtest.TestApp, operator: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     with operator.cursor() as cursor:
@@ -250,7 +250,7 @@ def test_a_schema_of_the_version_before_is_an_outage(
     assert ": run initialize_db" in caplog.text
 
 
-def test_a_mistake_of_ours_in_a_statement_is_no_outage(
+def test_an_error_in_our_sql_is_a_500_and_not_retried(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
 ) -> None:
     sabotage("users", "PERFORM nothing_of_this_name();", times=9)
@@ -258,7 +258,7 @@ def test_a_mistake_of_ours_in_a_statement_is_no_outage(
     assert fetch(operator, "SELECT last_value FROM attempts") == [(1,)]
 
 
-def test_a_statement_that_waits_for_others_is_given_up(
+def test_a_statement_that_waits_too_long_for_a_lock_is_cancelled(
     url: str, ini: MakeIni, browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(browser)
@@ -278,7 +278,7 @@ def test_a_statement_that_waits_for_others_is_given_up(
     send(impatient, "/account/profile", name="Augusta")
 
 
-def test_a_statement_that_takes_too_long_is_given_up(
+def test_a_statement_that_takes_too_long_is_cancelled(
     url: str,
     ini: MakeIni,
     browser: webtest.TestApp,
@@ -314,7 +314,7 @@ def test_errors_leak_no_connection(
     assert fetch(operator, statement) == [("idle",)]
 
 
-def test_a_session_that_a_password_ended_meanwhile_is_no_error(
+def test_an_ended_session_leads_to_the_login_page(
     browser: webtest.TestApp, operator: Connection
 ) -> None:
     register(browser)

@@ -30,7 +30,7 @@ def person(relay: RoundTrips, ini: MakeIni) -> webtest.TestApp:
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/register", "/healthz", STYLESHEET])
-def test_who_is_not_logged_in_waits_for_no_query(
+def test_a_page_needs_no_round_trip_without_a_login(
     relay: RoundTrips, person: webtest.TestApp, path: str
 ) -> None:
     before = relay.count
@@ -50,7 +50,7 @@ def test_who_is_not_logged_in_waits_for_no_query(
         ("/account/delete", 1),
     ],
 )
-def test_who_is_logged_in_waits_for_one_query_and_one_more_for_each_list(
+def test_a_page_needs_one_round_trip_after_a_login_and_one_more_for_each_list(
     relay: RoundTrips, person: webtest.TestApp, path: str, round_trips: int
 ) -> None:
     register(person)
@@ -60,16 +60,14 @@ def test_who_is_logged_in_waits_for_one_query_and_one_more_for_each_list(
     assert relay.count - before == round_trips
 
 
-def test_the_json_greeting_asks_nobody_who_it_is_for(
-    relay: RoundTrips, person: webtest.TestApp
-) -> None:
+def test_the_json_greeting_needs_no_round_trip(relay: RoundTrips, person: webtest.TestApp) -> None:
     register(person)
     before = relay.count
     person.get("/", headers={"Accept": "application/json"})
     assert relay.count - before == 0
 
 
-def test_a_refused_login_asks_as_often_for_an_unknown_address(
+def test_a_refused_login_needs_as_many_round_trips_for_an_unknown_address(
     relay: RoundTrips, person: webtest.TestApp
 ) -> None:
     register(person)
@@ -84,7 +82,7 @@ def test_a_refused_login_asks_as_often_for_an_unknown_address(
     assert asked["ada@example.com"] == asked["nobody@example.com"]
 
 
-def test_a_login_waits_no_longer_than_it_has_to(relay: RoundTrips, person: webtest.TestApp) -> None:
+def test_a_login_needs_twelve_round_trips(relay: RoundTrips, person: webtest.TestApp) -> None:
     register(person)
     log_out(person)
     log_in(person)

@@ -30,7 +30,7 @@ def https(client: MakeClient, production_app: Any) -> webtest.TestApp:
     return client(production_app, **more)
 
 
-def test_a_session_taken_before_logout_is_nobodys_after_it(
+def test_a_stolen_session_cookie_is_void_after_the_logout(
     browser: webtest.TestApp, client: MakeClient
 ) -> None:
     register(browser)
@@ -41,7 +41,7 @@ def test_a_session_taken_before_logout_is_nobodys_after_it(
     assert thief.get("/account", status=303).location.startswith("http://localhost/login")
 
 
-def test_a_login_in_a_browser_that_is_logged_in_begins_no_session(
+def test_a_second_login_in_a_logged_in_browser_creates_no_session(
     browser: webtest.TestApp, db: Connection
 ) -> None:
     form = browser.get("/login").forms[0]
@@ -56,9 +56,7 @@ def test_a_login_in_a_browser_that_is_logged_in_begins_no_session(
         assert cursor.fetchone() == (1,)
 
 
-def test_a_logout_elsewhere_leaves_other_sessions_alone(
-    browser: webtest.TestApp, client: MakeClient
-) -> None:
+def test_a_logout_does_not_end_other_sessions(browser: webtest.TestApp, client: MakeClient) -> None:
     register(browser)
     other = client()
     log_in(other)
@@ -66,7 +64,7 @@ def test_a_logout_elsewhere_leaves_other_sessions_alone(
     assert "Ada" in browser.get("/account")
 
 
-def test_a_forged_cookie_is_nobodys(browser: webtest.TestApp) -> None:
+def test_a_forged_session_cookie_is_ignored(browser: webtest.TestApp) -> None:
     register(browser)
     cookie = browser.cookies["session"]
     for forged in ("", "x", cookie[:-30], cookie[:128], "0" * 128 + cookie[128:]):
@@ -75,7 +73,7 @@ def test_a_forged_cookie_is_nobodys(browser: webtest.TestApp) -> None:
         browser.get("/account", status=303)
 
 
-def test_a_cookie_that_another_key_signed_is_nobodys(
+def test_a_session_cookie_signed_with_another_key_is_ignored(
     browser: webtest.TestApp, client: MakeClient, ini: MakeIni
 ) -> None:
     register(browser)
@@ -85,7 +83,9 @@ def test_a_cookie_that_another_key_signed_is_nobodys(
         other.get("/account", status=status)
 
 
-def test_the_cookie_does_not_outlive_the_browser_unless_asked_for(browser: webtest.TestApp) -> None:
+def test_the_session_cookie_outlives_the_browser_only_with_remember_me(
+    browser: webtest.TestApp,
+) -> None:
     register(browser)
     log_out(browser)
     assert "Max-Age" not in cookies_set(log_in(browser))["session"]
@@ -94,7 +94,7 @@ def test_the_cookie_does_not_outlive_the_browser_unless_asked_for(browser: webte
 
 
 @pytest.mark.parametrize(("remember", "hours"), [(False, (2, 24)), (True, (336, 720))])
-def test_the_limits_of_a_session_are_the_settings(
+def test_a_remembered_session_has_longer_limits(
     browser: webtest.TestApp, db: Connection, remember: bool, hours: tuple[int, int]
 ) -> None:
     register(browser)
@@ -111,7 +111,7 @@ def test_the_limits_of_a_session_are_the_settings(
         assert cursor.fetchone() == hours
 
 
-def test_cookies_in_production_are_for_https_and_this_host_alone(https: webtest.TestApp) -> None:
+def test_cookies_in_production_are_limited_to_https_and_this_host(https: webtest.TestApp) -> None:
     response = register(https)
     assert all(len(header) < 4096 for header in response.headers.getall("Set-Cookie"))
     cookies = cookies_set(response)
@@ -141,9 +141,7 @@ def test_cookies_in_development_work_without_https(browser: webtest.TestApp) -> 
 
 
 @pytest.mark.parametrize("token", ["", "x", "\xff", "0" * 43])
-def test_a_form_without_the_browsers_own_token_is_refused(
-    browser: webtest.TestApp, token: str
-) -> None:
+def test_a_form_with_a_wrong_csrf_token_is_refused(browser: webtest.TestApp, token: str) -> None:
     browser.get("/login")
     browser.post("/login", {"csrf_token": token}, status=400)
     browser.post("/register", {"csrf_token": token}, status=400)
@@ -152,12 +150,12 @@ def test_a_form_without_the_browsers_own_token_is_refused(
     assert "Ada" in browser.get("/account")
 
 
-def test_a_token_in_the_address_does_not_count(browser: webtest.TestApp) -> None:
+def test_a_csrf_token_in_the_url_is_ignored(browser: webtest.TestApp) -> None:
     register(browser)
     browser.post(f"/logout?csrf_token={csrf_token(browser)}", status=400)
 
 
-def test_a_token_is_renewed_at_login_and_at_logout(browser: webtest.TestApp) -> None:
+def test_the_csrf_token_is_renewed_at_login_and_at_logout(browser: webtest.TestApp) -> None:
     browser.get("/login")
     tokens = [browser.cookies["csrf_token"]]
     register(browser)
@@ -169,7 +167,7 @@ def test_a_token_is_renewed_at_login_and_at_logout(browser: webtest.TestApp) -> 
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost"])
-def test_a_form_from_another_site_is_refused_even_with_the_token(
+def test_a_form_from_another_site_is_refused_even_with_the_csrf_token(
     https: webtest.TestApp, origin: str
 ) -> None:
     register(https)
@@ -178,7 +176,7 @@ def test_a_form_from_another_site_is_refused_even_with_the_token(
     assert "Ada" in https.get("/account")
 
 
-def test_a_second_logout_ends_where_the_first_one_did(browser: webtest.TestApp) -> None:
+def test_a_second_logout_redirects_like_the_first(browser: webtest.TestApp) -> None:
     register(browser)
     form = browser.get("/").forms[0]
     first = form.submit(status=303)
@@ -188,7 +186,7 @@ def test_a_second_logout_ends_where_the_first_one_did(browser: webtest.TestApp) 
 
 
 @pytest.mark.parametrize("page", ["/login", "/register"])
-def test_a_form_of_a_browser_that_is_logged_in_meanwhile_leads_on(
+def test_a_login_form_redirects_if_another_tab_has_logged_in(
     browser: webtest.TestApp, page: str
 ) -> None:
     other_tab = browser.get(f"{page}?next=/account/profile").forms[0]
@@ -199,7 +197,7 @@ def test_a_form_of_a_browser_that_is_logged_in_meanwhile_leads_on(
 
 
 @pytest.mark.parametrize("sent", ["session={}", "x=1 session={}", "x=1,session={}", "session ={}"])
-def test_only_a_cookie_of_exactly_its_name_is_a_session(
+def test_a_session_cookie_is_accepted_only_under_its_exact_name(
     browser: webtest.TestApp, client: MakeClient, sent: str
 ) -> None:
     register(browser)
@@ -220,7 +218,9 @@ def test_a_cookie_planted_by_a_sibling_subdomain_does_not_replace_the_session(
         assert "Ada" in victim.get("/account")
 
 
-def test_a_planted_csrf_cookie_is_worth_nothing_to_a_session(browser: webtest.TestApp) -> None:
+def test_a_planted_csrf_cookie_does_not_pass_the_check_of_a_session(
+    browser: webtest.TestApp,
+) -> None:
     register(browser)
     browser.set_cookie("csrf_token", "planted")
     browser.post("/logout", {"csrf_token": "planted"}, status=400)
@@ -228,7 +228,7 @@ def test_a_planted_csrf_cookie_is_worth_nothing_to_a_session(browser: webtest.Te
     log_out(browser)
 
 
-def test_a_forged_session_cookie_gives_a_form_no_token_of_its_own(
+def test_a_forged_session_cookie_does_not_change_the_csrf_token(
     browser: webtest.TestApp,
 ) -> None:
     browser.set_cookie("session", "forged")
@@ -255,7 +255,7 @@ def test_a_forged_session_cookie_gives_a_form_no_token_of_its_own(
     ],
     ids=str,
 )
-def test_a_form_counts_only_when_a_page_of_this_origin_sent_it(
+def test_a_form_is_accepted_only_from_a_page_of_this_origin(
     browser: webtest.TestApp, headers: dict[str, str], status: int
 ) -> None:
     register(browser)
@@ -263,7 +263,7 @@ def test_a_form_counts_only_when_a_page_of_this_origin_sent_it(
     browser.get("/account", status=200 if status == 400 else 303)
 
 
-def test_logging_out_clears_what_the_browser_kept(browser: webtest.TestApp) -> None:
+def test_a_logout_clears_the_browsers_cache_and_storage(browser: webtest.TestApp) -> None:
     register(browser)
     assert log_out(browser).headers["Clear-Site-Data"] == '"cache", "storage"'
 
@@ -281,7 +281,7 @@ def test_logging_out_clears_what_the_browser_kept(browser: webtest.TestApp) -> N
         (STYLESHEET, 200),
     ],
 )
-def test_every_answer_has_the_headers_that_guard_it(
+def test_every_response_has_the_security_headers(
     browser: webtest.TestApp, path: str, status: int
 ) -> None:
     headers = browser.get(path, status=status).headers
@@ -300,7 +300,7 @@ def test_every_answer_has_the_headers_that_guard_it(
     assert headers["Cache-Control"] == kept
 
 
-def test_https_is_asked_for_in_production_even_where_the_proxy_is_not_known(
+def test_production_sends_hsts_even_without_a_trusted_proxy(
     client: MakeClient, production_app: Any
 ) -> None:
     for scheme in ("http", "https"):
@@ -310,7 +310,7 @@ def test_https_is_asked_for_in_production_even_where_the_proxy_is_not_known(
             assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
 
 
-def test_no_page_holds_a_script_or_a_style_and_nothing_comes_from_elsewhere(
+def test_pages_have_no_inline_scripts_or_styles_and_load_only_our_own_files(
     browser: webtest.TestApp,
 ) -> None:
     for path in ("/", "/login", "/register", "/nowhere"):
@@ -323,7 +323,7 @@ def test_no_page_holds_a_script_or_a_style_and_nothing_comes_from_elsewhere(
         assert not html.find_all(style=True)
 
 
-def test_no_page_and_no_address_holds_what_a_cookie_holds(browser: webtest.TestApp) -> None:
+def test_no_page_and_no_redirect_contains_a_cookie_value(browser: webtest.TestApp) -> None:
     pages = [register(browser), browser.get("/account"), browser.get("/account/password")]
     for page in pages:
         for name in ("session", "device"):
@@ -331,7 +331,7 @@ def test_no_page_and_no_address_holds_what_a_cookie_holds(browser: webtest.TestA
 
 
 @pytest.mark.parametrize("path", ["profile", "password", "sessions/end", "delete"])
-def test_nothing_of_an_account_changes_without_the_browsers_own_token(
+def test_every_change_of_an_account_needs_the_csrf_token(
     browser: webtest.TestApp, path: str
 ) -> None:
     register(browser)
@@ -339,7 +339,7 @@ def test_nothing_of_an_account_changes_without_the_browsers_own_token(
     browser.put(f"/account/{path}", status=405)
 
 
-def test_a_greeting_in_json_asks_the_database_nothing(
+def test_the_json_greeting_does_not_query_the_database(
     client: MakeClient, browser: webtest.TestApp, db: Connection
 ) -> None:
     register(browser)

@@ -29,7 +29,7 @@ def configure(tmp_path: Path) -> Iterator[Configure]:
         server.stop()
 
 
-def test_a_server_whose_database_is_refused_ends_with_a_sentence(
+def test_a_server_exits_with_one_sentence_if_postgresql_refuses_its_database(
     configure: Configure, server_url: str
 ) -> None:
     server = configure(server_url.replace("/postgres?", "/nowhere?"))
@@ -42,7 +42,7 @@ def test_a_server_whose_database_is_refused_ends_with_a_sentence(
     assert told.endswith(": create the database, or correct its name in DATABASE_URL.")
 
 
-def test_a_server_whose_database_is_away_says_so_once_and_serves(configure: Configure) -> None:
+def test_a_server_logs_an_unreachable_database_once_and_serves(configure: Configure) -> None:
     server = configure("postgresql://ada:pa55@127.0.0.1:1/app")
     server.start()
     logged = server.log.read_text()
@@ -51,7 +51,7 @@ def test_a_server_whose_database_is_away_says_so_once_and_serves(configure: Conf
     assert [Person(server.port).ask(path)[0] for path in ("/healthz", "/readyz")] == [200, 503]
 
 
-def test_a_server_whose_database_has_no_tables_says_so_once_and_serves_what_needs_none(
+def test_a_server_logs_missing_tables_once_and_serves_pages_without_queries(
     configure: Configure, new_database: NewDatabase
 ) -> None:
     url = new_database()

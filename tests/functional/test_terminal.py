@@ -104,7 +104,7 @@ def make_serve(checkout: Path, port: int) -> Iterator[MakeServe]:
         terminal.process.wait()
 
 
-def test_ctrl_c_ends_make_serve_with_one_line_though_a_browser_is_connected(
+def test_ctrl_c_stops_make_serve_with_one_line_while_a_browser_is_connected(
     make_serve: MakeServe, checkout: Path, port: int
 ) -> None:
     terminal = make_serve()
@@ -115,7 +115,7 @@ def test_ctrl_c_ends_make_serve_with_one_line_though_a_browser_is_connected(
     assert eventually(lambda: not database_runs(checkout))
 
 
-def test_ctrl_c_while_the_database_is_made_ends_make_serve_with_one_line(
+def test_ctrl_c_stops_make_serve_with_one_line_while_the_database_is_created(
     make_serve: MakeServe, checkout: Path, port: int
 ) -> None:
     terminal = make_serve()
@@ -127,7 +127,7 @@ def test_ctrl_c_while_the_database_is_made_ends_make_serve_with_one_line(
 
 
 @pytest.mark.parametrize("command", [BY_ITSELF, IN_A_SHELL], ids=["by itself", "in a shell"])
-def test_a_closed_terminal_ends_the_server_and_its_database(
+def test_closing_the_terminal_stops_the_server_and_its_database(
     make_serve: MakeServe, checkout: Path, port: int, command: str
 ) -> None:
     terminal = make_serve(command)
@@ -153,7 +153,7 @@ def break_the_database(checkout: Path) -> str:
 
 
 @pytest.mark.parametrize("do_break", [break_a_setting, break_the_database])
-def test_make_serve_says_once_why_it_cannot_start_and_ends(
+def test_make_serve_prints_once_why_it_cannot_start_and_exits(
     make_serve: MakeServe, checkout: Path, do_break: Callable[[Path], str]
 ) -> None:
     reason = do_break(checkout)
@@ -164,7 +164,7 @@ def test_make_serve_says_once_why_it_cannot_start_and_ends(
     assert "Press ENTER" not in terminal.printed
 
 
-def test_make_serve_waits_for_code_that_is_being_edited(
+def test_make_serve_waits_for_the_fix_of_a_syntax_error(
     make_serve: MakeServe, checkout: Path, port: int
 ) -> None:
     ini = (checkout / "development.ini").read_text()

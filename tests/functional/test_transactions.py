@@ -59,7 +59,7 @@ def count(url: str, table: str) -> int:
         connection.close()
 
 
-def test_an_account_is_there_for_the_next_request_and_the_next_process(
+def test_an_account_exists_for_later_requests_and_other_processes(
     site: Any, url: str, ini: MakeIni
 ) -> None:
     register(open_browser(site))
@@ -68,7 +68,7 @@ def test_an_account_is_there_for_the_next_request_and_the_next_process(
     assert (count(url, "users"), count(url, "sessions")) == (1, 3)
 
 
-def test_of_two_who_race_for_an_address_one_gets_it_and_the_other_the_message(
+def test_only_one_of_eight_simultaneous_registrations_of_an_address_succeeds(
     site: Any, url: str
 ) -> None:
     answers = []
@@ -91,7 +91,7 @@ def test_of_two_who_race_for_an_address_one_gets_it_and_the_other_the_message(
     assert (count(url, "users"), count(url, "sessions")) == (1, 1)
 
 
-def test_a_registration_that_fails_midway_leaves_no_half_made_account(
+def test_a_registration_that_fails_midway_leaves_no_rows(
     site: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -102,9 +102,7 @@ def test_a_registration_that_fails_midway_leaves_no_half_made_account(
     assert (count(url, "users"), count(url, "sessions")) == (0, 0)
 
 
-def test_a_connection_that_ended_between_two_requests_is_noticed_by_nobody(
-    site: Any, url: str
-) -> None:
+def test_a_connection_closed_between_two_requests_is_replaced(site: Any, url: str) -> None:
     browser = open_browser(site)
     register(browser)
     connection = psycopg2.connect(url)
@@ -145,7 +143,7 @@ def test_passwords_and_tokens_are_in_no_table_and_in_no_log(
         assert secret not in caplog.text
 
 
-def test_development_starts_and_migrates_its_own_database_and_says_so(
+def test_development_starts_and_migrates_its_own_database_and_logs_it(
     development_database: Path, ini: MakeIni, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "hello_login")
@@ -169,7 +167,7 @@ def connect(url: str) -> Connection:
     return connection
 
 
-def test_fifty_failures_at_once_count_as_fifty(url: str) -> None:
+def test_fifty_simultaneous_failures_count_as_fifty(url: str) -> None:
     start = threading.Barrier(50)
     waits = []
 
@@ -200,7 +198,7 @@ def test_fifty_failures_at_once_count_as_fifty(url: str) -> None:
     connection.close()
 
 
-def test_what_failed_counts_even_where_the_request_fails_in_the_end(
+def test_a_login_attempt_counts_even_if_its_request_fails(
     site: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(open_browser(site))
@@ -228,7 +226,7 @@ def while_verifying(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) 
     monkeypatch.setattr(Passwords, "verify", interrupted)
 
 
-def test_a_password_changed_during_a_login_leaves_no_session_of_the_old_one(
+def test_a_login_is_refused_if_the_password_changes_during_it(
     site: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = open_browser(site)
@@ -238,7 +236,7 @@ def test_a_password_changed_during_a_login_leaves_no_session_of_the_old_one(
     assert count(url, "sessions") == 1
 
 
-def test_what_was_not_committed_leaves_no_line_in_the_security_log(
+def test_a_failed_commit_leaves_no_line_in_the_security_log(
     site: Any, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "hello_login.security_log")
@@ -256,7 +254,7 @@ def test_what_was_not_committed_leaves_no_line_in_the_security_log(
     assert noted == ["registered", "logged_in"]
 
 
-def test_counting_taking_back_and_forgetting_at_once_causes_no_deadlock(
+def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limits, "MAX_PER_ACCOUNT_AND_NETWORK", 100)
@@ -351,7 +349,7 @@ RACES = {
 
 
 @pytest.mark.parametrize("race", RACES)
-def test_what_is_done_twice_at_once_is_done_once_and_is_no_error(
+def test_simultaneous_changes_of_an_account_are_made_once_without_an_error(
     site: Any, url: str, race: str
 ) -> None:
     for number in range(5):
@@ -366,7 +364,7 @@ def test_what_is_done_twice_at_once_is_done_once_and_is_no_error(
         assert statuses == [303, 303]
 
 
-def test_who_logs_in_while_the_account_is_deleted_is_refused_or_gone(site: Any, url: str) -> None:
+def test_a_login_during_the_deletion_of_its_account_leaves_no_session(site: Any, url: str) -> None:
     for number in range(5):
         email = f"{number}@example.com"
         browser = open_browser(site)
@@ -384,7 +382,7 @@ def test_who_logs_in_while_the_account_is_deleted_is_refused_or_gone(site: Any, 
     assert (count(url, "users"), count(url, "sessions")) == (0, 0)
 
 
-def test_all_sessions_that_end_all_others_at_once_leave_one_or_none(site: Any, url: str) -> None:
+def test_sessions_that_end_all_others_simultaneously_leave_at_most_one(site: Any, url: str) -> None:
     for number in range(5):
         email = f"{number}@example.com"
         browsers = [open_browser(site) for _ in range(3)]
@@ -396,7 +394,7 @@ def test_all_sessions_that_end_all_others_at_once_leave_one_or_none(site: Any, u
     assert count(url, "sessions") <= 5
 
 
-def test_logins_at_once_leave_no_more_sessions_than_an_account_may_have(
+def test_simultaneous_logins_do_not_exceed_the_limit_of_sessions(
     site: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each counts as a failure until it succeeds, and these are eight at once.
@@ -419,7 +417,7 @@ def test_logins_at_once_leave_no_more_sessions_than_an_account_may_have(
     assert all(browser.get("/account", status="*").status_int == 200 for browser in browsers)
 
 
-def test_a_name_changed_meanwhile_does_not_bring_the_old_address_back(
+def test_a_name_change_does_not_undo_a_simultaneous_address_change(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     browser = open_browser(site)
@@ -444,7 +442,7 @@ def test_a_name_changed_meanwhile_does_not_bring_the_old_address_back(
     ]
 
 
-def test_a_wrong_password_is_noted_even_where_the_session_has_ended_meanwhile(
+def test_a_wrong_password_is_recorded_even_if_the_session_ends_during_the_check(
     site: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     browser = open_browser(site)

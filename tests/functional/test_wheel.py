@@ -52,12 +52,12 @@ def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
-def test_building_leaves_nothing_in_the_checkout(checkout: Path, wheel: Path) -> None:
+def test_building_the_wheel_leaves_no_files_in_the_checkout(checkout: Path, wheel: Path) -> None:
     assert wheel.name.startswith("hello_login-")
     assert {path.name for path in checkout.iterdir()} == {*SOURCES, *BUILD}
 
 
-def test_it_has_the_migrations_and_both_ini_files(wheel: Path) -> None:
+def test_the_wheel_has_the_migrations_and_both_ini_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name: archive.read(name) for name in archive.namelist()}
     sources = [*ROOT.glob("sql/*.sql"), *ROOT.glob("*.ini")]
@@ -66,7 +66,7 @@ def test_it_has_the_migrations_and_both_ini_files(wheel: Path) -> None:
         assert packed[f"hello_login/{path.relative_to(ROOT)}"] == path.read_bytes()
 
 
-def test_installed_it_migrates_and_serves_in_an_empty_folder(
+def test_the_installed_wheel_migrates_and_serves_in_an_empty_folder(
     wheel: Path, folder: Path, tmp_path: Path, new_database: NewDatabase
 ) -> None:
     pip("install", wheel, "--target", tmp_path)
