@@ -70,7 +70,7 @@ class Keyboard:
     ],
     ids=["no script, phone, dark", "no script, desktop", "script, phone", "script, desktop, dark"],
 )
-def test_the_whole_journey_is_made_by_keyboard_alone(
+def test_the_whole_journey_works_by_keyboard_alone(
     visit: Visit, email: str, java_script: bool, device: dict[str, Any], scheme: str
 ) -> None:
     page = visit(java_script_enabled=java_script, color_scheme=scheme, **device)
@@ -139,7 +139,7 @@ def test_the_skip_link_leads_past_the_header(visit: Visit) -> None:
     assert page.evaluate("document.activeElement.closest('main') !== null")
 
 
-def test_each_problem_leads_to_its_field(visit: Visit) -> None:
+def test_each_error_links_to_its_field(visit: Visit) -> None:
     page = visit(java_script_enabled=False)
     page.goto("/register")
     fill(page, "Register")
@@ -148,7 +148,7 @@ def test_each_problem_leads_to_its_field(visit: Visit) -> None:
         assert page.evaluate("document.activeElement.id") == name
 
 
-def test_a_password_is_shown_on_demand_and_hidden_again_when_it_is_sent(visit: Visit) -> None:
+def test_a_password_is_shown_on_demand_and_hidden_when_the_form_is_sent(visit: Visit) -> None:
     page = visit()
     page.goto("/login")
     field = page.locator("#password")
@@ -182,9 +182,7 @@ def test_a_double_click_registers_once(visit: Visit, email: str, java_script: bo
     assert page.get_by_text("You registered").count() == 1
 
 
-def test_what_is_clicked_again_while_it_is_being_sent_is_sent_once(
-    visit: Visit, email: str
-) -> None:
+def test_a_form_submitted_twice_is_sent_once(visit: Visit, email: str) -> None:
     page = visit()
     register(page, email)
     page.goto("/account/password")
@@ -200,7 +198,7 @@ def test_what_is_clicked_again_while_it_is_being_sent_is_sent_once(
     page.get_by_role("alert").wait_for()
 
 
-def test_neither_back_nor_reload_sends_a_form_once_more(visit: Visit, email: str) -> None:
+def test_neither_back_nor_reload_sends_a_form_again(visit: Visit, email: str) -> None:
     page = visit()
     page.goto("/register")
     fill(page, "Register", name="Ada", email=email, password="short", confirm="short")
@@ -224,9 +222,7 @@ def test_neither_back_nor_reload_sends_a_form_once_more(visit: Visit, email: str
     assert "POST" not in sent
 
 
-def test_a_login_that_expired_still_leads_to_where_the_person_wanted_to_go(
-    visit: Visit, email: str
-) -> None:
+def test_an_expired_login_form_still_leads_to_the_requested_page(visit: Visit, email: str) -> None:
     page = visit()
     register(page, email)
     page.get_by_role("button", name="Log out").click()
@@ -241,7 +237,7 @@ def test_a_login_that_expired_still_leads_to_where_the_person_wanted_to_go(
     page.wait_for_url("/account/profile")
 
 
-def test_a_form_of_a_browser_that_logged_in_in_another_tab_leads_on(
+def test_a_login_form_leads_to_the_account_after_a_login_in_another_tab(
     visit: Visit, email: str
 ) -> None:
     page = visit()
@@ -255,7 +251,7 @@ def test_a_form_of_a_browser_that_logged_in_in_another_tab_leads_on(
     page.wait_for_url("/account")
 
 
-def test_registering_leads_to_where_the_person_wanted_to_go(visit: Visit, email: str) -> None:
+def test_a_registration_leads_to_the_requested_page(visit: Visit, email: str) -> None:
     page = visit(java_script_enabled=False)
     page.goto("/account/profile")
     assert page.get_by_text("Log in to continue.").count() == 1

@@ -76,12 +76,12 @@ def look(page: Any, source: str) -> Seen:
     return Seen(source, page.title(), headings, problems, overflow)
 
 
-def test_axe_finds_nothing_on_any_page_in_either_scheme(seen: dict[str, Seen]) -> None:
+def test_axe_finds_no_problem_on_any_page_in_either_color_scheme(seen: dict[str, Seen]) -> None:
     assert len(seen) > 25
     assert {name: page.problems for name, page in seen.items() if page.problems} == {}
 
 
-def test_the_nu_checker_finds_nothing_in_any_page_or_file(
+def test_the_nu_checker_finds_no_problem_in_any_page_or_file(
     seen: dict[str, Seen], tmp_path: Path
 ) -> None:
     for name, page in seen.items():
@@ -91,23 +91,23 @@ def test_the_nu_checker_finds_nothing_in_any_page_or_file(
     assert nu([*tmp_path.iterdir(), *files]) == []
 
 
-def test_each_page_has_one_heading_which_is_its_title(seen: dict[str, Seen]) -> None:
+def test_each_page_has_one_heading_that_is_also_its_title(seen: dict[str, Seen]) -> None:
     for name, page in seen.items():
         (heading,) = page.headings
         error = "Error: " if name.endswith(("-refused", "-throttled")) else ""
         assert page.title == f"{error}{heading} · Hello Login"
 
 
-def test_nothing_has_to_be_scrolled_sideways(seen: dict[str, Seen]) -> None:
+def test_no_page_needs_horizontal_scrolling(seen: dict[str, Seen]) -> None:
     assert {name: page.overflow for name, page in seen.items() if max(page.overflow) > 0} == {}
 
 
-def test_lighthouse_gives_every_point(lighthouse: list[Lighthouse]) -> None:
+def test_lighthouse_gives_full_scores(lighthouse: list[Lighthouse]) -> None:
     for run in lighthouse:
         assert run.scores() == {"accessibility": 100, "best-practices": 100}
 
 
-def test_the_first_view_of_the_login_is_small(visit: Visit) -> None:
+def test_the_first_view_of_the_login_page_loads_at_most_20_kb(visit: Visit) -> None:
     page = visit()
     network = page.context.new_cdp_session(page)
     network.send("Network.enable")
@@ -119,7 +119,7 @@ def test_the_first_view_of_the_login_is_small(visit: Visit) -> None:
     assert sum(sizes) <= 20_000
 
 
-def test_what_never_changes_is_asked_for_once(visit: Visit) -> None:
+def test_static_files_are_downloaded_once(visit: Visit) -> None:
     page = visit()
     page.goto("/login", wait_until="networkidle")
     with page.expect_navigation(wait_until="networkidle"):
