@@ -1,4 +1,7 @@
-"""make pictures: docs/pictures anew, each page in each state, in both schemes and two widths."""
+"""Write docs/pictures: each page in each state, in both color schemes and two widths.
+
+"make pictures" runs it.
+"""
 
 import io
 from typing import Any
@@ -14,12 +17,12 @@ PICTURES = ROOT / "docs/pictures"
 SCHEMES = ("light", "dark")
 WIDTHS = (1280, 390)
 GAP = 16
-SHOWN_FIRST = ("login", "account")
-"""In overview.webp, at the top of README.md."""
+OVERVIEW = ("login", "account")
+"""The states in overview.webp, which is at the top of README.md."""
 
 
 def shoot(page: Any, scheme: str, width: int, height: int, *, full: bool = True) -> Image.Image:
-    """The page, full or as much of it as is seen at first, at half its size."""
+    """Return a picture of the page at half its size: the full page, or what fits the window."""
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": height})
     shot = Image.open(io.BytesIO(page.screenshot(full_page=full)))
@@ -27,7 +30,7 @@ def shoot(page: Any, scheme: str, width: int, height: int, *, full: bool = True)
 
 
 def save(shots: list[Image.Image], name: str, columns: int) -> None:
-    """Write the pictures side by side."""
+    """Write the pictures in rows to one file."""
     rows = [shots[start : start + columns] for start in range(0, len(shots), columns)]
     width = max(sum(shot.width + GAP for shot in row) for row in rows) - GAP
     heights = [max(shot.height for shot in row) for row in rows]
@@ -43,7 +46,7 @@ def save(shots: list[Image.Image], name: str, columns: int) -> None:
 
 
 def main() -> None:
-    """Write all of them."""
+    """Replace all pictures."""
     for old in PICTURES.glob("*"):
         old.unlink()
     overview = {}
@@ -57,10 +60,10 @@ def main() -> None:
             for name in walk(page, site):
                 shots = [shoot(page, s, width, 700) for width in WIDTHS for s in SCHEMES]
                 save(shots, name, columns=4)
-                if name in SHOWN_FIRST:
+                if name in OVERVIEW:
                     overview[name] = [shoot(page, s, 900, 720, full=False) for s in SCHEMES]
         site.stop()
-    save([shot for name in SHOWN_FIRST for shot in overview[name]], "overview", columns=2)
+    save([shot for name in OVERVIEW for shot in overview[name]], "overview", columns=2)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real site, and a real Chromium of which every message and every request is looked at."""
+"""A real site, and pages of a real Chromium whose messages and requests are checked."""
 
 import contextlib
 import os
@@ -13,12 +13,14 @@ from tests.functional.servers import QUICK, Database, Server
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--disable-quic", "--disable-background-networking", "--disable-sync"]
 
-REFUSED = re.compile(r"Failed to load resource: the server responded with a status of [45]\d\d ")
-"""How Chromium notes each form and page that is refused, as it should be; files never are."""
+REFUSED_PAGE = re.compile(
+    r"Failed to load resource: the server responded with a status of [45]\d\d "
+)
+"""Chromium's message for a page with status 4xx or 5xx, which is expected; for a file it is not."""
 
 
 class Site:
-    """A server with production's settings, but for http and the cost of hashing."""
+    """A server with production's settings, except for plain http and cheap password hashes."""
 
     def __init__(self, folder: Path) -> None:
         self.database = Database(folder)
@@ -34,7 +36,7 @@ class Site:
 
 @contextlib.contextmanager
 def launch(playwright: Any) -> Iterator[Any]:
-    """Chromium, as Debian builds it; its sandbox does not work for root."""
+    """Start Debian's Chromium; without its sandbox as root, where the sandbox does not work."""
     browser = playwright.chromium.launch(
         executable_path=CHROMIUM, chromium_sandbox=os.geteuid() != 0, args=FLAGS
     )
@@ -44,33 +46,33 @@ def launch(playwright: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def open_page(browser: Any, site: Site, **options: Any) -> Iterator[Any]:
-    """A page of a person who was never here before; nothing that it does may be an error.
+    """Open a page with empty cookies, and fail at the end if any error occurred on it.
 
-    options: of Playwright's new_context.
+    options: options of Playwright's new_context.
     """
     context = browser.new_context(base_url=site.url, **options)
-    wrong: list[str] = []
+    errors: list[str] = []
 
-    def note_message(message: Any) -> None:
+    def check_message(message: Any) -> None:
         is_file = "/static/" in message.location["url"]
-        if message.type == "error" and (is_file or not REFUSED.match(message.text)):
-            wrong.append(message.text)
+        if message.type == "error" and (is_file or not REFUSED_PAGE.match(message.text)):
+            errors.append(message.text)
 
-    def note_request(request: Any) -> None:
+    def check_request(request: Any) -> None:
         if not request.url.startswith(f"{site.url}/"):
-            wrong.append(f"asked another origin: {request.url}")
+            errors.append(f"request to another origin: {request.url}")
 
-    def note_failure(request: Any) -> None:
-        if request.failure != "net::ERR_ABORTED":  # the person went on before it came
-            wrong.append(f"failed: {request.url} {request.failure}")
+    def check_failure(request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the person left the page before the response
+            errors.append(f"failed: {request.url} {request.failure}")
 
-    context.on("console", note_message)
-    context.on("weberror", lambda error: wrong.append(str(error.error)))
-    context.on("request", note_request)
-    context.on("requestfailed", note_failure)
+    context.on("console", check_message)
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    context.on("request", check_request)
+    context.on("requestfailed", check_failure)
     context.add_init_script(
         "addEventListener('securitypolicyviolation', event => console.error('CSP', event))"
     )
     yield context.new_page()
     context.close()
-    assert wrong == [], wrong
+    assert errors == [], errors

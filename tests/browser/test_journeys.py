@@ -1,4 +1,4 @@
-"""What people do, in a real Chromium."""
+"""Journeys through the pages in a real Chromium."""
 
 import secrets
 from typing import Any
@@ -19,13 +19,13 @@ def email() -> str:
 
 
 class Keyboard:
-    """Somebody who has no mouse."""
+    """A person who uses only the keyboard."""
 
     def __init__(self, page: Any) -> None:
         self._page = page
 
     def go_to(self, role: str, name: str) -> None:
-        """Press Tab until this has the focus, which must be seen."""
+        """Press Tab until the element has the focus, and check that its outline shows it."""
         wanted = self._page.get_by_role(role, name=name, exact=True).first
         wanted.wait_for()
         for _ in range(30):
@@ -37,12 +37,12 @@ class Keyboard:
         raise AssertionError(f"Tab does not lead to {name}")
 
     def press(self, role: str, name: str) -> None:
-        """Go there and press Enter."""
+        """Go to the element and press Enter."""
         self.go_to(role, name)
         self._page.keyboard.press("Enter")
 
     def type(self, *texts: str) -> None:
-        """Type into the field that has the focus and into those that follow, and press Enter."""
+        """Type one text into the focused field and each next one, and press Enter."""
         for number, text in enumerate(texts):
             if number:
                 self._go_to_next_field()
@@ -52,14 +52,14 @@ class Keyboard:
 
     def _go_to_next_field(self) -> None:
         self._page.keyboard.press("Tab")
-        while self.focused() == "BUTTON":  # that shows the password
+        while self.focused() == "BUTTON":  # the button that shows the password
             self._page.keyboard.press("Tab")
 
-    def focused(self, what: str = "tagName") -> str:
-        return str(self._page.evaluate(f"document.activeElement.{what}"))
+    def focused(self, attribute: str = "tagName") -> str:
+        return str(self._page.evaluate(f"document.activeElement.{attribute}"))
 
 
-# Each two of them together in one run or another.
+# Every pair of two values occurs in one of the runs.
 @pytest.mark.parametrize(
     ("java_script", "device", "scheme"),
     [
@@ -215,7 +215,7 @@ def test_neither_back_nor_reload_sends_a_form_again(visit: Visit, email: str) ->
     page.wait_for_url("/account")
     sent.clear()
     page.go_back()
-    page.wait_for_url("/account")  # where /register leads whoever is logged in
+    page.wait_for_url("/account")  # where /register redirects a logged-in browser
     page.go_back()
     page.reload()
     assert "GET" in sent

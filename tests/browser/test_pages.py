@@ -1,4 +1,4 @@
-"""What every page is like, in every state, as Chromium shows it."""
+"""Checks of every page in every state, as Chromium shows it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -6,61 +6,60 @@ from typing import Any, NamedTuple
 import pytest
 
 from hello_login.web.routes import STATIC
-from tests.browser.conftest import HOW, Visit
-from tests.browser.judges import TOOLS, Lighthouse, axe, nu
+from tests.browser.checkers import TOOLS, Lighthouse, run_axe, run_nu_checker
+from tests.browser.conftest import INSTALL_HINT, Visit
 from tests.browser.site import Site, open_page
 from tests.browser.walk import walk
 from tests.conftest import ROOT
 
 DESKTOP, PHONE = 1280, 390
-SMALLEST = 320
-"""CSS pixels.  WCAG 2.2, 1.4.10 asks for no less; at 640 with twice the text for as much, 1.4.4."""
+SMALLEST_WIDTH = 320
+"""In CSS pixels: WCAG 2.2, 1.4.10 requires it, and twice as much for text of 200 %, 1.4.4."""
 
 
-class Seen(NamedTuple):
-    """A page in one of its states."""
+class PageReport(NamedTuple):
+    """The findings about a page in one of its states."""
 
     source: str
     title: str
     headings: list[str]
     problems: list[str]
-    """What axe finds, in both schemes."""
+    """The problems that axe finds, in both color schemes."""
 
     overflow: list[int]
-    """Pixels that are reached by scrolling sideways alone, on the smallest screen, and where the
-    text is twice as large."""
+    """Pixels that need horizontal scrolling: at the smallest width, and with text of 200 %."""
 
 
 @pytest.fixture(scope="module")
 def lighthouse(site: Site) -> list[Lighthouse]:
-    """Begun before all else here, for most of the time it waits."""
+    """Start the runs of Lighthouse before all else, because they mostly wait."""
     if not TOOLS.exists():
-        pytest.skip(f"there are no axe, Nu checker and Lighthouse: {HOW}")
+        pytest.skip(f"axe, the Nu checker and Lighthouse are missing: {INSTALL_HINT}")
     return [Lighthouse(f"{site.url}{path}") for path in ("/", "/login", "/register")]
 
 
 @pytest.fixture(scope="module")
-def seen(chromium: Any, site: Site, lighthouse: Any) -> dict[str, Seen]:  # noqa: ARG001
-    """Every page in every state, by name."""
-    seen = {}
+def reports(chromium: Any, site: Site, lighthouse: Any) -> dict[str, PageReport]:  # noqa: ARG001
+    """Return a report on every page in every state, by the state's name."""
+    reports = {}
     with open_page(chromium, site) as page:
         documents: list[Any] = []
         page.on("response", lambda response: documents.append(response))
         for name in walk(page, site):
             shown = [each for each in documents if each.request.is_navigation_request()]
-            seen[name] = look(page, shown[-1].text())
-    return seen
+            reports[name] = inspect_page(page, shown[-1].text())
+    return reports
 
 
-def look(page: Any, source: str) -> Seen:
+def inspect_page(page: Any, source: str) -> PageReport:
     headings = page.get_by_role("heading", level=1).all_inner_texts()
     problems = []
     for scheme, width in (("light", DESKTOP), ("dark", PHONE)):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 800})
-        problems += [f"{scheme}: {problem}" for problem in axe(page)]
+        problems += [f"{scheme}: {problem}" for problem in run_axe(page)]
     overflow = []
-    for size, width in (("100%", SMALLEST), ("200%", 2 * SMALLEST)):
+    for size, width in (("100%", SMALLEST_WIDTH), ("200%", 2 * SMALLEST_WIDTH)):
         page.set_viewport_size({"width": width, "height": 800})
         overflow.append(
             page.evaluate(
@@ -73,33 +72,35 @@ def look(page: Any, source: str) -> Seen:
             )
         )
     page.evaluate("document.documentElement.style.fontSize = ''")
-    return Seen(source, page.title(), headings, problems, overflow)
+    return PageReport(source, page.title(), headings, problems, overflow)
 
 
-def test_axe_finds_no_problem_on_any_page_in_either_color_scheme(seen: dict[str, Seen]) -> None:
-    assert len(seen) > 25
-    assert {name: page.problems for name, page in seen.items() if page.problems} == {}
+def test_axe_finds_no_problem_on_any_page_in_either_color_scheme(
+    reports: dict[str, PageReport],
+) -> None:
+    assert len(reports) > 25
+    assert {name: page.problems for name, page in reports.items() if page.problems} == {}
 
 
 def test_the_nu_checker_finds_no_problem_in_any_page_or_file(
-    seen: dict[str, Seen], tmp_path: Path
+    reports: dict[str, PageReport], tmp_path: Path
 ) -> None:
-    for name, page in seen.items():
+    for name, page in reports.items():
         (tmp_path / f"{name}.html").write_text(page.source)
     static = (ROOT / "hello_login/web/static").iterdir()
     files = [path for path in static if path.suffix in (".css", ".svg")]
-    assert nu([*tmp_path.iterdir(), *files]) == []
+    assert run_nu_checker([*tmp_path.iterdir(), *files]) == []
 
 
-def test_each_page_has_one_heading_that_is_also_its_title(seen: dict[str, Seen]) -> None:
-    for name, page in seen.items():
+def test_each_page_has_one_heading_that_is_also_its_title(reports: dict[str, PageReport]) -> None:
+    for name, page in reports.items():
         (heading,) = page.headings
-        error = "Error: " if name.endswith(("-refused", "-throttled")) else ""
+        error = "Error: " if name.endswith(("-refused", "-rate-limited")) else ""
         assert page.title == f"{error}{heading} · Hello Login"
 
 
-def test_no_page_needs_horizontal_scrolling(seen: dict[str, Seen]) -> None:
-    assert {name: page.overflow for name, page in seen.items() if max(page.overflow) > 0} == {}
+def test_no_page_needs_horizontal_scrolling(reports: dict[str, PageReport]) -> None:
+    assert {name: page.overflow for name, page in reports.items() if max(page.overflow) > 0} == {}
 
 
 def test_lighthouse_gives_full_scores(lighthouse: list[Lighthouse]) -> None:

@@ -1,4 +1,4 @@
-"""Every page, in every state that it can be in."""
+"""A walk through every page in every state."""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ IPHONE = (
 
 
 def fill(page: Any, button: str, **typed: str) -> None:
-    """Type into the fields of these names, and press the button."""
+    """Type the values into the fields of these names, and press the button."""
     for name, value in typed.items():
         page.locator(f"input[name={name}]").fill(value)
     page.get_by_role("main").get_by_role("button", name=button, exact=True).click()
@@ -39,27 +39,27 @@ def log_in(page: Any, email: str = EMAIL, password: str = PASSWORD) -> None:
 
 
 def walk(page: Any, site: Site) -> Iterator[str]:
-    """Yields the name of a state when the page is in it; the next one begins where it is left."""
+    """Yield the name of each state while the page is in it; the caller must not leave the page."""
     page.goto("/")
-    yield _see(page, "home", "Log in to be greeted by name")
+    yield _reach(page, "home", "Log in to be greeted by name")
     page.goto("/register")
-    yield _see(page, "register", "Already registered?")
+    yield _reach(page, "register", "Already registered?")
     fill(page, "Register", name="", email="ada@", password="short", confirm="other")
-    yield _see(page, "register-refused", "The two passwords differ")
+    yield _reach(page, "register-refused", "The two passwords differ")
     register(page)
-    yield _see(page, "registered", "Welcome!")
+    yield _reach(page, "registered", "Welcome!")
     page.goto("/")
-    yield _see(page, "home-logged-in", "Good to see you")
+    yield _reach(page, "home-logged-in", "Good to see you")
     yield from _walk_account(page, site)
     yield from _walk_errors(page, site)
     page.goto("/")
     page.get_by_role("button", name="Log out").click()
-    yield _see(page, "logged-out", "You are logged out")
+    yield _reach(page, "logged-out", "You are logged out")
     yield from _walk_login(page)
 
 
-def _see(page: Any, state: str, words: str) -> str:
-    """Wait for what is said in this state alone."""
+def _reach(page: Any, state: str, words: str) -> str:
+    """Wait for words that only this state shows, and return the state's name."""
     page.get_by_role("main").get_by_text(words).first.wait_for()
     return state
 
@@ -70,81 +70,81 @@ def _walk_account(page: Any, site: Site) -> Iterator[str]:
         log_in(other.new_page())
         other.close()
     page.goto("/account")
-    yield _see(page, "account", "Firefox on Windows")
+    yield _reach(page, "account", "Firefox on Windows")
     page.goto("/account/profile")
-    yield _see(page, "profile", "Needed only to change the address")
+    yield _reach(page, "profile", "Needed only to change the address")
     fill(page, "Save", name="", email="ada@example.org")
-    yield _see(page, "profile-refused", "Type the name")
+    yield _reach(page, "profile-refused", "Type the name")
     page.goto("/account/profile")
     fill(page, "Save", name="Ada King")
-    yield _see(page, "profile-saved", "Your changes are saved")
+    yield _reach(page, "profile-saved", "Your changes are saved")
     page.goto("/account/profile")
     fill(page, "Save", name="Augusta" * 14)
-    yield _see(page, "long-name", "AugustaAugusta")
+    yield _reach(page, "long-name", "AugustaAugusta")
     page.goto("/account/profile")
     fill(page, "Save", name="Ada King")
-    _see(page, "", "Your changes are saved")
+    _reach(page, "", "Your changes are saved")
     page.goto("/account/password")
-    yield _see(page, "password", "other devices have to log in again")
+    yield _reach(page, "password", "other devices have to log in again")
     fill(page, "Change password", current="a wrong one", password="password1234", confirm="other")
-    yield _see(page, "password-refused", "Many people use this password")
+    yield _reach(page, "password-refused", "Many people use this password")
     page.goto("/account")
     which = page.locator("button[name=session]").first.get_attribute("value")
     page.goto(f"/account/sessions/end?session={which}")
-    yield _see(page, "end-session", "That device has")
+    yield _reach(page, "end-session", "That device has")
     site.database.execute("UPDATE sessions SET authenticated_at = now() - INTERVAL '1 hour'")
     page.goto("/account/sessions/end?session=others")
-    yield _see(page, "end-sessions-asked", "You logged in a while ago")
+    yield _reach(page, "end-sessions-asked", "You logged in a while ago")
     fill(page, "End them", current="a wrong one")
-    yield _see(page, "end-sessions-refused", "This is not your password")
+    yield _reach(page, "end-sessions-refused", "This is not your password")
     page.goto("/account/delete")
-    yield _see(page, "delete", "will be deleted")
+    yield _reach(page, "delete", "will be deleted")
     fill(page, "Delete my account", current="a wrong one")
-    yield _see(page, "delete-refused", "This is not your password")
+    yield _reach(page, "delete-refused", "This is not your password")
 
 
 def _walk_errors(page: Any, site: Site) -> Iterator[str]:
     page.goto("/account/profile")
     page.locator("main [name=csrf_token]").evaluate("field => { field.value = 'old' }")
     fill(page, "Save")
-    yield _see(page, "expired", "This form has expired")
+    yield _reach(page, "expired", "This form has expired")
     page.goto("/nowhere")
-    yield _see(page, "not-found", "There is no such page")
+    yield _reach(page, "not-found", "There is no such page")
     page.goto("/logout")
-    yield _see(page, "not-allowed", "This can't be done here")
+    yield _reach(page, "not-allowed", "This can't be done here")
     forbidden = _render_forbidden(site)
     page.route(re.compile("/account$"), lambda route: route.fulfill(status=403, body=forbidden))
     page.goto("/account")
-    yield _see(page, "forbidden", "You don't have access to this page")
+    yield _reach(page, "forbidden", "You don't have access to this page")
     page.unroute_all()
-    # A missing table would be an old schema, which is told otherwise; a text is no time to show.
+    # A wrong type makes the page fail.  A missing table would be reported as an old schema.
     change = "ALTER TABLE users ALTER created_at TYPE {0} USING created_at::{0}"
     site.database.execute("ALTER TABLE users ALTER created_at DROP DEFAULT")
     site.database.execute(change.format("text"))
     page.goto("/account")
-    yield _see(page, "failed", "Something went wrong here")
+    yield _reach(page, "failed", "Something went wrong here")
     site.database.execute(change.format("timestamptz"))
     site.database.execute("ALTER TABLE users ALTER created_at SET DEFAULT now()")
     site.database.kill()
     page.goto("/account")
-    yield _see(page, "offline", "Our database is too busy or unreachable")
+    yield _reach(page, "offline", "Our database is too busy or unreachable")
     site.database.start_again()
 
 
 def _walk_login(page: Any) -> Iterator[str]:
     page.goto("/login")
-    yield _see(page, "login", "Forgot your password?")
+    yield _reach(page, "login", "Forgot your password?")
     page.goto("/account")
-    yield _see(page, "login-to-go-on", "Log in to continue")
+    yield _reach(page, "login-to-go-on", "Log in to continue")
     log_in(page, password="a wrong one")
-    yield _see(page, "login-refused", "The address or the password is wrong")
+    yield _reach(page, "login-refused", "The address or the password is wrong")
     for _ in range(5):
         log_in(page, password="a wrong one")
-    yield _see(page, "login-throttled", "Too many attempts")
+    yield _reach(page, "login-rate-limited", "Too many attempts")
 
 
 def _render_forbidden(site: Site) -> str:
-    """The page that nobody comes to while to be logged in is the one permission there is."""
+    """Return the page for a missing permission; no view requires one that a user can lack."""
     ini = {"database_url": site.database.url, "secret_key": "k" * 32, "migrations": f"{ROOT}/sql"}
     app = hello_login.main({}, **{f"hello_login.{name}": ini[name] for name in ini})
     with pytest.MonkeyPatch.context() as patch:

