@@ -1,4 +1,4 @@
-"""Commands that people type, and what they leave behind."""
+"""What tests of commands share: paths, requests, and the state of the development database."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ PRODUCTION = {"SECRET_KEY": "k" * 32}
 
 
 def get(port: int, path: str = "/") -> Any:
-    """Return the JSON there, as soon as the server answers."""
+    """Return the JSON at the path; retry for 30 seconds until the server answers."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -34,7 +34,7 @@ def database_runs(checkout: Path) -> bool:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = embedded.LINGER + 30) -> bool:
-    """Wait until the condition holds, and return whether it did in time."""
+    """Wait until the condition is true, and return True; return False after the timeout."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A checkout of the test's own, and commands that are started in it."""
+"""Fixtures: a checkout for each test, and commands that run in it."""
 
 import os
 import signal
@@ -25,13 +25,13 @@ def checkout(folder: Path) -> Path:
 
 @pytest.fixture
 def port() -> int:
-    """Return a port where nobody listens."""
+    """Return an unused port."""
     return free_port()
 
 
 @pytest.fixture
 def start(checkout: Path) -> Iterator[Start]:
-    """Start a command in the checkout, as the head of a process group, as a terminal does."""
+    """Return a function that starts a command in the checkout, in a process group of its own."""
     started = []
 
     def run(*command: str, **environ: str) -> "subprocess.Popen[str]":

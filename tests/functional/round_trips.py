@@ -1,4 +1,4 @@
-"""A relay before PostgreSQL, which counts how often somebody waits for its answer."""
+"""A relay in front of PostgreSQL that counts round trips."""
 
 import select
 import socket
@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class RoundTrips:
-    """Relays every connection to the PostgreSQL of a URL, whose socket is a file."""
+    """A relay to a PostgreSQL that listens on a Unix socket; count has its round trips."""
 
     def __init__(self, url: str) -> None:
-        """url: as EmbeddedPostgres.start() returns it."""
+        """Listen on a free port; url is one of EmbeddedPostgres.start()."""
         parts = urlsplit(url)
         self._server = str(Path(parse_qs(parts.query)["host"][0]) / ".s.PGSQL.5432")
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -31,17 +31,17 @@ class RoundTrips:
     def _relay(self, client: socket.socket) -> None:
         with client, socket.socket(socket.AF_UNIX) as server:
             server.connect(self._server)
-            waits = False
+            from_client = False
             while True:
                 for ready in select.select([client, server], [], [])[0]:
                     data = ready.recv(65536)
                     if not data:
                         return
-                    # More of the same question may come in pieces; so may an answer.
-                    self.count += ready is client and not waits
-                    waits = ready is client
-                    (server if waits else client).sendall(data)
+                    # A query may come in several pieces, and so may its result.
+                    self.count += ready is client and not from_client
+                    from_client = ready is client
+                    (server if from_client else client).sendall(data)
 
     def close(self) -> None:
-        """Take no further connections."""
+        """Accept no more connections."""
         self._listener.close()

@@ -1,4 +1,4 @@
-"""Real servers on a real PostgreSQL of their own, and people who use them over HTTP."""
+"""Real servers on a real PostgreSQL, and people who use them over HTTP."""
 
 import contextlib
 import http.client
@@ -35,7 +35,7 @@ QUICK: dict[str, Any] = {
         "hello_login.auth.rate_limits.MAX_PER_NETWORK": 10000,
     },
 }
-"""For traffic: hashes that cost nothing, and people who all come from one address."""
+"""Settings for traffic: cheap password hashes, and high rate limits for people of one network."""
 
 
 CSRF_TOKEN = re.compile('name="csrf_token" value="([^"]+)"')
@@ -47,7 +47,7 @@ def free_port() -> int:
 
 
 class Database(EmbeddedPostgres):
-    """A PostgreSQL that can be restarted in the middle of things."""
+    """A PostgreSQL that tests can kill, restart and demote."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "database", fsync=False)
@@ -55,7 +55,7 @@ class Database(EmbeddedPostgres):
         list(migrations.migrate(self.url, ROOT / "sql"))
 
     def kill(self, action: str = "stop") -> None:
-        """Stop or restart it as if PostgreSQL was killed."""
+        """Stop or restart PostgreSQL without a clean shutdown, as after a crash."""
         log = ("-l", self.data / "server.log") if action == "restart" else ()
         self._run("pg_ctl", action, "-D", self._cluster, "-w", "-m", "immediate", *log)
 
@@ -64,11 +64,11 @@ class Database(EmbeddedPostgres):
 
     @property
     def socket(self) -> Path:
-        """The folder of its socket."""
+        """Return the folder of the socket."""
         return self._socket
 
     def demote(self) -> None:
-        """Start it again after it was killed, as a standby: it takes no writes."""
+        """Start a killed PostgreSQL as a read-only standby."""
         (self._cluster / "standby.signal").touch()
         self._ensure_running()
 
@@ -94,10 +94,10 @@ class Database(EmbeddedPostgres):
 def change_ini(
     name: str, settings: Mapping[str, str], constants: Mapping[str, float] = MappingProxyType({})
 ) -> str:
-    """Return the text of an .ini file with other settings and constants.
+    """Return the text of an .ini file with changed settings and constants.
 
     settings: values by name, without "hello_login.".
-    constants: values by full name; see tests/functional/site.py.  They need PYTHONPATH.
+    constants: values by full name; see tests/functional/site.py.  The server needs PYTHONPATH.
     """
     lines = [f"hello_login.{each} = {settings[each]}" for each in settings]
     lines += [f"{PREFIX}{each} = {constants[each]}" for each in constants]
@@ -108,7 +108,7 @@ def change_ini(
 
 
 class Server:
-    """pserve with production.ini, and with the settings and constants that are given by name."""
+    """pserve with production.ini, and with changed settings and constants."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Server:
     ) -> None:
         self.ini = folder / "changed.ini"
         self.ini.write_text(change_ini("production.ini", settings, constants))
-        # Persons come from one address, as if through a proxy, and tell their own.
+        # Each Person sends an address of its own, as a proxy would.
         self.environment = {
             **os.environ,
             "DATABASE_URL": url,
@@ -132,7 +132,7 @@ class Server:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> "subprocess.Popen[bytes]":
-        """Start, and return when it serves."""
+        """Start the server, and return its process when it serves."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [PSERVE, self.ini, f"http_port={self.port}", "http_host=127.0.0.1"],
@@ -149,7 +149,7 @@ class Server:
         return process
 
     def end_of_log(self) -> str:
-        """Return the last 50 lines of the log, the most that a test that fails may print."""
+        """Return the last 50 lines of the log; more would flood the report of a failed test."""
         return "\n".join(self.log.read_text().splitlines()[-50:])
 
     def listens(self) -> bool:
@@ -167,7 +167,7 @@ class Server:
 
 
 class Person:
-    """Somebody with the cookies of a browser, on a connection that is kept."""
+    """A person with the cookies of a browser and a keep-alive connection."""
 
     def __init__(self, port: int, address: str = "192.0.2.1") -> None:
         self.port = port
@@ -177,14 +177,15 @@ class Person:
         self._connection: http.client.HTTPConnection | None = None
 
     def ask(self, path: str, form: dict[str, str] | None = None) -> tuple[int, int, str]:
-        """The status, Retry-After in seconds, and the text of the answer.
+        """Send a request, and return the status, Retry-After in seconds, and the text.
 
-        Raises OSError or HTTPException when the request was taken, but not answered.
+        form: the fields of a POST request; None for GET.
+        Raises OSError or HTTPException if the server accepted the request but did not answer.
         """
         session = self.cookies.get("session", "")
         if form is not None and session and session not in self._csrf_tokens:
             page = self.ask("/")
-            if page[0] == 503:  # without a page, nobody can send its form
+            if page[0] == 503:  # no page, so no CSRF token
                 return page
         connection = self._connect()
         headers = {
@@ -194,7 +195,7 @@ class Person:
             "Content-Type": "application/x-www-form-urlencoded",
         }
         self._connection = None
-        kept = False
+        keep_alive = False
         try:
             if form is None:
                 connection.request("GET", path, headers=headers)
@@ -208,9 +209,9 @@ class Person:
                 text = answer.read().decode()
                 if token := CSRF_TOKEN.search(text):
                     self._csrf_tokens[self.cookies.get("session", "")] = token[1]
-                kept = not answer.will_close
+                keep_alive = not answer.will_close
         finally:
-            if kept:
+            if keep_alive:
                 self._connection = connection
             else:
                 connection.close()
@@ -223,13 +224,13 @@ class Person:
     __del__ = close
 
     def _csrf_token(self, session: str) -> str:
-        """Return the token for the next form; a session has its own, which its pages hold."""
+        """Return the CSRF token for the next form: that of the session's pages, or the cookie's."""
         if session:
             return self._csrf_tokens.get(session, "")
         return self.cookies.get("csrf_token", "")
 
     def _connect(self) -> http.client.HTTPConnection:
-        """The connection; where nobody listens, as soon as somebody does."""
+        """Return the open connection, or a new one; wait 30 seconds for a server that listens."""
         deadline = time.monotonic() + 30
         while self._connection is None:
             self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -243,7 +244,7 @@ class Person:
         return self._connection
 
     def log_in(self, email: str = EMAIL, password: str = PASSWORD) -> tuple[int, int]:
-        """The status and Retry-After."""
+        """Send the login form, and return the status and Retry-After in seconds."""
         status, retry_after, _ = self.ask("/login", {"email": email, "password": password})
         return status, retry_after
 
@@ -256,10 +257,10 @@ class Person:
 
 
 def send_raw(port: int, data: bytes) -> bytes:
-    """Send the data, and return what the server answers until it closes the connection."""
+    """Send the data, and return all that the server sends until it closes the connection."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        # The server may have closed before it was told everything.
+        # The server may close the connection before it has read everything.
         with contextlib.suppress(OSError):
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)

@@ -14,7 +14,7 @@ PREFIX = "constant "
 
 
 def main(global_config: dict[str, str], **ini: str) -> Any:
-    """Set the constants that [app:main] gives, and make the application."""
+    """Return the application, after setting the constants of [app:main]."""
     for name in [name for name in ini if name.startswith(PREFIX)]:
         set_constant(name.removeprefix(PREFIX), ini.pop(name))
     return hello_login.main(global_config, **ini)

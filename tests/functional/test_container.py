@@ -214,7 +214,7 @@ def test_compose_recovers_from_a_killed_database_under_traffic(
         tell(f"docker compose kill db, start db: {dict(statuses)}")
         assert set(statuses) <= {200, 303, 429, 503}
         assert statuses[200] > before[200]
-        assert traffic.logged_out_unasked == []
+        assert traffic.unexpectedly_logged_out == []
         ask = ("exec", "-T", "db", "psql", "-U", "hello_login", "-tA", "-c")
         emails = run(*ask, "SELECT email FROM users").split()
         assert len(emails) == len(set(emails))

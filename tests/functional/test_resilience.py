@@ -71,13 +71,15 @@ def children(process: "subprocess.Popen[bytes]") -> list[int]:
 def check_nothing_lost_or_doubled(database: Database, traffic: Traffic) -> None:
     emails = [str(email) for (email,) in database.query("SELECT email FROM users")]
     assert len(emails) == len(set(emails))
-    assert set(traffic.registered) <= set(emails) <= {*traffic.registered, *traffic.unsure}
+    assert (
+        set(traffic.registered) <= set(emails) <= {*traffic.registered, *traffic.maybe_registered}
+    )
     sessions = database.query(
         "SELECT email, count(*) FROM sessions JOIN users ON users.id = user_id GROUP BY email"
     )
     held = {str(email) for email, _ in sessions}
     assert not held & traffic.logged_out
-    assert traffic.logged_out_unasked == []
+    assert traffic.unexpectedly_logged_out == []
 
 
 def connections(database: Database) -> int:

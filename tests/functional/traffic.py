@@ -1,4 +1,4 @@
-"""People who use a site all the time, while something happens to it."""
+"""Continuous requests to a server, for tests that interrupt it."""
 
 import http.client
 import threading
@@ -9,13 +9,13 @@ from tests.functional.servers import Person
 from tests.people import PASSWORD
 
 LOST = "lost"
-"""The request was taken, and never answered."""
+"""The server accepted the request and never answered it."""
 
 
 class Traffic:
-    """People who register, are greeted, look at their account, log out, and log in, all the time.
+    """Clients in threads, each of which repeats a journey from registration to logout.
 
-    Each notes what it was answered, and what it may therefore rely on.
+    It records each status, and what the database must therefore contain.
     """
 
     def __init__(self, port: int, clients: int = 8) -> None:
@@ -24,8 +24,8 @@ class Traffic:
         self.answers: Counter[tuple[str, int | str]] = Counter()
         self.unavailable: list[float] = []
         self.registered: list[str] = []
-        self.unsure: list[str] = []
-        self.logged_out_unasked: list[str] = []
+        self.maybe_registered: list[str] = []
+        self.unexpectedly_logged_out: list[str] = []
         self.logged_out: set[str] = set()
         self._threads = [
             threading.Thread(target=self._use, args=(number,)) for number in range(clients)
@@ -48,25 +48,25 @@ class Traffic:
         return total
 
     def _use(self, client: int) -> None:
-        life = 0
+        journey = 0
         while not self._stop.is_set():
-            life += 1
-            self._live(f"{client}.{life}@example.com")
+            journey += 1
+            self._run_person(f"{client}.{journey}@example.com")
 
-    def _live(self, email: str) -> None:
+    def _run_person(self, email: str) -> None:
         person = Person(self._port)
         try:
-            self._walk(person, email)
+            self._run_journey(person, email)
         finally:
             person.close()
 
-    def _walk(self, person: Person, email: str) -> None:
+    def _run_journey(self, person: Person, email: str) -> None:
         login = {"email": email, "password": PASSWORD}
         if self._ask(person, "/register") != 200:
             return
         new = {"name": "Ada", "confirm": PASSWORD, **login}
         if self._ask(person, "/register", new) != 303:
-            self.unsure.append(email)
+            self.maybe_registered.append(email)
             return
         self.registered.append(email)
         steps: list[tuple[str, dict[str, str] | None]] = [
@@ -80,19 +80,19 @@ class Traffic:
         for path, form in steps:
             status = self._ask(person, path, form)
             if path == "/account" and status == 303:
-                self.logged_out_unasked.append(email)
+                self.unexpectedly_logged_out.append(email)
             if form is not None and status != 303:
                 return
         self.logged_out.add(email)
 
     def _ask(self, person: Person, path: str, form: dict[str, str] | None = None) -> int | str:
-        what = f"{'GET' if form is None else 'POST'} {path}"
+        request = f"{'GET' if form is None else 'POST'} {path}"
         try:
             status: int | str = person.ask(path, form)[0]
         except (OSError, http.client.HTTPException):
             status = LOST
-        self.answers[what, status] += 1
+        self.answers[request, status] += 1
         if status == 503:
             self.unavailable.append(time.monotonic())
-            time.sleep(0.05)  # people do not try again as fast as they can
+            time.sleep(0.05)  # people do not retry immediately
         return status
