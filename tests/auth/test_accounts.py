@@ -12,21 +12,19 @@ from tests.people import EMAIL, PASSWORD
 from tests.visitor import Visitor
 
 
-def test_an_address_registers_once(visitor: Visitor) -> None:
+def test_an_address_can_be_registered_only_once(visitor: Visitor) -> None:
     visitor.register_ada()
     with pytest.raises(EmailTaken):
         visitor.register_ada()
 
 
-def test_a_refused_password_registers_nobody(visitor: Visitor, db: Connection) -> None:
+def test_a_refused_password_creates_no_account(visitor: Visitor, db: Connection) -> None:
     with pytest.raises(PasswordRefused):
         visitor.register_ada(password="short")
     assert users.get_by_email(db, EMAIL) is None
 
 
-def test_a_changed_password_ends_all_sessions_but_the_one_that_changed_it(
-    visitor: Visitor, db: Connection
-) -> None:
+def test_changing_the_password_ends_all_other_sessions(visitor: Visitor, db: Connection) -> None:
     user_id = visitor.register_ada()
     mine, other = (visitor.begin_session(user_id) for _ in range(2))
     visitor.change_password(visitor.user(), "staple battery horse", keep=mine)
@@ -36,14 +34,14 @@ def test_a_changed_password_ends_all_sessions_but_the_one_that_changed_it(
     assert not visitor.can_log_in(PASSWORD)
 
 
-def test_a_changed_password_must_meet_the_rules(visitor: Visitor) -> None:
+def test_a_new_password_must_meet_the_rules(visitor: Visitor) -> None:
     visitor.register_ada()
     with pytest.raises(PasswordRefused):
         visitor.change_password(visitor.user(), EMAIL)
     assert visitor.can_log_in(PASSWORD)
 
 
-def test_an_address_that_another_account_has_is_not_taken_over(
+def test_an_account_cannot_take_the_address_of_another_account(
     visitor: Visitor,
 ) -> None:
     session = visitor.begin_session(visitor.register_ada())
@@ -53,7 +51,7 @@ def test_an_address_that_another_account_has_is_not_taken_over(
     assert visitor.user().email == EMAIL
 
 
-def test_nobody_logs_in_to_a_deactivated_account_nor_stays_logged_in(
+def test_deactivating_an_account_ends_its_sessions_and_refuses_logins(
     visitor: Visitor,
 ) -> None:
     user_id = visitor.register_ada()
@@ -66,7 +64,7 @@ def test_nobody_logs_in_to_a_deactivated_account_nor_stays_logged_in(
     assert visitor.can_log_in(PASSWORD)
 
 
-def test_of_a_deleted_account_nothing_stays_but_that_one_was_deleted(
+def test_deleting_an_account_leaves_one_event_without_its_id(
     visitor: Visitor, db: Connection, happened: list[Event]
 ) -> None:
     user_id = visitor.register_ada()

@@ -6,7 +6,9 @@ from hello_login.repositories import events
 from tests.visitor import Visitor
 
 
-def test_old_events_are_forgotten_when_another_is_noted(visitor: Visitor, db: Connection) -> None:
+def test_events_older_than_90_days_are_deleted_when_another_is_recorded(
+    visitor: Visitor, db: Connection
+) -> None:
     user_id = visitor.register_ada()
     with db.cursor() as cursor:
         cursor.execute("UPDATE account_events SET happened_at = now() - interval '91 days'")

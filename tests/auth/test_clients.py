@@ -1,4 +1,4 @@
-"""What is known of who asks."""
+"""The client of a request: its address, networks and device."""
 
 import pytest
 
@@ -25,7 +25,7 @@ IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605
         (None, "Unknown device"),
     ],
 )
-def test_a_device_is_told_in_words_and_never_in_its_own(user_agent: str, words: str) -> None:
+def test_a_device_is_described_without_quoting_its_user_agent(user_agent: str, words: str) -> None:
     assert describe_device(user_agent) == words
 
 
@@ -41,7 +41,7 @@ def test_a_device_is_told_in_words_and_never_in_its_own(user_agent: str, words: 
         (None, None),
     ],
 )
-def test_an_address_is_written_in_one_form(text: str | None, address: str | None) -> None:
+def test_an_ip_address_is_normalized(text: str | None, address: str | None) -> None:
     assert parse_address(text) == address
 
 
@@ -56,7 +56,7 @@ def test_an_address_is_written_in_one_form(text: str | None, address: str | None
         (None, {"None": 1}),
     ],
 )
-def test_the_networks_of_a_client_are_those_that_one_customer_may_have(
+def test_a_client_belongs_to_one_ipv4_network_or_three_ipv6_networks(
     address: str | None, networks: dict[str, int]
 ) -> None:
     assert Client(address).networks == networks

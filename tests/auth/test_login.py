@@ -16,28 +16,28 @@ from tests.people import EMAIL, PASSWORD
 from tests.visitor import Visitor
 
 
-def test_who_registered_is_authenticated_by_the_password(visitor: Visitor) -> None:
+def test_the_right_password_authenticates_the_account(visitor: Visitor) -> None:
     user_id = visitor.register_ada()
     assert visitor.authenticate(email=EMAIL, password=PASSWORD) == user_id
     assert not visitor.can_log_in("another one")
 
 
-def test_nobody_is_authenticated_by_an_unknown_address(visitor: Visitor) -> None:
+def test_an_unknown_address_is_not_authenticated(visitor: Visitor) -> None:
     assert not visitor.can_log_in(PASSWORD)
 
 
-def test_logging_in_renews_a_hash_of_older_costs(
+def test_a_login_renews_a_hash_with_outdated_costs(
     visitor: Visitor, db: Connection, open_visitor: OpenVisitor, ini: MakeIni
 ) -> None:
     user_id = visitor.register_ada()
-    dearer = open_visitor(passwords=Passwords(settings.load({}, ini(argon2_passes="2"), {})))
-    assert dearer.authenticate(email=EMAIL, password=PASSWORD) == user_id
+    stronger = open_visitor(passwords=Passwords(settings.load({}, ini(argon2_passes="2"), {})))
+    assert stronger.authenticate(email=EMAIL, password=PASSWORD) == user_id
     credentials = users.get_credentials_by_email(db, EMAIL)
     assert credentials is not None
     assert "t=2" in credentials.password_hash
 
 
-def test_nobodys_password_is_that_of_an_account_that_was_deactivated_meanwhile(
+def test_a_deactivated_account_cannot_reauthenticate(
     visitor: Visitor,
 ) -> None:
     session = visitor.begin_session(visitor.register_ada())
@@ -46,15 +46,15 @@ def test_nobodys_password_is_that_of_an_account_that_was_deactivated_meanwhile(
         visitor.reauthenticate(session, PASSWORD)
 
 
-def test_a_refused_login_is_an_event_for_the_log_alone(
+def test_a_rate_limited_login_is_logged_but_not_stored(
     visitor: Visitor, db: Connection, happened: list[Event]
 ) -> None:
     user_id = visitor.register_ada()
     for _ in range(30):
         with pytest.raises((AuthenticationFailed, RateLimited)):
             visitor.authenticate(email=EMAIL, password="a wrong one")
-    noted = [event.event for event in events.list_of_user(db, user_id, 100)]
-    assert noted == ["login_failed"] * 5 + ["registered"]
+    stored = [event.event for event in events.list_of_user(db, user_id, 100)]
+    assert stored == ["login_failed"] * 5 + ["registered"]
     assert [event.event for event in happened].count("login_throttled") == 25
 
 

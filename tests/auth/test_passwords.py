@@ -15,19 +15,19 @@ from tests.conftest import MakeIni
 NAME, EMAIL = "Ada Lovelace", "ada.lovelace@example.com"
 
 
-def test_a_password_matches_its_own_hash_alone(passwords: Passwords) -> None:
+def test_a_password_matches_only_its_own_hash(passwords: Passwords) -> None:
     password_hash = passwords.hash("correct horse battery")
     assert passwords.verify("correct horse battery", password_hash) == (True, None)
     assert passwords.verify("Correct horse battery", password_hash) == (False, None)
 
 
-def test_the_hash_is_argon2id_with_the_settings_costs(ini: MakeIni) -> None:
+def test_the_hash_is_argon2id_with_the_configured_costs(ini: MakeIni) -> None:
     costs = {"argon2_memory_kib": "64", "argon2_passes": "3", "argon2_lanes": "2"}
     passwords = Passwords(settings.load({}, ini(**costs), {}))
     assert passwords.hash("correct horse battery").startswith("$argon2id$v=19$m=64,t=3,p=2$")
 
 
-def test_the_default_costs_are_owasps() -> None:
+def test_the_default_costs_are_those_of_owasp() -> None:
     ini = {"hello_login.secret_key": "x" * 32, "hello_login.migrations": "sql"}
     environ = {"DATABASE_URL": "postgresql:///x", "TRUSTED_PROXY": "none"}
     defaults = settings.load({}, ini, environ)
@@ -50,35 +50,35 @@ def test_the_same_password_never_has_the_same_hash(passwords: Passwords) -> None
 
 def test_a_hash_is_renewed_when_the_costs_have_risen(passwords: Passwords, ini: MakeIni) -> None:
     old_hash = passwords.hash("correct horse battery")
-    dearer = Passwords(settings.load({}, ini(argon2_passes="2"), {}))
-    matches, new_hash = dearer.verify("correct horse battery", old_hash)
+    stronger = Passwords(settings.load({}, ini(argon2_passes="2"), {}))
+    matches, new_hash = stronger.verify("correct horse battery", old_hash)
     assert matches
     assert new_hash is not None
-    assert dearer.verify("correct horse battery", new_hash) == (True, None)
+    assert stronger.verify("correct horse battery", new_hash) == (True, None)
 
 
 def test_a_wrong_password_renews_no_hash(passwords: Passwords, ini: MakeIni) -> None:
     old_hash = passwords.hash("correct horse battery")
-    dearer = Passwords(settings.load({}, ini(argon2_passes="2"), {}))
-    assert dearer.verify("wrong horse battery", old_hash) == (False, None)
+    stronger = Passwords(settings.load({}, ini(argon2_passes="2"), {}))
+    assert stronger.verify("wrong horse battery", old_hash) == (False, None)
 
 
-def test_no_password_is_that_of_an_account_that_is_not_there(passwords: Passwords) -> None:
+def test_no_password_matches_an_unknown_account(passwords: Passwords) -> None:
     assert passwords.verify("correct horse battery", None) == (False, None)
 
 
-def test_a_password_counts_the_same_in_every_unicode_form(passwords: Passwords) -> None:
+def test_a_password_matches_in_every_unicode_form(passwords: Passwords) -> None:
     composed, decomposed = "caf\N{LATIN SMALL LETTER E WITH ACUTE} au lait", "cafe\u0301 au lait"
     assert passwords.verify(decomposed, passwords.hash(composed)) == (True, None)
     assert passwords.verify(composed, passwords.hash(decomposed)) == (True, None)
 
 
-def test_blanks_around_a_password_count(passwords: Passwords) -> None:
+def test_spaces_around_a_password_are_significant(passwords: Passwords) -> None:
     password_hash = passwords.hash("  correct horse  ")
     assert passwords.verify("correct horse", password_hash) == (False, None)
 
 
-def test_every_character_counts_up_to_the_last(passwords: Passwords) -> None:
+def test_every_character_of_a_password_is_significant(passwords: Passwords) -> None:
     longest = "correct horse battery".ljust(1024, "x")
     password_hash = passwords.hash(longest[:-1] + "y")
     assert passwords.verify(longest, password_hash) == (False, None)
@@ -105,7 +105,7 @@ def test_every_character_counts_up_to_the_last(passwords: Passwords) -> None:
         "\u65e5\u672c\u8a9e\u306e\u30d1\u30b9\u30ef\u30fc\u30c9\u3067\u3059\u3088",
     ],
 )
-def test_any_characters_will_do(passwords: Passwords, password: str) -> None:
+def test_a_password_may_contain_any_characters(passwords: Passwords, password: str) -> None:
     password_hash = passwords.hash(password, NAME, EMAIL)
     assert passwords.verify(password, password_hash) == (True, None)
 
@@ -163,12 +163,12 @@ def test_a_password_that_is_easily_guessed_is_refused_with_the_reason(
         passwords.hash(password, NAME, EMAIL)
 
 
-def test_a_name_may_be_part_of_a_password_that_has_enough_besides(passwords: Passwords) -> None:
+def test_a_password_may_contain_the_name_if_the_rest_is_long_enough(passwords: Passwords) -> None:
     passwords.check("Ada Lovelace wrote engines", NAME, EMAIL)
     passwords.check("correct horse battery", "Horse")
 
 
-def test_a_name_in_full_width_letters_is_found_in_plain_ones(passwords: Passwords) -> None:
+def test_a_full_width_name_is_recognized_in_plain_letters(passwords: Passwords) -> None:
     full_width = "".join(chr(ord(letter) + 0xFEE0) for letter in "Lovelace")
     with pytest.raises(PasswordRefused, match="your name or address"):
         passwords.check("lovelace!7lovelace", full_width)
@@ -180,7 +180,7 @@ def test_the_first_64_characters_must_be_hard_to_guess(passwords: Passwords) -> 
         passwords.check("a" * 64 + "correct horse battery")
 
 
-def test_a_name_without_letters_refuses_nothing(passwords: Passwords) -> None:
+def test_a_name_without_letters_refuses_no_password(passwords: Passwords) -> None:
     passwords.check("* correct horse *", "***")
 
 
@@ -201,7 +201,7 @@ def test_a_password_that_is_too_long_to_hash_matches_nothing(passwords: Password
 
 
 LONG_IN_NFD = "\N{GREEK SMALL LETTER ALPHA WITH PSILI AND VARIA AND YPOGEGRAMMENI}"
-"""One character in NFC, four in NFD, which is as many as any becomes."""
+"""The longest decomposition that a character has: one character in NFC, four in NFD."""
 
 decomposable = st.one_of(
     st.sampled_from(
@@ -250,7 +250,7 @@ def test_a_password_that_registration_accepts_is_accepted_at_login_in_every_form
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_a_letter_has_30_accents(passwords: Passwords, form: Any) -> None:
+def test_a_letter_has_at_most_30_accents(passwords: Passwords, form: Any) -> None:
     accented = unicodedata.normalize(form, "twelve chars, \N{LATIN SMALL LETTER E WITH ACUTE}")
     most = accented + "\u0316" * 29
     password_hash = passwords.hash(most)

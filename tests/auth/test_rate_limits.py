@@ -22,13 +22,13 @@ from tests.visitor import Visitor
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-NOTHING = timedelta(0)
+NO_WAIT = timedelta(0)
 
 Guess = Callable[..., timedelta]
 
 
 def rounded(wait: timedelta) -> timedelta:
-    """Up to a second, as it is told."""
+    """Return the wait rounded up to a second, as messages show it."""
     if wait == FOREVER:
         return wait
     return timedelta(seconds=math.ceil(wait.total_seconds()))
@@ -36,7 +36,7 @@ def rounded(wait: timedelta) -> timedelta:
 
 @pytest.fixture
 def guess(open_visitor: OpenVisitor) -> Guess:
-    """Logs in from an address, and returns how long it has to wait instead."""
+    """Return a function that tries to log in, and returns the wait if it is rate-limited."""
 
     def make(
         address: str = "192.0.2.1",
@@ -50,30 +50,30 @@ def guess(open_visitor: OpenVisitor) -> Guess:
         except RateLimited as limited:
             return rounded(limited.wait)
         except AuthenticationFailed:
-            return NOTHING
-        return NOTHING
+            return NO_WAIT
+        return NO_WAIT
 
     return make
 
 
 @pytest.fixture(autouse=True)
 def ada(visitor: Visitor) -> int:
-    """The id of an account."""
+    """Register Ada, and return the id of her account."""
     return visitor.register(name="Ada", email=EMAIL, password=PASSWORD)
 
 
-Check = Callable[..., timedelta]
+Reauthenticate = Callable[..., timedelta]
 
 
 @pytest.fixture
 def session(visitor: Visitor, ada: int) -> Session:
-    """A session of that account."""
+    """Return a session of Ada's account."""
     return visitor.begin_session(ada)
 
 
 @pytest.fixture
-def check(open_visitor: OpenVisitor) -> Check:
-    """Types the password in a session, and returns how long it has to wait instead."""
+def reauthenticate(open_visitor: OpenVisitor) -> Reauthenticate:
+    """Return a function that re-authenticates a session, and returns the wait if rate-limited."""
 
     def make(
         session: Session, address: str = "192.0.2.1", password: str = "a wrong one"
@@ -83,8 +83,8 @@ def check(open_visitor: OpenVisitor) -> Check:
         except RateLimited as limited:
             return rounded(limited.wait)
         except AuthenticationFailed:
-            return NOTHING
-        return NOTHING
+            return NO_WAIT
+        return NO_WAIT
 
     return make
 
@@ -104,52 +104,50 @@ def pass_time(db: Connection, time: timedelta) -> None:
 def test_after_five_failures_each_further_one_doubles_the_wait_up_to_an_hour(
     guess: Guess, db: Connection
 ) -> None:
-    assert [guess() for _ in range(5)] == [NOTHING] * 5
+    assert [guess() for _ in range(5)] == [NO_WAIT] * 5
     waits = []
     for _ in range(8):
         waits.append(guess())
         pass_time(db, waits[-1])
-        assert guess() == NOTHING
+        assert guess() == NO_WAIT
     assert waits == [n * MINUTE for n in (1, 2, 4, 8, 16, 32, 60, 60)]
 
 
-def test_while_it_waits_nothing_is_counted_and_the_wait_grows_no_longer(
-    guess: Guess, db: Connection
-) -> None:
-    assert [guess() for _ in range(30)] == [NOTHING] * 5 + [MINUTE] * 25
+def test_attempts_during_a_wait_are_not_counted(guess: Guess, db: Connection) -> None:
+    assert [guess() for _ in range(30)] == [NO_WAIT] * 5 + [MINUTE] * 25
     pass_time(db, MINUTE - timedelta(seconds=1))
     assert guess() == timedelta(seconds=1)
     pass_time(db, timedelta(seconds=1))
-    assert guess() == NOTHING
+    assert guess() == NO_WAIT
 
 
-def test_the_right_password_is_not_looked_at_during_the_wait(guess: Guess, db: Connection) -> None:
+def test_the_right_password_is_refused_during_a_wait(guess: Guess, db: Connection) -> None:
     for _ in range(5):
         guess()
     assert guess(password=PASSWORD) == MINUTE
     pass_time(db, MINUTE)
-    assert guess(password=PASSWORD) == NOTHING
+    assert guess(password=PASSWORD) == NO_WAIT
 
 
-def test_a_success_clears_what_failed_before(guess: Guess) -> None:
+def test_a_successful_login_resets_the_failures(guess: Guess) -> None:
     for _ in range(4):
         guess()
     guess(password=PASSWORD)
-    assert [guess() for _ in range(6)] == [NOTHING] * 5 + [MINUTE]
+    assert [guess() for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
 
 
 def test_failures_are_forgotten_after_a_day_without_one(guess: Guess, db: Connection) -> None:
     for _ in range(4):
         guess()
     pass_time(db, timedelta(days=1))
-    assert [guess() for _ in range(6)] == [NOTHING] * 5 + [MINUTE]
+    assert [guess() for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
 
 
-def test_another_address_and_another_account_are_not_in_the_way(guess: Guess) -> None:
+def test_other_networks_and_other_accounts_do_not_wait(guess: Guess) -> None:
     for _ in range(6):
         guess()
-    assert guess("192.0.2.2", password=PASSWORD) == NOTHING
-    assert guess(email="grace@example.com") == NOTHING
+    assert guess("192.0.2.2", password=PASSWORD) == NO_WAIT
+    assert guess(email="grace@example.com") == NO_WAIT
 
 
 def test_an_address_in_another_case_is_the_same_account(guess: Guess) -> None:
@@ -158,31 +156,31 @@ def test_an_address_in_another_case_is_the_same_account(guess: Guess) -> None:
     assert guess(email=EMAIL.swapcase()) == MINUTE
 
 
-def test_an_unknown_account_is_throttled_like_any_other(guess: Guess) -> None:
+def test_an_unknown_account_is_rate_limited_like_any_other(guess: Guess) -> None:
     nobody = "nobody@example.com"
-    assert [guess(email=nobody) for _ in range(6)] == [NOTHING] * 5 + [MINUTE]
+    assert [guess(email=nobody) for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
 
 
-def test_one_password_over_many_accounts_is_throttled_by_network(guess: Guess) -> None:
+def test_guesses_at_many_accounts_are_rate_limited_by_network(guess: Guess) -> None:
     waits = [guess(email=f"{number}@example.com") for number in range(51)]
-    assert waits == [NOTHING] * 50 + [MINUTE]
+    assert waits == [NO_WAIT] * 50 + [MINUTE]
     assert guess(password=PASSWORD) == MINUTE
-    assert guess("192.0.2.2", password=PASSWORD) == NOTHING
+    assert guess("192.0.2.2", password=PASSWORD) == NO_WAIT
 
 
-def test_the_64_bits_that_a_customer_has_of_ipv6_are_one_network(guess: Guess) -> None:
+def test_an_ipv6_64_counts_as_one_network(guess: Guess) -> None:
     waits = [guess(f"2001:db8::{number}") for number in range(1, 7)]
-    assert waits == [NOTHING] * 5 + [MINUTE]
-    assert guess("2001:db8:0:1::1") == NOTHING
+    assert waits == [NO_WAIT] * 5 + [MINUTE]
+    assert guess("2001:db8:0:1::1") == NO_WAIT
 
 
 def in_a_56(number: int) -> str:
-    """An address of another /64 for each number below 256, all of the same /56."""
+    """Return an address in a /64 of its own for each number below 256, all in one /56."""
     return f"2001:db8:0:{number:x}::1"
 
 
 def in_a_48(number: int) -> str:
-    """An address of another /56 for each number below 256, all of the same /48."""
+    """Return an address in a /56 of its own for each number below 256, all in one /48."""
     return f"2001:db8:0:{number:x}00::1"
 
 
@@ -190,26 +188,26 @@ WIDER_NETWORKS = pytest.mark.parametrize(("address", "factor"), [(in_a_56, 2), (
 
 
 @WIDER_NETWORKS
-def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_an_account(
+def test_an_ipv6_56_and_48_have_higher_limits_for_one_account(
     guess: Guess, address: Callable[[int], str], factor: int
 ) -> None:
     free = 5 * factor
     waits = [guess(address(number)) for number in range(free + 1)]
-    assert waits == [NOTHING] * free + [MINUTE]
-    assert guess("2001:db8:1::1", PASSWORD) == NOTHING
+    assert waits == [NO_WAIT] * free + [MINUTE]
+    assert guess("2001:db8:1::1", PASSWORD) == NO_WAIT
 
 
 @WIDER_NETWORKS
-def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_all_accounts(
+def test_an_ipv6_56_and_48_have_higher_limits_for_all_accounts(
     guess: Guess, address: Callable[[int], str], factor: int
 ) -> None:
     free = 50 * factor
     waits = [guess(address(each), email=f"{each}@example.com") for each in range(free + 1)]
-    assert waits == [NOTHING] * free + [MINUTE]
+    assert waits == [NO_WAIT] * free + [MINUTE]
 
 
 @WIDER_NETWORKS
-def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_registrations(
+def test_an_ipv6_56_and_48_have_higher_limits_for_registrations(
     open_visitor: OpenVisitor, address: Callable[[int], str], factor: int
 ) -> None:
     for number in range(20 * factor):
@@ -219,27 +217,27 @@ def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_registrat
 
 
 @WIDER_NETWORKS
-def test_the_wider_networks_of_an_ipv6_customer_have_higher_limits_for_the_password_in_a_session(
-    session: Session, check: Check, address: Callable[[int], str], factor: int
+def test_an_ipv6_56_and_48_have_higher_limits_for_reauthentication(
+    session: Session, reauthenticate: Reauthenticate, address: Callable[[int], str], factor: int
 ) -> None:
     free = 5 * factor
-    waits = [check(session, address(number)) for number in range(free + 1)]
-    assert waits == [NOTHING] * free + [MINUTE]
+    waits = [reauthenticate(session, address(number)) for number in range(free + 1)]
+    assert waits == [NO_WAIT] * free + [MINUTE]
 
 
-def test_successes_do_not_wear_out_a_network_nor_clear_its_failures(guess: Guess) -> None:
+def test_a_successful_login_neither_counts_for_its_network_nor_resets_it(guess: Guess) -> None:
     for number in range(49):
         guess(email=f"{number}@example.com")
-    assert [guess(password=PASSWORD) for _ in range(5)] == [NOTHING] * 5
-    assert [guess(email=f"again-{number}@example.com") for number in range(2)] == [NOTHING, MINUTE]
+    assert [guess(password=PASSWORD) for _ in range(5)] == [NO_WAIT] * 5
+    assert [guess(email=f"again-{number}@example.com") for number in range(2)] == [NO_WAIT, MINUTE]
 
 
 @pytest.mark.parametrize("email", [EMAIL, "nobody@example.com"])
-def test_after_a_hundred_failures_for_an_account_no_password_is_evaluated_however_long_ago(
+def test_a_hundred_failures_lock_an_account_without_time_limit(
     guess: Guess, db: Connection, email: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = [guess(f"192.0.2.{number}", email=email) for number in range(101)]
-    assert waits == [NOTHING] * 100 + [FOREVER]
+    assert waits == [NO_WAIT] * 100 + [FOREVER]
     monkeypatch.delattr(Passwords, "verify")
     for time in (HOUR, timedelta(days=29), timedelta(days=2), timedelta(days=3650)):
         pass_time(db, time)
@@ -252,16 +250,16 @@ def test_an_accounts_failures_are_forgotten_after_thirty_days_without_one(
     for number in range(99):
         guess(f"192.0.2.{number}")
     pass_time(db, timedelta(days=31))
-    assert [guess(f"192.0.2.{number}") for number in range(2)] == [NOTHING] * 2
+    assert [guess(f"192.0.2.{number}") for number in range(2)] == [NO_WAIT] * 2
 
 
-def test_a_locked_accounts_rows_are_not_deleted_with_those_that_no_longer_count(
+def test_deleting_expired_rate_limits_keeps_those_of_locked_accounts(
     guess: Guess, db: Connection
 ) -> None:
     for number in range(100):
         guess(f"192.0.2.{number}")
     pass_time(db, timedelta(days=3650))
-    for number in range(12):  # each deletes ten rows
+    for number in range(12):  # each login deletes ten rows
         guess(f"198.51.100.{number}", email=f"{number}@example.com")
     assert guess("203.0.113.1", PASSWORD) == FOREVER
 
@@ -271,13 +269,13 @@ def test_a_login_on_a_known_device_unlocks_the_account(guess: Guess, db: Connect
         guess(f"192.0.2.{number}")
     assert guess("198.51.100.1", PASSWORD) == FOREVER
     device = DeviceCookie(auth_hash(db), "her own")
-    assert guess("198.51.100.1", known=device) == NOTHING
-    assert guess("198.51.100.1", PASSWORD) == FOREVER  # a failure there unlocks nothing
-    assert guess("198.51.100.1", PASSWORD, known=device) == NOTHING
-    assert [guess(f"203.0.113.{number}") for number in range(101)] == [NOTHING] * 100 + [FOREVER]
+    assert guess("198.51.100.1", known=device) == NO_WAIT
+    assert guess("198.51.100.1", PASSWORD) == FOREVER  # a failed login unlocks nothing
+    assert guess("198.51.100.1", PASSWORD, known=device) == NO_WAIT
+    assert [guess(f"203.0.113.{number}") for number in range(101)] == [NO_WAIT] * 100 + [FOREVER]
 
 
-def test_an_unlocked_account_is_forgotten_like_any_other(guess: Guess, db: Connection) -> None:
+def test_the_rate_limits_of_an_unlocked_account_expire(guess: Guess, db: Connection) -> None:
     for number in range(100):
         guess(f"192.0.2.{number}")
     guess(password=PASSWORD, known=DeviceCookie(auth_hash(db), "her own"))
@@ -288,7 +286,7 @@ def test_an_unlocked_account_is_forgotten_like_any_other(guess: Guess, db: Conne
         assert cursor.fetchone() == (0,)
 
 
-def test_a_login_on_a_known_device_clears_what_failed_elsewhere(
+def test_a_login_on_a_known_device_resets_failures_from_elsewhere(
     guess: Guess, db: Connection
 ) -> None:
     for number in range(60):
@@ -296,8 +294,8 @@ def test_a_login_on_a_known_device_clears_what_failed_elsewhere(
     for _ in range(4):
         guess("198.51.100.1")
     guess("198.51.100.1", PASSWORD, known=DeviceCookie(auth_hash(db), "her own"))
-    assert [guess("198.51.100.1") for _ in range(6)] == [NOTHING] * 5 + [MINUTE]
-    assert [guess(f"203.0.113.{number}") for number in range(96)] == [NOTHING] * 95 + [FOREVER]
+    assert [guess("198.51.100.1") for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
+    assert [guess(f"203.0.113.{number}") for number in range(96)] == [NO_WAIT] * 95 + [FOREVER]
 
 
 def test_a_known_device_is_locked_after_a_hundred_failures_of_its_own(
@@ -305,12 +303,12 @@ def test_a_known_device_is_locked_after_a_hundred_failures_of_its_own(
 ) -> None:
     stolen = DeviceCookie(auth_hash(db), "stolen")
     for _ in range(100):
-        assert guess(known=stolen) == NOTHING
+        assert guess(known=stolen) == NO_WAIT
         pass_time(db, HOUR)
     pass_time(db, timedelta(days=3650))
     assert guess(password=PASSWORD, known=stolen) == FOREVER
-    assert guess(password=PASSWORD, known=DeviceCookie(auth_hash(db), "her own")) == NOTHING
-    assert guess(password=PASSWORD) == NOTHING
+    assert guess(password=PASSWORD, known=DeviceCookie(auth_hash(db), "her own")) == NO_WAIT
+    assert guess(password=PASSWORD) == NO_WAIT
 
 
 def auth_hash(db: Connection) -> str:
@@ -326,17 +324,17 @@ def test_the_owners_own_device_is_not_locked_out_by_strangers(guess: Guess, db: 
         guess("198.51.100.1")
     device = DeviceCookie(auth_hash(db), "her own")
     assert guess("198.51.100.1", PASSWORD) == FOREVER
-    assert guess("198.51.100.1", PASSWORD, known=device) == NOTHING
+    assert guess("198.51.100.1", PASSWORD, known=device) == NO_WAIT
 
 
-def test_a_known_device_has_five_failures_of_its_own(guess: Guess, db: Connection) -> None:
+def test_a_known_device_has_a_rate_limit_of_its_own(guess: Guess, db: Connection) -> None:
     waits = [guess(known=DeviceCookie(auth_hash(db), "stolen")) for _ in range(6)]
-    assert waits == [NOTHING] * 5 + [MINUTE]
-    assert guess(known=DeviceCookie(auth_hash(db), "her own")) == NOTHING
-    assert guess() == NOTHING
+    assert waits == [NO_WAIT] * 5 + [MINUTE]
+    assert guess(known=DeviceCookie(auth_hash(db), "her own")) == NO_WAIT
+    assert guess() == NO_WAIT
 
 
-def test_a_device_is_known_to_one_account_alone(
+def test_a_device_is_known_to_only_one_account(
     guess: Guess, db: Connection, visitor: Visitor
 ) -> None:
     visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
@@ -346,7 +344,7 @@ def test_a_device_is_known_to_one_account_alone(
     assert guess(email="grace@example.com", known=device) == MINUTE
 
 
-def test_a_new_password_makes_devices_unknown_and_ends_the_accounts_waits(
+def test_a_new_password_revokes_known_devices_and_resets_the_accounts_waits(
     guess: Guess, db: Connection, visitor: Visitor
 ) -> None:
     old = DeviceCookie(auth_hash(db), "known to the old password")
@@ -357,19 +355,21 @@ def test_a_new_password_makes_devices_unknown_and_ends_the_accounts_waits(
     user = users.get_by_email(db, EMAIL)
     assert user is not None
     visitor.change_password(user, "staple battery horse")
-    assert guess(password="staple battery horse") == NOTHING
-    assert guess("198.51.100.1", "staple battery horse") == NOTHING
+    assert guess(password="staple battery horse") == NO_WAIT
+    assert guess("198.51.100.1", "staple battery horse") == NO_WAIT
     waits = [guess(known=old._replace(id=f"{number}")) for number in range(6)]
-    assert waits == [NOTHING] * 5 + [MINUTE]
+    assert waits == [NO_WAIT] * 5 + [MINUTE]
 
 
-def test_an_id_typed_as_an_address_is_nobodys_account(guess: Guess, ada: int) -> None:
+def test_failures_with_an_id_as_the_address_do_not_count_for_the_account(
+    guess: Guess, ada: int
+) -> None:
     for _ in range(6):
         guess(email=str(ada))
-    assert guess(password=PASSWORD) == NOTHING
+    assert guess(password=PASSWORD) == NO_WAIT
 
 
-def test_an_unknown_address_is_the_same_in_any_case(guess: Guess) -> None:
+def test_an_unknown_address_in_another_case_counts_as_the_same(guess: Guess) -> None:
     for email in (
         "n@example.com",
         "N@example.com",
@@ -381,7 +381,7 @@ def test_an_unknown_address_is_the_same_in_any_case(guess: Guess) -> None:
     assert guess(email="N@EXAMPLE.com") == MINUTE
 
 
-def test_registrations_are_throttled_by_network(open_visitor: OpenVisitor) -> None:
+def test_registrations_are_rate_limited_by_network(open_visitor: OpenVisitor) -> None:
     for _ in range(20):
         open_visitor().rate_limiter.admit_registration()
     with pytest.raises(RateLimited) as caught:
@@ -390,35 +390,35 @@ def test_registrations_are_throttled_by_network(open_visitor: OpenVisitor) -> No
     open_visitor(Client("192.0.2.2")).rate_limiter.admit_registration()
 
 
-def test_asking_for_the_password_is_throttled_by_session_and_network(
-    session: Session, check: Check
+def test_reauthentication_is_rate_limited_by_session_and_network(
+    session: Session, reauthenticate: Reauthenticate
 ) -> None:
-    assert [check(session) for _ in range(6)] == [NOTHING] * 5 + [MINUTE]
+    assert [reauthenticate(session) for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
 
 
 def test_a_stolen_session_does_not_use_up_the_owners_tries(
-    visitor: Visitor, ada: int, session: Session, check: Check
+    visitor: Visitor, ada: int, session: Session, reauthenticate: Reauthenticate
 ) -> None:
     for number in range(9):
         for _ in range(6):
-            check(session, f"203.0.113.{number}")
-    assert check(session, "192.0.2.1", PASSWORD) == NOTHING
+            reauthenticate(session, f"203.0.113.{number}")
+    assert reauthenticate(session, "192.0.2.1", PASSWORD) == NO_WAIT
     other = visitor.begin_session(ada)
-    assert check(other, "192.0.2.1", PASSWORD) == NOTHING
+    assert reauthenticate(other, "192.0.2.1", PASSWORD) == NO_WAIT
 
 
-def test_after_a_hundred_failures_in_a_session_no_password_is_evaluated_in_it(
-    visitor: Visitor, ada: int, session: Session, check: Check, db: Connection
+def test_a_hundred_failures_lock_reauthentication_in_a_session(
+    visitor: Visitor, ada: int, session: Session, reauthenticate: Reauthenticate, db: Connection
 ) -> None:
-    waits = [check(session, f"203.0.113.{number}") for number in range(101)]
-    assert waits == [NOTHING] * 100 + [FOREVER]
+    waits = [reauthenticate(session, f"203.0.113.{number}") for number in range(101)]
+    assert waits == [NO_WAIT] * 100 + [FOREVER]
     pass_time(db, timedelta(days=3650))
-    assert check(session, "192.0.2.1", PASSWORD) == FOREVER
+    assert reauthenticate(session, "192.0.2.1", PASSWORD) == FOREVER
     other = visitor.begin_session(ada)
-    assert check(other, "192.0.2.1", PASSWORD) == NOTHING
+    assert reauthenticate(other, "192.0.2.1", PASSWORD) == NO_WAIT
 
 
-def test_asking_for_the_password_is_throttled_by_network(
+def test_reauthentication_is_rate_limited_by_network(
     visitor: Visitor, open_visitor: OpenVisitor
 ) -> None:
     waits = []
@@ -428,21 +428,21 @@ def test_asking_for_the_password_is_throttled_by_network(
         session = visitor.begin_session(user_id)
         with pytest.raises((AuthenticationFailed, RateLimited)) as caught:
             open_visitor().reauthenticate(session, "wrong")
-        waits.append(rounded(getattr(caught.value, "wait", NOTHING)))
-    assert waits == [NOTHING] * 20 + [MINUTE]
+        waits.append(rounded(getattr(caught.value, "wait", NO_WAIT)))
+    assert waits == [NO_WAIT] * 20 + [MINUTE]
 
 
-def test_the_right_password_clears_what_failed_in_the_session_but_not_for_the_network(
-    session: Session, check: Check
+def test_reauthentication_resets_the_failures_of_the_session_but_not_of_the_network(
+    session: Session, reauthenticate: Reauthenticate
 ) -> None:
     for _ in range(4):
-        assert [check(session) for _ in range(4)] == [NOTHING] * 4
-        assert check(session, password=PASSWORD) == NOTHING
-    assert [check(session) for _ in range(4)] == [NOTHING] * 4
-    assert check(session, password=PASSWORD) == MINUTE
+        assert [reauthenticate(session) for _ in range(4)] == [NO_WAIT] * 4
+        assert reauthenticate(session, password=PASSWORD) == NO_WAIT
+    assert [reauthenticate(session) for _ in range(4)] == [NO_WAIT] * 4
+    assert reauthenticate(session, password=PASSWORD) == MINUTE
 
 
-def test_changes_of_a_profile_are_limited_in_each_session(
+def test_profile_changes_are_rate_limited_by_session(
     visitor: Visitor, open_visitor: OpenVisitor, session: Session
 ) -> None:
     for number in range(20):
@@ -450,7 +450,7 @@ def test_changes_of_a_profile_are_limited_in_each_session(
     with pytest.raises(RateLimited) as caught:
         open_visitor().rate_limiter.admit_profile_change(session)
     assert rounded(caught.value.wait) == MINUTE
-    # Who has stolen that session's cookie does not keep the owner from changing the profile.
+    # A thief of that session's cookie does not keep the owner from changing the profile.
     other = visitor.begin_session(session.user.id)
     visitor.rate_limiter.admit_profile_change(other)
 
@@ -479,8 +479,8 @@ def test_addresses_share_a_limit_only_if_they_would_share_an_account(
     assert keys(address)[0] != keys(different)[0]
 
 
-def rows(db: Connection) -> list[tuple[int, int]]:
-    """How many rate limits and events there are."""
+def count_rows(db: Connection) -> list[tuple[int, int]]:
+    """Return the numbers of rate limits and of events."""
     with db.cursor() as cursor:
         cursor.execute(
             "SELECT (SELECT count(*) FROM throttles), (SELECT count(*) FROM account_events)"
@@ -493,31 +493,31 @@ def test_a_refused_login_adds_no_rows(guess: Guess, db: Connection) -> None:
         guess(email=f"{number}@example.com")
     for number in range(100):
         guess(f"198.51.100.{number}")
-    before = rows(db)
+    before = count_rows(db)
     for number in range(20):
-        assert guess(email=f"again-{number}@example.com") > NOTHING  # a blocked network
+        assert guess(email=f"again-{number}@example.com") > NO_WAIT  # a blocked network
         assert guess(f"203.0.113.{number}") == FOREVER  # a locked account, from new networks
         assert guess(f"2001:db8:{number}::1") == FOREVER
-    assert rows(db) == before
+    assert count_rows(db) == before
 
 
-def test_a_refused_registration_check_or_change_adds_no_rows(
-    open_visitor: OpenVisitor, session: Session, check: Check, db: Connection
+def test_a_refused_registration_reauthentication_or_profile_change_adds_no_rows(
+    open_visitor: OpenVisitor, session: Session, reauthenticate: Reauthenticate, db: Connection
 ) -> None:
     for _ in range(20):
-        check(session)
+        reauthenticate(session)
         open_visitor().rate_limiter.admit_registration()
         open_visitor().rate_limiter.admit_profile_change(session)
-    before = rows(db)
-    assert check(session) > NOTHING
+    before = count_rows(db)
+    assert reauthenticate(session) > NO_WAIT
     with pytest.raises(RateLimited):
         open_visitor().rate_limiter.admit_registration()
     with pytest.raises(RateLimited):
         open_visitor(Client("198.51.100.1")).rate_limiter.admit_profile_change(session)
-    assert rows(db) == before
+    assert count_rows(db) == before
 
 
-def test_the_wait_doubles_up_to_the_longest(
+def test_the_wait_doubles_up_to_the_longest_wait(
     db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limits, "FIRST_WAIT", timedelta(seconds=7))
@@ -529,7 +529,7 @@ def test_the_wait_doubles_up_to_the_longest(
     assert [rounded(wait).total_seconds() for wait in waits] == [0, 0, 7, 0, 10]
 
 
-def test_nothing_that_was_typed_can_be_read_in_the_table(guess: Guess, db: Connection) -> None:
+def test_rate_limits_store_no_typed_text(guess: Guess, db: Connection) -> None:
     guess(email="my password, in the wrong field")
     with db.cursor() as cursor:
         cursor.execute("SELECT throttles::text FROM throttles")
@@ -538,7 +538,7 @@ def test_nothing_that_was_typed_can_be_read_in_the_table(guess: Guess, db: Conne
     assert b"password".hex() not in rows
 
 
-def test_rows_that_no_longer_count_are_deleted(guess: Guess, db: Connection) -> None:
+def test_expired_rate_limits_are_deleted(guess: Guess, db: Connection) -> None:
     for number in range(4):
         guess(email=f"{number}@example.com")
     pass_time(db, timedelta(days=31))

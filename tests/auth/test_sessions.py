@@ -39,15 +39,15 @@ def test_the_database_does_not_hold_the_token(visitor: Visitor, db: Connection) 
     assert token.encode().hex() not in rows
 
 
-def test_use_of_a_session_is_written_once_a_minute_with_the_address(
+def test_the_use_of_a_session_is_recorded_once_a_minute_with_the_address(
     visitor: Visitor, db: Connection, open_visitor: OpenVisitor
 ) -> None:
     user_id = visitor.register_ada()
     token = visitor.complete_login(user_id).token
     elsewhere = open_visitor(CLIENT._replace(address="192.0.2.2"))
 
-    def seen(seconds_ago: int) -> bool:
-        """Whether the session, when it is used after so many seconds, is noted as used now."""
+    def is_recorded(seconds_ago: int) -> bool:
+        """Use the session this long after its last use; return whether the new use is recorded."""
         with db.cursor() as cursor:
             cursor.execute(
                 "UPDATE sessions SET last_seen_at = now() - %s", (timedelta(seconds=seconds_ago),)
@@ -58,11 +58,11 @@ def test_use_of_a_session_is_written_once_a_minute_with_the_address(
             cursor.execute("SELECT last_seen_at = now(), host(address) FROM sessions")
             return cursor.fetchone() == (True, "192.0.2.2")
 
-    assert not seen(59)
-    assert seen(61)
+    assert not is_recorded(59)
+    assert is_recorded(61)
 
 
-def test_a_renewed_session_has_another_token_and_the_same_limits(
+def test_a_renewed_session_has_a_new_token_and_the_same_limits(
     visitor: Visitor, db: Connection
 ) -> None:
     old = visitor.complete_login(visitor.register_ada(), remembered=True)
@@ -90,10 +90,10 @@ def test_an_account_has_at_most_a_hundred_sessions(
 ) -> None:
     user_id = visitor.register_ada()
     grace = visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
-    hers = visitor.begin_session(grace)
-    begun = []
+    her_session = visitor.begin_session(grace)
+    tokens = []
     for _ in range(100):
-        begun.append(visitor.complete_login(user_id).token)
+        tokens.append(visitor.complete_login(user_id).token)
         with db.cursor() as cursor:
             cursor.execute(
                 """
@@ -101,16 +101,16 @@ def test_an_account_has_at_most_a_hundred_sessions(
                    SET last_seen_at = last_seen_at - interval '1 millisecond'
                  WHERE id <> %s
                 """,
-                (hers.id,),
+                (her_session.id,),
             )
-    assert all(map(visitor.find_session, begun))
-    oldest = visitor.find_session(begun[0])
+    assert all(map(visitor.find_session, tokens))
+    oldest = visitor.find_session(tokens[0])
     assert oldest is not None
     visitor.complete_login(user_id)
-    assert [token for token in begun if visitor.find_session(token) is None] == [begun[0]]
+    assert [token for token in tokens if visitor.find_session(token) is None] == [tokens[0]]
     assert len(sessions.list_live(db, user_id)) == 100
     assert len(sessions.list_live(db, grace)) == 1
     ended = Event("session_ended_by_limit", user_id, oldest.fingerprint, CLIENT.address)
     assert happened[-2] == ended
-    noted = events.list_of_user(db, user_id, 2)
-    assert [event.event for event in noted] == ["logged_in", "session_ended_by_limit"]
+    recorded = events.list_of_user(db, user_id, 2)
+    assert [event.event for event in recorded] == ["logged_in", "session_ended_by_limit"]
