@@ -9,13 +9,13 @@ from hello_login.repositories.events import Event
 
 @pytest.fixture
 def user_id(db: Connection) -> int:
-    """The id of Ada's account."""
+    """Register Ada, and return the id of her account."""
     user_id = users.insert(db, email="ada@example.com", name="Ada", password_hash="a hash")
     assert user_id is not None
     return user_id
 
 
-def test_the_newest_events_are_listed_first_and_no_more_than_asked_for(
+def test_events_are_listed_newest_first_up_to_the_given_number(
     db: Connection, user_id: int
 ) -> None:
     for event in ("registered", "logged_in", "name_changed"):

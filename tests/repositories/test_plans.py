@@ -41,7 +41,7 @@ FILL = """
 SESSION, OTHER, NEW = bytes(range(32)), bytes(reversed(range(32))), b"n" * 32
 LIMITS = [Limit(key, 5, timedelta(days=1), resets=(key,)) for key in (SESSION, OTHER)]
 PERSON = {"name": "Ada", "email": "ada@example.com"}
-BEGUN: dict[str, Any] = {"idle_limit": timedelta(hours=2), "limit": timedelta(hours=24)}
+LIFETIMES: dict[str, Any] = {"idle_limit": timedelta(hours=2), "limit": timedelta(hours=24)}
 WAITS = {"first_wait": timedelta(minutes=1), "longest_wait": timedelta(hours=1)}
 
 Call = Callable[[Connection], object]
@@ -65,7 +65,13 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
     },
     sessions: {
         "insert": lambda db: sessions.insert(
-            db, session_id=SESSION, user_id=2, remembered=False, address=None, device="", **BEGUN
+            db,
+            session_id=SESSION,
+            user_id=2,
+            remembered=False,
+            address=None,
+            device="",
+            **LIFETIMES,
         ),
         "find": lambda db: sessions.find(db, SESSION),
         "list_of_user": lambda db: sessions.list_of_user(db, 2, 100),
@@ -92,26 +98,26 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "delete_older": lambda db: events.delete_older(db, timedelta(days=90)),
     },
 }
-"""Every function that there is."""
+"""A call of every repository function; a name after a comma tells variants apart."""
 
 
-class Noting(Cursor):
-    """Keeps the statements that it executes."""
+class RecordingCursor(Cursor):
+    """Record the statements that cursors execute."""
 
-    noted: list[bytes] = []  # noqa: RUF012 - of all cursors
+    executed: list[bytes] = []  # noqa: RUF012 - shared by all cursors
 
     def execute(self, query: str | bytes, vars: object = None) -> None:  # type: ignore[override]  # noqa: A002
-        self.noted.append(self.mogrify(query, vars))  # type: ignore[arg-type]
+        self.executed.append(self.mogrify(query, vars))  # type: ignore[arg-type]
         super().execute(query, vars)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def full(new_database: NewDatabase) -> Iterator[Connection]:
-    """A database with 100,000 users, 300,000 sessions, 1,000,000 throttles and events."""
+def large_db(new_database: NewDatabase) -> Iterator[Connection]:
+    """Return a database with 100,000 users, 300,000 sessions, 1,000,000 throttles and events."""
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
     connection = connections.connect(url, GENERIC_PLANS)
-    connection.cursor_factory = Noting
+    connection.cursor_factory = RecordingCursor
     with connection.cursor() as cursor:
         cursor.execute(FILL)
     connection.commit()
@@ -119,7 +125,7 @@ def full(new_database: NewDatabase) -> Iterator[Connection]:
     connection.close()
 
 
-def test_every_function_of_every_repository_is_looked_at() -> None:
+def test_the_plan_of_every_repository_function_is_checked() -> None:
     for module, calls in CALLS.items():
         functions = {
             name
@@ -136,12 +142,14 @@ def test_every_function_of_every_repository_is_looked_at() -> None:
     [(module, name) for module, calls in CALLS.items() for name in calls],
     ids=lambda each: each if isinstance(each, str) else each.__name__.rpartition(".")[2],
 )
-def test_no_statement_reads_a_whole_table(full: Connection, module: ModuleType, name: str) -> None:
-    Noting.noted.clear()
-    CALLS[module][name](full)
-    (executed,) = [each for each in Noting.noted if each.startswith(b"EXECUTE")]
-    with full.cursor() as cursor:
-        cursor.execute(b"EXPLAIN " + executed)
+def test_no_statement_reads_a_whole_table(
+    large_db: Connection, module: ModuleType, name: str
+) -> None:
+    RecordingCursor.executed.clear()
+    CALLS[module][name](large_db)
+    (statement,) = [each for each in RecordingCursor.executed if each.startswith(b"EXECUTE")]
+    with large_db.cursor() as cursor:
+        cursor.execute(b"EXPLAIN " + statement)
         plan = "\n".join(line for (line,) in cursor.fetchall())
     print(plan)  # noqa: T201 - pytest -rP shows it
     assert "Seq Scan" not in plan
@@ -149,9 +157,9 @@ def test_no_statement_reads_a_whole_table(full: Connection, module: ModuleType, 
 
 
 @pytest.mark.slow
-def test_failed_attempts_are_found_by_an_index_of_their_own(full: Connection) -> None:
-    Noting.noted.clear()
-    events.list_with_failures(full, 2, 100)
-    with full.cursor() as cursor:
-        cursor.execute(b"EXPLAIN " + Noting.noted[-1])
+def test_failed_attempts_are_found_by_an_index_of_their_own(large_db: Connection) -> None:
+    RecordingCursor.executed.clear()
+    events.list_with_failures(large_db, 2, 100)
+    with large_db.cursor() as cursor:
+        cursor.execute(b"EXPLAIN " + RecordingCursor.executed[-1])
         assert "account_events_failures_idx" in str(cursor.fetchall())

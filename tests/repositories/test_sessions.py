@@ -13,7 +13,7 @@ SESSION_ID = bytes(range(32))
 
 @pytest.fixture
 def session_id(db: Connection) -> bytes:
-    """The id of Ada's session, which has just begun."""
+    """Insert a new session of Ada's, and return its id."""
     user_id = users.insert(db, email="ada@example.com", name="Ada", password_hash="a hash")
     assert user_id is not None
     insert(db, user_id, SESSION_ID)
@@ -34,7 +34,7 @@ def insert(db: Connection, user_id: int, session_id: bytes) -> None:
 
 
 def pass_time(db: Connection, time: timedelta, *, unseen_for: timedelta) -> None:
-    """Let the session be as it will be when so much time has passed."""
+    """Move the end of all sessions closer by this time, and their last use to `unseen_for` ago."""
     with db.cursor() as cursor:
         cursor.execute(
             "UPDATE sessions SET last_seen_at = now() - %s, expires_at = expires_at - %s",
@@ -42,14 +42,14 @@ def pass_time(db: Connection, time: timedelta, *, unseen_for: timedelta) -> None
         )
 
 
-def test_a_session_tells_whose_it_is(db: Connection, session_id: bytes) -> None:
+def test_a_session_is_found_with_its_user(db: Connection, session_id: bytes) -> None:
     session = sessions.find(db, session_id)
     assert session is not None
     assert session.id == session_id
     assert (session.user.name, session.user.email) == ("Ada", "ada@example.com")
 
 
-def test_an_unknown_session_is_nobodys(db: Connection, session_id: bytes) -> None:
+def test_an_unknown_session_is_not_found(db: Connection, session_id: bytes) -> None:
     assert sessions.find(db, bytes(reversed(session_id))) is None
 
 
@@ -58,21 +58,17 @@ def test_a_session_lasts_while_it_is_used(db: Connection, session_id: bytes) -> 
     assert sessions.find(db, session_id)
 
 
-def test_a_session_ends_when_it_was_idle_for_its_idle_limit(
-    db: Connection, session_id: bytes
-) -> None:
+def test_an_unused_session_ends_at_its_idle_limit(db: Connection, session_id: bytes) -> None:
     pass_time(db, timedelta(hours=2), unseen_for=timedelta(hours=2))
     assert sessions.find(db, session_id) is None
 
 
-def test_a_session_ends_at_its_limit_however_much_it_is_used(
-    db: Connection, session_id: bytes
-) -> None:
+def test_a_session_in_use_ends_at_its_absolute_limit(db: Connection, session_id: bytes) -> None:
     pass_time(db, timedelta(hours=24), unseen_for=timedelta(0))
     assert sessions.find(db, session_id) is None
 
 
-def test_a_session_was_seen_recently_for_a_minute(db: Connection, session_id: bytes) -> None:
+def test_a_session_counts_as_seen_recently_for_a_minute(db: Connection, session_id: bytes) -> None:
     pass_time(db, timedelta(0), unseen_for=timedelta(seconds=59))
     session = sessions.find(db, session_id)
     assert session is not None
@@ -83,7 +79,7 @@ def test_a_session_was_seen_recently_for_a_minute(db: Connection, session_id: by
     assert not session.seen_recently
 
 
-def test_a_touched_session_was_seen_recently(db: Connection, session_id: bytes) -> None:
+def test_a_touched_session_counts_as_seen_recently(db: Connection, session_id: bytes) -> None:
     pass_time(db, timedelta(0), unseen_for=timedelta(hours=1))
     sessions.touch(db, session_id, "192.0.2.1")
     session = sessions.find(db, session_id)
@@ -91,12 +87,14 @@ def test_a_touched_session_was_seen_recently(db: Connection, session_id: bytes) 
     assert session.seen_recently
 
 
-def test_a_deleted_session_is_nobodys(db: Connection, session_id: bytes) -> None:
+def test_a_deleted_session_is_not_found(db: Connection, session_id: bytes) -> None:
     sessions.delete(db, session_id)
     assert sessions.find(db, session_id) is None
 
 
-def test_a_users_sessions_go_with_the_user(db: Connection, session_id: bytes) -> None:
+def test_deleting_a_user_deletes_the_sessions_of_that_user(
+    db: Connection, session_id: bytes
+) -> None:
     with db.cursor() as cursor:
         cursor.execute("DELETE FROM users")
     assert sessions.find(db, session_id) is None
@@ -113,7 +111,7 @@ def test_a_session_is_listed_with_its_device_and_its_address(
     assert sessions.list_of_user(db, session.user.id + 1, 10) == []
 
 
-def test_no_more_sessions_are_listed_than_asked_for(db: Connection, session_id: bytes) -> None:
+def test_sessions_are_listed_up_to_the_given_number(db: Connection, session_id: bytes) -> None:
     session = sessions.find(db, session_id)
     assert session is not None
     for number in range(1, 30):
@@ -131,7 +129,7 @@ def test_a_session_that_has_ended_is_not_listed(
     assert sessions.list_of_user(db, session.user.id, 10) == []
 
 
-def test_of_the_users_sessions_one_or_all_others_are_ended_and_nobody_elses(
+def test_one_all_other_or_all_sessions_of_a_single_user_are_deleted(
     db: Connection, session_id: bytes
 ) -> None:
     session = sessions.find(db, session_id)
@@ -153,7 +151,9 @@ def test_of_the_users_sessions_one_or_all_others_are_ended_and_nobody_elses(
     assert len(sessions.list_of_user(db, grace, 10)) == 1
 
 
-def test_of_the_users_sessions_those_used_last_are_kept(db: Connection, session_id: bytes) -> None:
+def test_the_most_recently_used_sessions_of_a_user_are_kept(
+    db: Connection, session_id: bytes
+) -> None:
     session = sessions.find(db, session_id)
     assert session is not None
     grace = users.insert(db, email="grace@example.com", name="Grace", password_hash="a hash")
@@ -166,14 +166,15 @@ def test_of_the_users_sessions_those_used_last_are_kept(db: Connection, session_
         idle_limit = timedelta(hours=1 if hours == 1 else 9)
         with db.cursor() as cursor:
             cursor.execute(statement, (timedelta(hours=hours), idle_limit, other))
-    assert sessions.delete_oldest(db, session.user.id, keep=3) == []  # one has ended before
+    # One of the four has reached its idle limit.
+    assert sessions.delete_oldest(db, session.user.id, keep=3) == []
     assert sessions.delete_oldest(db, session.user.id, keep=2) == ["03" * 6]
-    left = [each.fingerprint for each in sessions.list_of_user(db, session.user.id, 10)]
-    assert left == [session.fingerprint, "02" * 6]
+    kept = [each.fingerprint for each in sessions.list_of_user(db, session.user.id, 10)]
+    assert kept == [session.fingerprint, "02" * 6]
     assert len(sessions.list_of_user(db, grace, 10)) == 1
 
 
-def test_expired_sessions_are_deleted_and_no_others(db: Connection, session_id: bytes) -> None:
+def test_only_expired_sessions_are_deleted(db: Connection, session_id: bytes) -> None:
     sessions.delete_expired(db)
     assert sessions.find(db, session_id)
     pass_time(db, timedelta(hours=25), unseen_for=timedelta(0))
@@ -183,7 +184,7 @@ def test_expired_sessions_are_deleted_and_no_others(db: Connection, session_id: 
         assert cursor.fetchone() == (0,)
 
 
-def test_a_deactivated_users_session_is_nobodys(db: Connection, session_id: bytes) -> None:
+def test_the_session_of_a_deactivated_user_is_not_found(db: Connection, session_id: bytes) -> None:
     session = sessions.find(db, session_id)
     assert session is not None
     users.deactivate(db, session.user.id)

@@ -1,6 +1,5 @@
 """Prepared statements, where a pooler lets connections share sessions."""
 
-import os
 from collections.abc import Iterator
 
 import psycopg2
@@ -10,19 +9,12 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login import repositories
 from hello_login.repositories import users
-
-
-def swap_sessions(one: Connection, other: Connection) -> None:
-    """Give each connection the other's session, as a pooler does between transactions."""
-    kept = os.dup(one.fileno())
-    os.dup2(other.fileno(), one.fileno())
-    os.dup2(kept, other.fileno())
-    os.close(kept)
+from tests.pooler import swap_sessions
 
 
 @pytest.fixture
 def pair(url: str) -> Iterator[tuple[Connection, Connection]]:
-    """Two connections that commit each statement."""
+    """Return two connections that commit each statement."""
     connections = psycopg2.connect(url), psycopg2.connect(url)
     for each in connections:
         each.autocommit = True
@@ -31,7 +23,7 @@ def pair(url: str) -> Iterator[tuple[Connection, Connection]]:
         each.close()
 
 
-def test_a_statement_of_another_connection_is_never_executed_instead(
+def test_a_statement_prepared_by_another_connection_is_never_executed(
     pair: tuple[Connection, Connection],
 ) -> None:
     one, other = pair

@@ -13,33 +13,33 @@ def add(db: Connection, email: str = "ada@example.com") -> int | None:
     return users.insert(db, email=email, name="Ada", password_hash="a hash")
 
 
-def test_a_user_that_was_added_is_found_by_his_address(db: Connection) -> None:
+def test_the_credentials_of_a_user_are_found_by_address(db: Connection) -> None:
     user_id = add(db)
     assert users.get_credentials_by_email(db, "ada@example.com") == (user_id, "a hash")
 
 
-def test_an_address_is_found_whatever_its_case(db: Connection) -> None:
+def test_an_address_is_found_in_upper_or_lower_case(db: Connection) -> None:
     user_id = add(db, "Ada@example.com")
     credentials = users.get_credentials_by_email(db, "aDA@EXAMPLE.com")
     assert credentials is not None
     assert credentials.user_id == user_id
 
 
-def test_an_unknown_address_is_nobodys(db: Connection) -> None:
+def test_an_unknown_address_has_no_credentials(db: Connection) -> None:
     assert users.get_credentials_by_email(db, "ada@example.com") is None
 
 
-def test_a_taken_address_adds_nobody_whatever_its_case(db: Connection) -> None:
+def test_a_taken_address_in_another_case_adds_no_user(db: Connection) -> None:
     add(db, "ada@example.com")
     assert add(db, "ADA@example.com") is None
 
 
-def test_an_address_is_text_and_never_sql(db: Connection) -> None:
+def test_an_address_is_never_executed_as_sql(db: Connection) -> None:
     add(db)
     assert users.get_credentials_by_email(db, "' OR true --") is None
 
 
-def test_a_password_hash_is_replaced_for_one_user_alone(db: Connection) -> None:
+def test_a_password_hash_is_replaced_for_one_user_only(db: Connection) -> None:
     ada, grace = add(db), add(db, "grace@example.com")
     assert ada is not None
     users.update_password_hash(db, ada, "another hash")
@@ -47,7 +47,7 @@ def test_a_password_hash_is_replaced_for_one_user_alone(db: Connection) -> None:
     assert users.get_credentials_by_email(db, "grace@example.com") == (grace, "a hash")
 
 
-def test_a_user_is_found_by_his_id_and_by_his_address(db: Connection) -> None:
+def test_a_user_is_found_by_id_and_by_address(db: Connection) -> None:
     ada = add(db)
     assert ada is not None
     by_id, by_email = users.get_by_id(db, ada), users.get_by_email(db, "ADA@example.com")
@@ -57,7 +57,7 @@ def test_a_user_is_found_by_his_id_and_by_his_address(db: Connection) -> None:
     assert users.get_by_id(db, 0) is None
 
 
-def test_users_are_listed_from_the_newest_on(db: Connection) -> None:
+def test_users_are_listed_newest_first(db: Connection) -> None:
     ada, grace, katherine = (add(db, f"{name}@example.com") for name in ("a", "g", "k"))
     assert katherine is not None
     listed = users.list_newest(db, before=katherine, number=2)
@@ -87,26 +87,26 @@ def test_a_taken_address_changes_nothing_and_leaves_the_transaction_usable(db: C
     assert users.update_profile(db, ada, name="Augusta", email="ADA@example.com")
 
 
-def test_of_two_who_race_for_an_address_the_slower_one_does_not_get_it(url: str) -> None:
+def test_two_users_cannot_change_to_the_same_address_at_once(url: str) -> None:
     faster, slower = psycopg2.connect(url), psycopg2.connect(url)
     ada, grace = add(faster), add(faster, "grace@example.com")
     assert ada is not None
     assert grace is not None
     faster.commit()
     assert users.update_profile(faster, ada, email="new@example.com")
-    got = []
+    changed = []
 
     def race() -> None:
-        got.append(users.update_profile(slower, grace, email="NEW@example.com"))
+        changed.append(users.update_profile(slower, grace, email="NEW@example.com"))
         slower.commit()
 
     racing = threading.Thread(target=race)
     racing.start()
     time.sleep(0.2)
-    assert got == []
+    assert changed == []
     faster.commit()
     racing.join()
-    assert got == [False]
+    assert changed == [False]
     found = users.get_by_id(slower, grace)
     assert found is not None
     assert found.email == "grace@example.com"
