@@ -1,4 +1,4 @@
-"""Connections, and those that are kept."""
+"""Database connections and their pool."""
 
 import re
 import socket
@@ -19,25 +19,25 @@ from tests.conftest import NewDatabase
 
 @pytest.fixture(scope="module")
 def superuser(server_url: str) -> Iterator[Connection]:
-    """A connection that may do everything."""
+    """Return a connection of the superuser."""
     with closing(psycopg2.connect(server_url)) as connection:
         connection.autocommit = True
         yield connection
 
 
-def do(db: Connection, statement: str) -> list[tuple[str, ...]]:
+def execute(db: Connection, statement: str) -> list[tuple[str, ...]]:
     with db.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
 
-Locate = Callable[..., str]
+MakeUrl = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def locate(superuser: Connection, server_url: str) -> Iterator[Locate]:
-    """Makes URLs of a server where ada needs a password, and others may do little."""
-    do(
+def make_url(superuser: Connection, server_url: str) -> Iterator[MakeUrl]:
+    """Return a function that makes URLs: ada needs a password, the other roles lack a privilege."""
+    execute(
         superuser,
         """
         CREATE ROLE ada LOGIN PASSWORD 'right';
@@ -46,9 +46,9 @@ def locate(superuser: Connection, server_url: str) -> Iterator[Locate]:
         CREATE ROLE mary LOGIN CONNECTION LIMIT 0;
         """,
     )
-    do(superuser, "CREATE DATABASE closed")
-    do(superuser, "REVOKE CONNECT ON DATABASE closed FROM PUBLIC")
-    hba = Path(do(superuser, "SHOW hba_file")[0][0])
+    execute(superuser, "CREATE DATABASE closed")
+    execute(superuser, "REVOKE CONNECT ON DATABASE closed FROM PUBLIC")
+    hba = Path(execute(superuser, "SHOW hba_file")[0][0])
     rules = hba.read_text()
     hba.write_text(f"local all ada scram-sha-256\nlocal nowhere_else,closed grace trust\n{rules}")
 
@@ -56,8 +56,8 @@ def locate(superuser: Connection, server_url: str) -> Iterator[Locate]:
         url = server_url.replace("postgres@", f"{user}:{password}@")
         return url.replace("/postgres?", f"/{name}?")
 
-    do(superuser, "SELECT pg_reload_conf()")
-    for _ in range(200):  # until the rules hold
+    execute(superuser, "SELECT pg_reload_conf()")
+    for _ in range(200):  # until the new rules apply
         try:
             psycopg2.connect(make("ada", "wrong")).close()
         except psycopg2.OperationalError:
@@ -65,16 +65,16 @@ def locate(superuser: Connection, server_url: str) -> Iterator[Locate]:
         time.sleep(0.05)
     yield make
     hba.write_text(rules)
-    do(superuser, "SELECT pg_reload_conf()")
-    do(superuser, "DROP DATABASE closed")
-    do(superuser, "DROP ROLE ada, grace, katherine, mary")
+    execute(superuser, "SELECT pg_reload_conf()")
+    execute(superuser, "DROP DATABASE closed")
+    execute(superuser, "DROP ROLE ada, grace, katherine, mary")
 
 
-def test_another_thread_may_take_the_last_connection_first(database_url: str) -> None:
+def test_a_pool_that_another_thread_emptied_opens_a_connection(database_url: str) -> None:
     pool = ConnectionPool(database_url)
 
     class Emptied(list[Connection]):
-        """An idle list that looks full and is empty, as it is to the slower of two threads."""
+        """An empty list of idle connections that looks filled, as the slower thread sees it."""
 
         def __bool__(self) -> bool:
             return True
@@ -91,7 +91,7 @@ def test_waiting_ends_when_postgresql_answers(database_url: str) -> None:
     connections.wait(database_url, 0)
 
 
-def test_waiting_in_vain_ends_in_a_sentence_after_the_time_given() -> None:
+def test_waiting_ends_after_the_given_time_with_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     started = time.monotonic()
@@ -111,8 +111,8 @@ def test_waiting_in_vain_ends_in_a_sentence_after_the_time_given() -> None:
         ("katherine", "wr0ng", "postgres", "allow it in PostgreSQL, or correct DATABASE_URL."),
     ],
 )
-def test_waiting_ends_at_once_when_postgresql_refuses_the_url_and_says_what_to_correct(
-    locate: Locate,
+def test_waiting_ends_at_once_with_advice_if_postgresql_refuses_the_url(
+    make_url: MakeUrl,
     monkeypatch: pytest.MonkeyPatch,
     user: str,
     password: str,
@@ -120,56 +120,56 @@ def test_waiting_ends_at_once_when_postgresql_refuses_the_url_and_says_what_to_c
     remedy: str,
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
-    with pytest.raises(SystemExit, match=r"^PostgreSQL refuses DATABASE_URL: ") as end:
-        connections.wait(locate(user, password, name), 60)
-    assert str(end.value).endswith(f": {remedy}")
-    assert "wr0ng" not in str(end.value)
-    assert "\n" not in str(end.value)
+    with pytest.raises(SystemExit, match=r"^PostgreSQL refuses DATABASE_URL: ") as caught:
+        connections.wait(make_url(user, password, name), 60)
+    assert str(caught.value).endswith(f": {remedy}")
+    assert "wr0ng" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_waiting_goes_on_while_postgresql_lets_nobody_else_in(
-    locate: Locate, superuser: Connection, monkeypatch: pytest.MonkeyPatch
+def test_waiting_goes_on_while_all_connections_are_in_use(
+    make_url: MakeUrl, superuser: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit, match=r"^PostgreSQL is not ready: .*: wait, or correct"):
-        connections.wait(locate("mary"), 0)
+        connections.wait(make_url("mary"), 0)
 
-    def admit(_: float) -> None:
-        do(superuser, "ALTER ROLE mary CONNECTION LIMIT -1")
+    def allow_connections(_: float) -> None:
+        execute(superuser, "ALTER ROLE mary CONNECTION LIMIT -1")
 
-    monkeypatch.setattr(time, "sleep", admit)
-    connections.wait(locate("mary"), 60)
+    monkeypatch.setattr(time, "sleep", allow_connections)
+    connections.wait(make_url("mary"), 60)
 
 
-def test_a_server_that_takes_no_writes_is_refused_unless_the_url_asks_for_any(
+def test_a_read_only_server_is_refused_unless_the_url_accepts_any(
     new_database: NewDatabase, superuser: Connection
 ) -> None:
     url = new_database()
     name = re.findall(r"/(\w+)\?", url)[0]
-    do(superuser, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    execute(superuser, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with pytest.raises(connections.ReadOnly, match="name the primary in DATABASE_URL, or promote"):
         connections.connect(url)
     connections.connect(f"{url}&target_session_attrs=any").close()
 
 
-def test_a_connection_that_breaks_when_it_is_checked_is_told_in_a_sentence(
+def test_a_connection_that_breaks_during_its_check_is_reported_in_one_sentence(
     database_url: str, superuser: Connection
 ) -> None:
-    """A pooler accepts connections though PostgreSQL is away."""
+    """A pooler accepts connections although PostgreSQL is down."""
     with closing(connections.connect(database_url)) as connection:
-        do(superuser, f"SELECT pg_terminate_backend({connection.info.backend_pid}, 5000)")
+        execute(superuser, f"SELECT pg_terminate_backend({connection.info.backend_pid}, 5000)")
         with pytest.raises(
             psycopg2.OperationalError, match=r"^PostgreSQL does not answer: .*: start it, or corr"
         ):
             connections.check_writable(connection)
 
 
-def test_threads_do_not_queue_for_what_does_not_answer_at_all(
+def test_threads_do_not_queue_for_a_server_that_does_not_answer(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    attempts = []
 
     def time_out(*_: object) -> None:
-        asked.append(clock[0])
+        attempts.append(clock[0])
         clock[0] += 2
         raise psycopg2.OperationalError("timeout expired")
 
@@ -178,15 +178,15 @@ def test_threads_do_not_queue_for_what_does_not_answer_at_all(
     with monkeypatch.context() as patch:
         patch.setattr(connections, "connect", time_out)
         patch.setattr(time, "monotonic", lambda: clock[0])
-        for later in (0, 0.9, 0.2):
-            clock[0] += later
+        for seconds in (0, 0.9, 0.2):
+            clock[0] += seconds
             with pytest.raises(psycopg2.OperationalError):
                 pool.acquire()
-        assert asked == pytest.approx([100, 103.1])
+        assert attempts == pytest.approx([100, 103.1])
     pool.acquire().close()
 
 
-def test_a_refused_connection_is_tried_again_by_the_next_request(
+def test_the_next_request_retries_a_refused_connection(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = ConnectionPool(database_url)
@@ -201,7 +201,7 @@ def test_a_refused_connection_is_tried_again_by_the_next_request(
     pool.acquire().close()
 
 
-def test_a_connection_has_the_urls_options_and_the_settings(database_url: str) -> None:
+def test_a_connection_has_the_options_of_the_url_and_the_given_ones(database_url: str) -> None:
     url = f"{database_url}&options=-c%20work_mem%3D5MB"
     connection = connections.connect(url, "-c statement_timeout=7s")
     with connection.cursor() as cursor:
@@ -214,23 +214,23 @@ def test_a_connection_has_the_urls_options_and_the_settings(database_url: str) -
     ("url_options", "options", "sent"),
     [("", "", False), ("", "-c work_mem=5MB", True), ("&options=-cwork_mem%3D5MB", "", True)],
 )
-def test_options_are_sent_only_where_there_are_some(
+def test_options_are_sent_only_if_there_are_any(
     url_options: str, options: str, *, sent: bool
 ) -> None:
-    """PgBouncer refuses them, blank or not."""
+    """PgBouncer refuses this startup parameter, even if it is empty."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"postgresql://ada@127.0.0.1:{listener.getsockname()[1]}/app"
         url += f"?sslmode=disable&gssencmode=disable{url_options}"
-        startup = []
+        sent_at_start = []
 
-        def listen() -> None:
+        def accept() -> None:
             with listener.accept()[0] as accepted:
-                startup.append(accepted.recv(4096))
+                sent_at_start.append(accepted.recv(4096))
 
-        listening = threading.Thread(target=listen)
-        listening.start()
+        accepting = threading.Thread(target=accept)
+        accepting.start()
         with pytest.raises(psycopg2.OperationalError):
             connections.connect(url, options)
-        listening.join()
-    assert b"\0user\0ada\0" in startup[0]
-    assert (b"\0options\0" in startup[0]) is sent
+        accepting.join()
+    assert b"\0user\0ada\0" in sent_at_start[0]
+    assert (b"\0options\0" in sent_at_start[0]) is sent

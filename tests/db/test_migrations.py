@@ -1,4 +1,4 @@
-"""Bringing the schema up to date."""
+"""Migrations bring the schema up to date, once and in order."""
 
 import re
 import shutil
@@ -64,7 +64,7 @@ def test_ten_processes_at_once_apply_each_migration_once(new_database: NewDataba
     assert sorted(applied) == migrations.names(SQL)
 
 
-def test_the_lock_of_a_process_that_was_killed_is_in_nobodys_way(new_database: NewDatabase) -> None:
+def test_the_lock_of_a_killed_process_does_not_block_migrations(new_database: NewDatabase) -> None:
     url = new_database()
     with yoyo.get_backend(url) as backend:
         backend._insert_lock_row(4711, timeout=0)
@@ -72,26 +72,26 @@ def test_the_lock_of_a_process_that_was_killed_is_in_nobodys_way(new_database: N
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Path:
-    """A copy of the migrations, which all are applied to url, to be changed."""
+def sql_copy(tmp_path: Path) -> Path:
+    """Return a folder with a copy of the migrations that url has, for the test to change."""
     return Path(shutil.copytree(SQL, tmp_path / "sql"))
 
 
-def test_a_migration_that_fails_leaves_the_schema_as_it_was(url: str, files: Path) -> None:
+def test_a_failed_migration_leaves_the_schema_unchanged(url: str, sql_copy: Path) -> None:
     schema = query(url, SCHEMA)
-    broken = files / "9999.broken.sql"
+    broken = sql_copy / "9999.broken.sql"
     broken.write_text("CREATE TABLE half (id int); ALTER TABLE nothing ADD COLUMN id int;")
-    with pytest.raises(SystemExit) as end:
-        list(migrations.migrate(url, files))
-    told = str(end.value)
-    assert '9999.broken failed, and changed nothing: relation "nothing" does not exist' in told
-    assert told.strip().endswith("The statement was:\nALTER TABLE nothing ADD COLUMN id int;")
+    with pytest.raises(SystemExit) as caught:
+        list(migrations.migrate(url, sql_copy))
+    message = str(caught.value)
+    assert '9999.broken failed, and changed nothing: relation "nothing" does not exist' in message
+    assert message.strip().endswith("The statement was:\nALTER TABLE nothing ADD COLUMN id int;")
     assert query(url, SCHEMA) == schema
     broken.write_text("CREATE TABLE whole (id int);")
-    assert [each.name for each in migrations.migrate(url, files)] == ["9999.broken"]
+    assert [each.name for each in migrations.migrate(url, sql_copy)] == ["9999.broken"]
 
 
-def test_whoever_is_killed_before_a_migration_is_noted_as_applied_can_begin_again(
+def test_a_migration_killed_before_it_is_recorded_can_be_applied_again(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -109,7 +109,7 @@ def test_whoever_is_killed_before_a_migration_is_noted_as_applied_can_begin_agai
     assert [each.name for each in migrations.migrate(url, SQL)] == migrations.names(SQL)
 
 
-def test_every_migration_goes_down_and_up_again(new_database: NewDatabase) -> None:
+def test_every_migration_can_be_rolled_back_and_applied_again(new_database: NewDatabase) -> None:
     url = new_database()
     empty = query(url, SCHEMA)
     list(migrations.migrate(url, SQL))
@@ -121,39 +121,39 @@ def test_every_migration_goes_down_and_up_again(new_database: NewDatabase) -> No
     assert query(url, SCHEMA) == schema
 
 
-def test_a_file_that_was_edited_after_it_was_applied_is_noticed(url: str, files: Path) -> None:
-    edited = files / "0001.users.sql"
+def test_a_migration_edited_after_it_was_applied_is_refused(url: str, sql_copy: Path) -> None:
+    edited = sql_copy / "0001.users.sql"
     text = edited.read_text()
     edited.write_text(text + "ALTER TABLE users ADD COLUMN age integer;\n")
-    (files / "9999.new.sql").write_text("CREATE TABLE new (id int);")
+    (sql_copy / "9999.new.sql").write_text("CREATE TABLE new (id int);")
     with pytest.raises(SystemExit, match=r"^Migration 0001\.users was edited after it was applied"):
-        list(migrations.migrate(url, files))
+        list(migrations.migrate(url, sql_copy))
     assert ("new",) not in query(url, "SELECT tablename::text FROM pg_tables")
     edited.write_text(text)
-    assert [each.name for each in migrations.migrate(url, files)] == ["9999.new"]
+    assert [each.name for each in migrations.migrate(url, sql_copy)] == ["9999.new"]
 
 
-def test_a_file_that_was_edited_and_applied_again_by_yoyo_itself_is_taken_as_it_is(
-    url: str, files: Path
+def test_a_migration_edited_and_reapplied_with_yoyo_itself_is_accepted(
+    url: str, sql_copy: Path
 ) -> None:
-    last = migrations.names(files)[-1]
+    last = migrations.names(sql_copy)[-1]
     with yoyo.get_backend(url) as backend, backend.lock():
-        (found,) = [each for each in yoyo.read_migrations(str(files)) if each.id == last]
+        (found,) = [each for each in yoyo.read_migrations(str(sql_copy)) if each.id == last]
         backend.rollback_one(found)
-    edited = files / f"{last}.sql"
+    edited = sql_copy / f"{last}.sql"
     edited.write_text(f"{edited.read_text()}\nSELECT 1;\n")
     with yoyo.get_backend(url) as backend, backend.lock():
-        backend.apply_migrations(backend.to_apply(yoyo.read_migrations(str(files))))
-    assert list(migrations.migrate(url, files)) == []
+        backend.apply_migrations(backend.to_apply(yoyo.read_migrations(str(sql_copy))))
+    assert list(migrations.migrate(url, sql_copy)) == []
 
 
-def test_line_ends_of_windows_are_no_change(url: str, files: Path) -> None:
-    for path in files.iterdir():
+def test_windows_line_ends_do_not_count_as_an_edit(url: str, sql_copy: Path) -> None:
+    for path in sql_copy.iterdir():
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert list(migrations.migrate(url, files)) == []
+    assert list(migrations.migrate(url, sql_copy)) == []
 
 
-def test_what_was_applied_before_there_were_checksums_is_taken_as_it_is(
+def test_migrations_applied_before_checksums_existed_are_accepted(
     new_database: NewDatabase,
 ) -> None:
     url = new_database()
@@ -163,13 +163,13 @@ def test_what_was_applied_before_there_were_checksums_is_taken_as_it_is(
         cursor.execute("DROP TABLE _yoyo_checksums")
     connection.close()
     assert list(migrations.migrate(url, SQL)) == []
-    noted = query(url, "SELECT migration_id FROM _yoyo_checksums ORDER BY 1")
-    assert [name for (name,) in noted] == migrations.names(SQL)
+    recorded = query(url, "SELECT migration_id FROM _yoyo_checksums ORDER BY 1")
+    assert [name for (name,) in recorded] == migrations.names(SQL)
 
 
 @pytest.mark.parametrize("name", migrations.names(SQL))
-def test_a_migration_takes_nothing_away_from_the_version_that_still_serves(name: str) -> None:
-    """Before the first release of a version, the one before it works on the new schema."""
+def test_a_migration_removes_nothing_that_the_running_version_uses(name: str) -> None:
+    """The running version keeps serving on the new schema until the next one starts."""
     statements = (SQL / f"{name}.sql").read_text().upper()
     assert not re.search(r"\bDROP\b|\bRENAME\b|\bTYPE\b|TRUNCATE|DELETE FROM", statements)
     for column in re.findall(r"ADD COLUMN (.*)", statements):
@@ -177,12 +177,12 @@ def test_a_migration_takes_nothing_away_from_the_version_that_still_serves(name:
 
 
 def test_every_migration_has_its_rollback() -> None:
-    """yoyo takes a missing file for one with nothing to do."""
+    """yoyo treats a missing rollback file as an empty one."""
     for name in migrations.names(SQL):
         assert (SQL / f"{name}.rollback.sql").read_text().strip()
 
 
-def test_the_names_are_in_the_order_of_their_numbers() -> None:
+def test_migrations_are_numbered_without_gaps() -> None:
     numbers = [name.split(".")[0] for name in migrations.names(SQL)]
     assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
 
@@ -191,23 +191,23 @@ def test_nothing_is_missing_from_a_migrated_database(db: Connection) -> None:
     assert migrations.missing(db, migrations.names(SQL)) == []
 
 
-def test_what_was_not_applied_yet_is_missing(db: Connection) -> None:
+def test_a_migration_that_is_not_applied_is_missing(db: Connection) -> None:
     assert migrations.missing(db, ["0001.users", "9999.new"]) == ["9999.new"]
 
 
-def test_everything_is_missing_from_an_empty_database(new_database: NewDatabase) -> None:
+def test_all_migrations_are_missing_from_an_empty_database(new_database: NewDatabase) -> None:
     connection = psycopg2.connect(new_database())
     assert migrations.missing(connection, ["0001.users"]) == ["0001.users"]
     connection.close()
 
 
-def test_tables_are_counted_without_yoyos_own(db: Connection) -> None:
+def test_row_counts_leave_out_the_tables_of_yoyo(db: Connection) -> None:
     tables = ["account_events", "sessions", "throttles", "users"]
     assert migrations.count_rows(db) == [(table, 0) for table in tables]
 
 
-def test_every_url_that_postgresql_takes_will_do(new_database: NewDatabase) -> None:
-    """yoyo's own reading of URLs differs from libpq's."""
+def test_migrations_accept_every_url_that_postgresql_accepts(new_database: NewDatabase) -> None:
+    """yoyo itself parses URLs differently from libpq."""
     url = new_database()
     name = psycopg2.extensions.parse_dsn(url)["dbname"]
     folder = quote(psycopg2.extensions.parse_dsn(url)["host"], safe="")
@@ -215,7 +215,7 @@ def test_every_url_that_postgresql_takes_will_do(new_database: NewDatabase) -> N
     assert [each.name for each in migrations.migrate(unusual, SQL)] == migrations.names(SQL)
 
 
-def test_a_schema_is_changed_on_a_server_that_takes_writes_alone(new_database: NewDatabase) -> None:
+def test_migrations_are_refused_on_a_read_only_server(new_database: NewDatabase) -> None:
     url = new_database()
     with closing(psycopg2.connect(url)) as operator, operator.cursor() as cursor:
         operator.autocommit = True

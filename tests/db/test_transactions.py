@@ -18,7 +18,7 @@ from tests.conftest import MakeIni, NewDatabase
 
 @pytest.fixture
 def pool(new_database: NewDatabase) -> connections.ConnectionPool:
-    """The pool of a database of the test's own, with one empty table: notes."""
+    """Return the pool of a new database with one empty table: notes."""
     pool = connections.ConnectionPool(new_database())
     connection = pool.acquire()
     execute(connection, "CREATE TABLE notes (text text)")
@@ -29,7 +29,7 @@ def pool(new_database: NewDatabase) -> connections.ConnectionPool:
 
 @pytest.fixture
 def manager() -> transaction.TransactionManager:
-    """As pyramid_tm makes one for each request."""
+    """Return a transaction manager like the one that pyramid_tm makes for each request."""
     manager = transaction.TransactionManager(explicit=True)
     manager.begin()
     return manager
@@ -55,8 +55,8 @@ def notes(pool: connections.ConnectionPool) -> list[Any]:
         connection.close()
 
 
-def end_of(connection: Connection) -> None:
-    """End a connection from the server's side, as a restart does."""
+def terminate(connection: Connection) -> None:
+    """Terminate the connection on the server, as a restart does."""
     other = psycopg2.connect(connection.dsn)
     pid = connection.info.backend_pid
     with other.cursor() as cursor:
@@ -64,7 +64,7 @@ def end_of(connection: Connection) -> None:
     other.close()
 
 
-def test_what_a_request_writes_is_there_when_its_transaction_is_committed(
+def test_a_commit_keeps_what_the_request_wrote(
     pool: connections.ConnectionPool, manager: transaction.TransactionManager
 ) -> None:
     execute(join(manager, pool), "INSERT INTO notes VALUES ('hello')")
@@ -73,7 +73,7 @@ def test_what_a_request_writes_is_there_when_its_transaction_is_committed(
     assert notes(pool) == [("hello",)]
 
 
-def test_what_a_request_writes_is_gone_when_its_transaction_is_aborted(
+def test_an_abort_discards_what_the_request_wrote(
     pool: connections.ConnectionPool, manager: transaction.TransactionManager
 ) -> None:
     execute(join(manager, pool), "INSERT INTO notes VALUES ('hello')")
@@ -81,7 +81,7 @@ def test_what_a_request_writes_is_gone_when_its_transaction_is_aborted(
     assert notes(pool) == []
 
 
-def test_a_commit_that_postgresql_refuses_is_an_error_and_writes_nothing(
+def test_a_commit_that_postgresql_refuses_raises_an_error_and_writes_nothing(
     pool: connections.ConnectionPool, manager: transaction.TransactionManager
 ) -> None:
     connection = join(manager, pool)
@@ -98,7 +98,7 @@ def test_a_commit_that_postgresql_refuses_is_an_error_and_writes_nothing(
 
 
 @pytest.mark.parametrize("finish", ["commit", "abort"])
-def test_a_connection_is_used_again_by_the_next_request(
+def test_the_next_request_reuses_the_connection(
     pool: connections.ConnectionPool, manager: transaction.TransactionManager, finish: str
 ) -> None:
     first = join(manager, pool)
@@ -109,7 +109,7 @@ def test_a_connection_is_used_again_by_the_next_request(
     assert second is first
 
 
-def test_requests_at_the_same_time_have_connections_of_their_own(
+def test_concurrent_requests_have_separate_connections(
     pool: connections.ConnectionPool,
 ) -> None:
     assert pool.acquire() is not pool.acquire()
@@ -120,18 +120,18 @@ def test_a_connection_that_the_server_ended_while_idle_is_replaced(
 ) -> None:
     connection = pool.acquire()
     pool.release(connection)
-    end_of(connection)
+    terminate(connection)
     replaced = pool.acquire()
     assert replaced is not connection
     assert execute(replaced, "SELECT 1") == [(1,)]
     assert connection.closed
 
 
-def test_a_connection_that_the_server_ended_in_use_is_not_kept(
+def test_a_connection_that_the_server_ended_in_use_is_not_reused(
     pool: connections.ConnectionPool, manager: transaction.TransactionManager
 ) -> None:
     connection = join(manager, pool)
-    end_of(connection)
+    terminate(connection)
     with pytest.raises(psycopg2.OperationalError):
         execute(connection, "SELECT 1")
     manager.abort()
@@ -143,12 +143,12 @@ def test_a_connection_that_broke_unnoticed_does_not_break_the_abort(
 ) -> None:
     connection = join(manager, pool)
     execute(connection, "SELECT 1")
-    end_of(connection)
+    terminate(connection)
     manager.abort()
     assert connection.closed
 
 
-def test_a_database_that_can_be_used_is_no_news_at_start(
+def test_a_usable_database_is_not_reported_at_start(
     ini: MakeIni, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -156,7 +156,7 @@ def test_a_database_that_can_be_used_is_no_news_at_start(
     assert caplog.messages == []
 
 
-def test_a_database_without_its_tables_is_told_at_start_with_what_makes_them(
+def test_a_database_without_tables_is_reported_at_start_with_the_remedy(
     ini: MakeIni, new_database: NewDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
     transactions.check_at_start(settings.load({}, ini(database_url=new_database()), {}), "my.ini")
@@ -166,7 +166,7 @@ def test_a_database_without_its_tables_is_told_at_start_with_what_makes_them(
 
 
 @pytest.mark.parametrize("attributes", ["read-write", "any"])
-def test_a_database_that_takes_no_writes_is_told_at_start(
+def test_a_read_only_database_is_reported_at_start(
     ini: MakeIni, url: str, caplog: pytest.LogCaptureFixture, attributes: str
 ) -> None:
     with closing(psycopg2.connect(url)) as operator:
@@ -175,30 +175,32 @@ def test_a_database_that_takes_no_writes_is_told_at_start(
             operator,
             f"ALTER DATABASE {operator.info.dbname} SET default_transaction_read_only = on",
         )
-    asked = f"{url}&target_session_attrs={attributes}"
-    transactions.check_at_start(settings.load({}, ini(database_url=asked), {}), "my.ini")
+    database_url = f"{url}&target_session_attrs={attributes}"
+    transactions.check_at_start(settings.load({}, ini(database_url=database_url), {}), "my.ini")
     ((level, message),) = [(each.levelname, each.message) for each in caplog.records]
     assert level == "WARNING"
     assert message.startswith("PostgreSQL takes no writes: ")
 
 
-def test_a_database_whose_migrations_may_not_be_seen_is_told_at_start(
+def test_a_schema_without_read_permission_is_reported_at_start(
     ini: MakeIni, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(psycopg2.connect(url)) as operator:
         operator.autocommit = True
         execute(operator, "CREATE ROLE linus LOGIN")
         try:
-            asked = url.replace("postgres@", "linus@")
-            transactions.check_at_start(settings.load({}, ini(database_url=asked), {}), "my.ini")
+            database_url = url.replace("postgres@", "linus@")
+            transactions.check_at_start(
+                settings.load({}, ini(database_url=database_url), {}), "my.ini"
+            )
         finally:
             execute(operator, "DROP ROLE linus")
-    (told,) = caplog.messages
-    assert told.startswith("The schema can't be read: permission denied for table ")
-    assert told.endswith(": grant it to this user")
+    (message,) = caplog.messages
+    assert message.startswith("The schema can't be read: permission denied for table ")
+    assert message.endswith(": grant it to this user")
 
 
-def test_the_development_database_is_not_asked_before_it_is_started(
+def test_the_development_database_is_not_checked_before_it_is_started(
     ini: MakeIni, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     development = ini(embedded_postgres=str(folder / ".postgres"))
