@@ -20,6 +20,12 @@ SAMPLE_USERS = [
     ("Katherine Johnson", "katherine@example.com"),
 ]
 
+FLAGS = {
+    "--no-migrate": "do not change the schema: only wait, and list the tables",
+    "--sample-users": "add sample users, and print their passwords, once",
+    "--force": "add them even if the database is not on this machine",
+}
+
 
 def main(argv: list[str] | None = None) -> None:
     """Run the console script initialize_db.
@@ -34,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
             "add --force to add them there."
         )
     connections.wait(url, arguments.wait)
-    if arguments.migrate:
+    if not arguments.no_migrate:
         _migrate(url, checked)
     connection = connections.connect(url)
     try:
@@ -56,27 +62,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         epilog="Example: initialize_db production.ini --wait 30",
     )
     parser.add_argument("config_uri", metavar="INI", help="development.ini or production.ini")
-    parser.add_argument(
-        "--wait",
-        metavar="SECONDS",
-        type=float,
-        default=0,
-        help="how long to wait until PostgreSQL answers (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--no-migrate",
-        dest="migrate",
-        action="store_false",
-        help="do not change the schema: only wait, and list the tables",
-    )
-    parser.add_argument(
-        "--sample-users",
-        action="store_true",
-        help="add sample users, and print their passwords, once",
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="add them even if the database is not on this machine"
-    )
+    wait_help = "how long to wait until PostgreSQL answers (default: %(default)s)"
+    parser.add_argument("--wait", metavar="SECONDS", type=float, default=0, help=wait_help)
+    for flag, help_text in FLAGS.items():
+        parser.add_argument(flag, action="store_true", help=help_text)
     return parser.parse_args(argv)
 
 
