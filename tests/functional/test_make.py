@@ -1,4 +1,4 @@
-"""What make does besides running programs: it installs, and it cleans up."""
+"""Installing and cleaning up with make."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.slow
 
 STUB = """#!/bin/sh
-# Stands in for Python: makes a .venv with itself in it, and notes what is to be installed.
+# A stub for Python: makes a .venv that contains itself, and logs the arguments of pip.
 if [ "$1 $2" = "-m venv" ]; then
     mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
 else
@@ -25,7 +25,7 @@ fi
 
 @pytest.fixture
 def checkout(folder: Path) -> Path:
-    """A checkout in which nothing was made yet; its path has a blank."""
+    """Return a new checkout, in which make has not run; its path has a blank."""
     checkout = folder / "checkout"
     checkout.mkdir()
     (checkout / "bench/peers").mkdir(parents=True)
@@ -42,7 +42,7 @@ def checkout(folder: Path) -> Path:
 def make(
     checkout: Path, *arguments: str, python: Path | None = None, user: str | None = None
 ) -> str:
-    """What make prints, with its exit code in the last line."""
+    """Run make, and return its output followed by its exit code."""
     run = subprocess.run(
         ["make", "--no-print-directory", *arguments, f"PYTHON={python or '../python'}"],
         cwd=checkout,
@@ -56,7 +56,7 @@ def make(
     return f"{run.stdout}{run.returncode}"
 
 
-def installations(checkout: Path) -> int:
+def count_installations(checkout: Path) -> int:
     return len((checkout / "installed.log").read_text().splitlines())
 
 
@@ -65,7 +65,7 @@ def test_make_installs_once_and_prints_what_it_downloads(checkout: Path, venv: s
     printed = make(checkout, f"{venv}/installed")
     assert f"Installing into {venv} (once): downloads about" in printed
     assert make(checkout, f"{venv}/installed").endswith("up to date.\n0")
-    assert installations(checkout) == 1
+    assert count_installations(checkout) == 1
 
 
 @pytest.mark.parametrize("venv", [".venv", "bench/.venv"])
@@ -73,13 +73,13 @@ def test_make_installs_once_and_prints_what_it_downloads(checkout: Path, venv: s
 def test_make_installs_again_in_a_copied_or_moved_checkout(
     checkout: Path, copy: object, venv: str
 ) -> None:
-    """What was installed leads to the old path: copied, it would serve the original's code."""
+    """A copied .venv has the original's path, and would serve the original's code."""
     make(checkout, f"{venv}/installed")
     (checkout / venv / "of the old path").touch()
     copied = checkout.parent / "another path"
     copy(checkout, copied)  # type: ignore[operator]
     assert "Installing" in make(copied, f"{venv}/installed")
-    assert installations(copied) == 2
+    assert count_installations(copied) == 2
     assert not (copied / venv / "of the old path").exists()
     assert make(copied, f"{venv}/installed").endswith("up to date.\n0")
 
@@ -122,7 +122,7 @@ def test_make_clean_removes_everything_that_make_created(checkout: Path, length:
 
 
 def test_make_clean_removes_a_database_outside_the_checkout(checkout: Path, tmp_path: Path) -> None:
-    """As where root can't give the data to another user in the checkout, and after a kill."""
+    """Root keeps the data outside if the checkout allows no other owner; a kill leaves it there."""
     data, socket = tmp_path / "hello_login-data", tmp_path / "hello_login-socket"
     data.mkdir()
     socket.mkdir()

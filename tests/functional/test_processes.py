@@ -1,4 +1,4 @@
-"""The commands that people type, as real processes."""
+"""pserve, initialize_db and yoyo as real processes."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_pserve_serves_until_ctrl_c_stops_it_and_its_database(
     assert f"Serving http://localhost:{port}" in printed
     assert f"its data in {checkout}/.postgres" in printed
     assert "Traceback" not in printed
-    # Sooner than after LINGER: not because the server was killed.
+    # Without a clean exit of pserve, PostgreSQL would run for LINGER seconds more.
     assert eventually(lambda: not database_runs(checkout), seconds=embedded.LINGER / 2)
 
 
@@ -64,7 +64,7 @@ def test_a_changed_file_reloads_the_server_and_keeps_the_database(
             printed.append(line)
 
     def reloads() -> bool:
-        """Change the file: more than once, for hupper may not have looked at it yet."""
+        """Change the file again, because hupper may have missed the last change."""
         (checkout / "development.ini").write_text(f"{ini}# changed at {time.monotonic()}\n")
         time.sleep(1)
         return any("changed; reloading" in line for line in printed)
@@ -163,11 +163,11 @@ def test_initialize_db_killed_midway_can_be_run_again(
     connection.autocommit = True
     with connection.cursor() as cursor:
 
-        def sleeps() -> bool:
+        def is_sleeping() -> bool:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
             return cursor.fetchone() == (1,)
 
-        assert eventually(sleeps)
+        assert eventually(is_sleeping)
         killed.kill()
         killed.wait()
     connection.close()

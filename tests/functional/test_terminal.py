@@ -1,4 +1,4 @@
-"""make serve on a terminal, as people start and end it."""
+"""make serve in a terminal, as people start and stop it."""
 
 import os
 import select
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 MAKE_SERVE = 'make -f "$1" -o .venv/installed serve'
 BY_ITSELF = f"exec {MAKE_SERVE}"
-"""As `ssh -t HOST make serve` and `xterm -e make serve` do."""
+"""As `ssh -t HOST make serve` and `xterm -e make serve` start it."""
 
 IN_A_SHELL = f"{MAKE_SERVE} > server.log 2>&1; true"
 
@@ -52,7 +52,7 @@ class Terminal:
         self._master.write(key.encode())
 
     def press_ctrl_c(self) -> list[str]:
-        """Press it, and return the lines that are printed from there on, those of the log apart."""
+        """Press Ctrl-C, wait for the end, and return the lines printed since, without log lines."""
         before = len(self.printed)
         self.press("\x03")
         self.wait()
@@ -67,14 +67,14 @@ class Terminal:
         return code
 
     def close(self) -> None:
-        """Close the window."""
+        """Close the terminal's window."""
         self._closing = True
         self._reader.join()
         self._master.close()
         self._slave.close()
 
     def has_ended(self, last: signal.Signals | None = None) -> bool:
-        """Whether all that was started in it has ended; a last signal may be sent to them."""
+        """Send a last signal, if given, and return whether all processes here had ended before."""
         self.process.poll()
         try:
             os.killpg(self.process.pid, last or 0)
@@ -88,7 +88,7 @@ MakeServe = Callable[..., Terminal]
 
 @pytest.fixture
 def make_serve(checkout: Path, port: int) -> Iterator[MakeServe]:
-    """Opens a terminal with make serve in it, which is closed when the test is over."""
+    """Return a function that opens a terminal with make serve; the test's end closes it."""
     (checkout / ".venv").mkdir()
     (checkout / ".venv/bin").symlink_to(BIN)
     opened = []

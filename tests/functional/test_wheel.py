@@ -1,4 +1,4 @@
-"""The wheel, installed where there is no checkout."""
+"""The wheel, built and installed without a checkout."""
 
 import os
 import shutil
@@ -17,24 +17,24 @@ from tests.functional.servers import free_port
 pytestmark = pytest.mark.slow
 
 SOURCES = ("hello_login", "sql", "LICENSE", "README.md", "development.ini", "production.ini")
-BUILD = ("setup.cfg", "setup.py", "pyproject.toml")
+BUILD_FILES = ("setup.cfg", "setup.py", "pyproject.toml")
 
 
 def pip(*arguments: str | Path) -> None:
-    """Run pip, which must ask no package index."""
-    offline = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    """Run pip offline."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     subprocess.run(
         [sys.executable, "-m", "pip", *arguments, "--no-deps", "--no-index", "--quiet"],
         check=True,
-        env={**offline, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"},
+        env={**environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"},
     )
 
 
 @pytest.fixture(scope="module")
 def checkout() -> Iterator[Path]:
-    """Another checkout."""
+    """Return a copy of the checkout with only the files that a build needs."""
     with make_folder() as folder:
-        for name in (*SOURCES, *BUILD):
+        for name in (*SOURCES, *BUILD_FILES):
             if (ROOT / name).is_dir():
                 ignore = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignore)
@@ -45,7 +45,7 @@ def checkout() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that pip builds from the checkout."""
+    """Return the wheel that pip builds from the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     pip("wheel", checkout, "--no-build-isolation", "--wheel-dir", folder)
     (wheel,) = folder.iterdir()
@@ -54,7 +54,7 @@ def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_building_the_wheel_leaves_no_files_in_the_checkout(checkout: Path, wheel: Path) -> None:
     assert wheel.name.startswith("hello_login-")
-    assert {path.name for path in checkout.iterdir()} == {*SOURCES, *BUILD}
+    assert {path.name for path in checkout.iterdir()} == {*SOURCES, *BUILD_FILES}
 
 
 def test_the_wheel_has_the_migrations_and_both_ini_files(wheel: Path) -> None:
