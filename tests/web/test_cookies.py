@@ -1,4 +1,4 @@
-"""The Cookie header is read before WebOb reads it."""
+"""The Cookie header is filtered before WebOb parses it."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ NAMES = {"session", "flash"}
         # The first of each name counts, even if its value is not legal.
         ("session=a; session=b", "session=a"),
         ("session=a b; session=c", ""),
-        # A blank or a comma begins no other cookie.
+        # A space or a comma does not separate cookies.
         ("x=1 session=evil", ""),
         ("x=1,session=evil", ""),
         ("session=a session=evil", ""),
@@ -34,7 +34,7 @@ NAMES = {"session", "flash"}
         ("Session=a; session =b; xsession=c; $session=d", ""),
         ("session", "session="),
         ("=session=evil", ""),
-        # Characters that no cookie of this site has.
+        # No cookie of this site has these characters.
         ("session=a\\073", ""),
         ('session=a"b', ""),
         ('session="a', ""),
@@ -55,7 +55,7 @@ def test_a_cookie_longer_than_a_browser_stores_is_left_out() -> None:
 @pytest.mark.parametrize(
     "header", ["a" * 15900, "session" * 2000, "session=" + "a" * 15900, '"' * 15900, "a=;" * 5000]
 )
-def test_webobs_quadratic_parser_never_sees_a_strangers_cookies(
+def test_webobs_quadratic_parser_never_sees_foreign_cookies(
     browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch, header: str
 ) -> None:
     parsed = []

@@ -1,4 +1,4 @@
-"""What is wrong with a form, where to begin with it, and where it leads."""
+"""The problems of a form, its focus, and its redirect target."""
 
 import encodings.punycode
 import itertools
@@ -38,13 +38,13 @@ def make_registration(passwords: Passwords, **typed: str) -> RegisterForm:
         ({"password": "short", "confirm": "short"}, "password"),
     ],
 )
-def test_a_form_begins_with_its_first_field_or_the_first_that_is_wrong(
+def test_a_form_focuses_its_first_field_or_the_first_wrong_one(
     passwords: Passwords, typed: dict[str, str], focus: str
 ) -> None:
     assert make_registration(passwords, **typed).focus_id() == focus
 
 
-def test_everything_that_is_wrong_is_told_with_the_field_where_it_can_be_mended(
+def test_every_problem_is_listed_with_its_field(
     passwords: Passwords,
 ) -> None:
     form = make_registration(passwords, name="", password="short")
@@ -53,7 +53,7 @@ def test_everything_that_is_wrong_is_told_with_the_field_where_it_can_be_mended(
     assert make_registration(passwords).problems() == []
 
 
-def test_a_form_that_is_refused_as_a_whole_begins_with_the_password() -> None:
+def test_a_login_form_with_an_error_of_no_field_focuses_the_password() -> None:
     form: Any = LoginForm(MultiDict(email=EMAIL, password=PASSWORD))
     form.form_errors = ["Wrong."]
     assert form.focus_id() == "password"
@@ -61,7 +61,7 @@ def test_a_form_that_is_refused_as_a_whole_begins_with_the_password() -> None:
 
 
 @pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/%C3%BC", "/a//b"])
-def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
+def test_a_local_path_is_a_safe_redirect_target(target: str) -> None:
     assert safe_local_path(target) == target
 
 
@@ -89,28 +89,28 @@ def test_a_path_of_this_site_may_be_gone_on_to(target: str) -> None:
         "/\u2028",
     ],
 )
-def test_nothing_else_may_be_gone_on_to(target: str | None) -> None:
+def test_any_other_redirect_target_is_refused(target: str | None) -> None:
     assert safe_local_path(target) is None
 
 
-def test_a_path_longer_than_2000_characters_is_not_gone_on_to() -> None:
+def test_a_redirect_target_has_at_most_2000_characters() -> None:
     assert safe_local_path("/" + "a" * 1999)
     assert safe_local_path("/" + "a" * 2000) is None
 
 
 MARKS = "a" + "\u0300" * 6700 + "\u0316" * 6700 + "@example.org"
-"""As many marks as fit into a body.  The time to normalize them grows with their square."""
+"""As many combining marks as fit into a body.  Normalizing them takes quadratic time."""
 
 
 def count_steps(text: str) -> int:
-    """Return how many steps it takes to sort the combining marks of the text, one by one."""
+    """Return the number of steps that an insertion sort of the text's combining marks takes."""
     runs = itertools.groupby(text, key=lambda character: unicodedata.combining(character) != 0)
     return sum(len(list(run)) ** 2 for marks, run in runs if marks)
 
 
 @pytest.fixture
 def normalized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every text that is normalized, by whatever library."""
+    """Return the list of the texts that any library normalizes."""
     texts: list[str] = []
     normalize = unicodedata.normalize
 
@@ -132,7 +132,7 @@ def normalized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (PasswordForm, {"current", "password", "confirm"}),
     ],
 )
-def test_no_field_of_a_form_is_normalized_at_any_length(
+def test_no_form_field_is_normalized_at_unlimited_length(
     passwords: Passwords,
     normalized: list[str],
     make: Callable[[Any, Passwords], Form],
@@ -151,7 +151,7 @@ def test_no_field_of_a_form_is_normalized_at_any_length(
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_a_name_has_100_characters_however_they_are_encoded(
+def test_a_name_has_at_most_100_characters_in_every_unicode_form(
     passwords: Passwords, form: Any
 ) -> None:
     longest = "\N{GREEK SMALL LETTER ALPHA WITH PSILI AND VARIA AND YPOGEGRAMMENI}" * 100
@@ -163,17 +163,17 @@ def test_a_name_has_100_characters_however_they_are_encoded(
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "most"), [("name", "A", 100), ("email", "ada@example.com", 254)]
+    ("field", "text", "max_length"), [("name", "A", 100), ("email", "ada@example.com", 254)]
 )
-def test_a_text_that_is_much_too_long_is_told_so_once_and_kept(
-    passwords: Passwords, field: str, text: str, most: int
+def test_a_text_that_is_too_long_is_reported_once_and_kept_in_the_form(
+    passwords: Passwords, field: str, text: str, max_length: int
 ) -> None:
     form = make_registration(passwords, **{field: text * 1000})
-    assert form.problems() == [(field, f"Use no more than {most} characters.")]
+    assert form.problems() == [(field, f"Use no more than {max_length} characters.")]
     assert form.data[field] == text * 1000
 
 
-def test_a_password_is_compared_with_no_more_of_a_name_or_address_than_may_be_stored(
+def test_a_password_is_compared_with_the_name_and_address_only_up_to_their_limits(
     passwords: Passwords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = []
@@ -188,7 +188,7 @@ def test_a_password_is_compared_with_no_more_of_a_name_or_address_than_may_be_st
     assert lengths == [[100, 254]]
 
 
-def test_an_address_has_254_characters(passwords: Passwords) -> None:
+def test_an_address_has_at_most_254_characters(passwords: Passwords) -> None:
     domain = ".".join(["a" * 61] * 3) + ".org"
     assert make_registration(passwords, email=f"{'a' * 64}@{domain}").problems() == []
     too_long = make_registration(passwords, email=f" {'a' * 64}@{domain}")
@@ -196,7 +196,7 @@ def test_an_address_has_254_characters(passwords: Passwords) -> None:
 
 
 @pytest.mark.parametrize("dot", [".", "\u3002"])
-def test_no_part_of_a_domain_is_encoded_at_any_length(
+def test_no_domain_label_longer_than_63_characters_is_encoded(
     passwords: Passwords, monkeypatch: pytest.MonkeyPatch, dot: str
 ) -> None:
     lengths = []
@@ -227,7 +227,7 @@ def test_no_part_of_a_domain_is_encoded_at_any_length(
         "\u3164",  # Hangul filler
         "\u115f\u1160",
         "\uffa0",
-        "\u2800",  # blank of Braille
+        "\u2800",  # Braille blank
         "\u180b\ufe0f",  # variation selectors
         "\u034f",  # combining grapheme joiner
         "\u0301",  # an accent on nothing
@@ -235,7 +235,7 @@ def test_no_part_of_a_domain_is_encoded_at_any_length(
         "\U000e0041",  # a tag
     ],
 )
-def test_a_name_that_shows_nothing_is_refused(passwords: Passwords, name: str) -> None:
+def test_an_invisible_name_is_refused(passwords: Passwords, name: str) -> None:
     problems = make_registration(passwords, name=name).problems()
     assert problems == [("name", "This name shows nothing: use a letter, a digit or a symbol.")]
 
@@ -243,19 +243,19 @@ def test_a_name_that_shows_nothing_is_refused(passwords: Passwords, name: str) -
 @pytest.mark.parametrize(
     "character",
     [
-        *"\u202a\u202b\u202c\u202d\u202e",  # overrides of the direction
-        *"\u2066\u2067\u2068\u2069",  # isolates
-        *"\u200e\u200f\u061c",  # marks of a direction
+        *"\u202a\u202b\u202c\u202d\u202e",  # direction overrides
+        *"\u2066\u2067\u2068\u2069",  # direction isolates
+        *"\u200e\u200f\u061c",  # direction marks
         *"\u200b\u00ad\ufeff\u2060\U000e0041",
         *"\u2028\u2029\r\n\t\x00\x7f\x85",
     ],
 )
-def test_a_name_that_breaks_the_line_or_turns_the_text_around_is_refused(
+def test_a_name_with_line_breaks_or_direction_marks_is_refused(
     passwords: Passwords, character: str
 ) -> None:
     problems = make_registration(passwords, name=f"Ada{character}ecalevoL").problems()
-    told = "Use a name on one line, without control characters or invisible ones."
-    assert problems == [("name", told)]
+    message = "Use a name on one line, without control characters or invisible ones."
+    assert problems == [("name", message)]
 
 
 @pytest.mark.parametrize(
@@ -264,11 +264,11 @@ def test_a_name_that_breaks_the_line_or_turns_the_text_around_is_refused(
         "Ada Lovelace",
         "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",  # Persian, with a zero width non-joiner
         "\u0dc1\u0dca\u200d\u0dbb\u0dd3",  # Sinhala, with a zero width joiner
-        "\U0001f469\u200d\U0001f52c",  # an emoji of two
+        "\U0001f469\u200d\U0001f52c",  # an emoji made of two
         "\u2764\ufe0f",
         "\u05d0\u05d3\u05d4",  # Hebrew, from right to left
         "\u0e40\u0e2d\u0e14\u0e49\u0e32",  # Thai, with combining marks
-        "x\u0323\u0301",  # no single character has both
+        "x\u0323\u0301",  # no single character has both marks
         "\uc5d0\uc774\ub2e4",
         "7",
         "*",

@@ -1,4 +1,4 @@
-"""What stands around every request."""
+"""The tweens: log lines, request ids, limits of a path, and static files."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from tests.conftest import MakeClient
 from tests.people import PASSWORD, STYLESHEET, register
 
 
-def fields(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+def logged_fields(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [each.__dict__["fields"] for each in caplog.records if each.message == "answered"]
 
 
-def test_each_request_has_its_line(
+def test_each_request_has_a_log_line(
     browser: webtest.TestApp, client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     register(browser)
     caplog.set_level("INFO", "hello_login")
     caplog.clear()
-    shown = browser.get("/account?tab=1")
+    answer = browser.get("/account?tab=1")
     client(REMOTE_ADDR="2001:db8::1").delete("/nowhere", status=404)
-    account, nowhere = fields(caplog)
+    account, nowhere = logged_fields(caplog)
     assert account.pop("ms") > 0
     assert account.pop("user_id") > 0
     assert nowhere.pop("ms") > 0
@@ -31,7 +31,7 @@ def test_each_request_has_its_line(
         "method": "GET",
         "route": "account",
         "status": 200,
-        "request_id": shown.headers["X-Request-ID"],
+        "request_id": answer.headers["X-Request-ID"],
         "address": "192.0.2.1",
     }
     assert nowhere.pop("request_id")
@@ -44,7 +44,7 @@ def test_each_request_has_its_line(
     }
 
 
-def test_a_line_holds_nothing_that_was_sent(
+def test_a_log_line_holds_nothing_that_was_sent(
     browser: webtest.TestApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -60,16 +60,16 @@ def test_each_request_has_an_id_of_its_own(browser: webtest.TestApp) -> None:
     assert len(ids) == 3
 
 
-def test_a_path_longer_than_any_page_has_is_not_kept_in_memory(browser: webtest.TestApp) -> None:
+def test_a_path_longer_than_that_of_any_page_is_not_cached(browser: webtest.TestApp) -> None:
     browser.get("/nowhere", status=404)
-    known = split_path_info.cache_info().currsize
+    cached = split_path_info.cache_info().currsize
     for path in ("/a" * 101, f"/{STATIC}/{'a' * 200}", f"/{STATIC}/style.css{'/a' * 100}"):
         browser.get(path, status=404)
-    assert split_path_info.cache_info().currsize == known
+    assert split_path_info.cache_info().currsize == cached
 
 
 @pytest.mark.parametrize("name", ["", ".", "style.css/", "nothing.css", "..", "style.css.map"])
-def test_static_files_are_looked_for_only_by_their_names(
+def test_static_files_are_served_only_by_their_exact_names(
     browser: webtest.TestApp, name: str
 ) -> None:
     browser.get(f"/{STATIC}/{name}", status=404)
@@ -84,7 +84,7 @@ def test_static_files_are_looked_for_only_by_their_names(
         ("If-None-Match", '"'),
     ],
 )
-def test_a_static_file_is_sent_whole_whatever_part_of_it_is_asked_for(
+def test_a_static_file_is_sent_whole_despite_malformed_range_and_cache_headers(
     browser: webtest.TestApp, header: tuple[str, str]
 ) -> None:
     whole = browser.get(STYLESHEET)

@@ -1,4 +1,4 @@
-"""What people see when a request can't be answered."""
+"""The answers to requests that fail, in HTML and JSON."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ ACCEPTED = {
         ("GET", "/login?next=%00", 400, "We can't read what was sent"),
     ],
 )
-def test_errors_are_told_in_html_or_json_as_asked(
+def test_errors_are_shown_in_html_or_json_as_requested(
     client: MakeClient,
     accept: str,
     content_type: str,
@@ -59,20 +59,20 @@ def test_errors_are_told_in_html_or_json_as_asked(
         assert response.json["advice"]
 
 
-def test_a_refused_method_is_told_with_those_that_are_allowed(browser: webtest.TestApp) -> None:
+def test_a_refused_method_is_answered_with_the_allowed_methods(browser: webtest.TestApp) -> None:
     assert browser.delete("/login", status=405).headers["Allow"] == "GET, HEAD, POST"
     assert browser.get("/logout", status=405).headers["Allow"] == "POST"
 
 
 @pytest.mark.parametrize("body", [b"email=%FF", b"email=a%00b", b"%00=a"])
-def test_a_form_that_is_no_text_is_refused(browser: webtest.TestApp, body: bytes) -> None:
+def test_a_form_that_is_not_valid_text_is_refused(browser: webtest.TestApp, body: bytes) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     browser.request("/login", method="POST", body=body, headers=headers, status=400)
 
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The Content-Type of each body that WebOb's parser of forms is given."""
+    """Return the list of the Content-Types of the bodies that WebOb parses as forms."""
     content_types: list[str] = []
     parse = webob.request.cgi_FieldStorage
 
@@ -96,7 +96,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "application/x-www-form-urlencoded; charset=foo",
     ],
 )
-def test_a_body_of_another_type_than_our_forms_have_is_refused_and_not_parsed(
+def test_a_body_of_another_content_type_is_refused_and_not_parsed(
     browser: webtest.TestApp, parsed: list[str], method: str, content_type: str
 ) -> None:
     headers = {"Content-Type": content_type}
@@ -107,7 +107,7 @@ def test_a_body_of_another_type_than_our_forms_have_is_refused_and_not_parsed(
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
-def test_a_post_of_another_type_than_our_forms_have_is_refused(
+def test_a_post_of_another_content_type_is_refused(
     browser: webtest.TestApp, parsed: list[str], content_type: str
 ) -> None:
     headers = {"Content-Type": content_type}
@@ -133,13 +133,13 @@ def test_a_form_is_parsed_once(
     assert parsed == [content_type]
 
 
-def test_a_program_that_names_a_type_where_it_sends_no_body_is_answered(
+def test_a_content_type_without_a_body_is_accepted(
     browser: webtest.TestApp,
 ) -> None:
     browser.get("/", headers={"Content-Type": "application/json"}, status=200)
 
 
-def test_more_fields_than_a_form_has_are_refused_and_not_parsed(
+def test_more_than_100_fields_are_refused_and_not_parsed(
     browser: webtest.TestApp, parsed: list[str]
 ) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -152,14 +152,16 @@ def test_more_fields_than_a_form_has_are_refused_and_not_parsed(
 
 
 @pytest.mark.parametrize("header", ["Origin", "Referer"])
-def test_an_origin_that_is_no_url_is_refused(
+def test_an_origin_that_is_not_a_url_is_refused(
     client: MakeClient, production_app: Any, header: str
 ) -> None:
     browser = client(production_app, **{"wsgi.url_scheme": "https"})
     browser.post("/login", headers={header: "https://["}, status=400)
 
 
-def test_a_form_that_takes_no_get_offers_no_link_to_itself(browser: webtest.TestApp) -> None:
+def test_the_error_page_of_a_post_only_url_has_no_link_to_that_url(
+    browser: webtest.TestApp,
+) -> None:
     register(browser)
     page = browser.post("/logout", status=400)
     assert [link["href"] for link in page.html.main("a")] == ["/"]
@@ -170,7 +172,7 @@ def test_a_cookie_that_is_not_ascii_is_ignored(browser: webtest.TestApp) -> None
     browser.get("/account", status=303)
 
 
-def test_a_login_page_is_given_no_target_that_a_proxy_would_not_pass_on(
+def test_the_redirect_to_login_drops_a_target_too_long_for_a_proxy(
     browser: webtest.TestApp,
 ) -> None:
     for length, kept in ((1900, True), (2000, False), (4000, False)):
@@ -179,18 +181,20 @@ def test_a_login_page_is_given_no_target_that_a_proxy_would_not_pass_on(
         assert len(location) < 2100
 
 
-def test_whoever_is_not_logged_in_may_log_in_and_come_back(browser: webtest.TestApp) -> None:
+def test_a_page_that_needs_a_login_redirects_to_the_login_and_back(
+    browser: webtest.TestApp,
+) -> None:
     response = browser.get("/account?tab=1", status=303)
     assert response.location == "http://localhost/login?next=%2Faccount%3Ftab%3D1"
     assert response.headers["Vary"] == "Accept"
 
 
-def test_a_program_that_asks_for_json_is_forbidden_what_needs_a_login(client: MakeClient) -> None:
+def test_a_json_request_for_a_page_that_needs_a_login_gets_a_403(client: MakeClient) -> None:
     response = client(HTTP_ACCEPT="application/json").get("/account", status=403)
     assert response.json["error"] == "You don't have access to this page"
 
 
-def test_whoever_is_logged_in_is_not_asked_to_log_in_again(
+def test_a_logged_in_user_is_not_redirected_to_the_login(
     browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(browser)
@@ -200,7 +204,7 @@ def test_whoever_is_logged_in_is_not_asked_to_log_in_again(
 
 
 @pytest.mark.parametrize("accept", ACCEPTED)
-def test_what_nobody_foresaw_is_told_in_the_log_alone(
+def test_an_unexpected_error_is_described_only_in_the_log(
     client: MakeClient,
     accept: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -215,7 +219,7 @@ def test_what_nobody_foresaw_is_told_in_the_log_alone(
     assert "NameError: name 'GREETING' is not defined" in caplog.text
 
 
-def test_an_error_page_leads_on_and_does_not_ask_the_database_who_is_asking(
+def test_an_error_page_has_links_and_does_not_query_the_database(
     browser: webtest.TestApp, db: Connection
 ) -> None:
     register(browser)
@@ -233,7 +237,7 @@ def test_an_error_page_leads_on_and_does_not_ask_the_database_who_is_asking(
         ("GET", "/nowhere", 404, {"/": "Home page"}),
     ],
 )
-def test_what_may_do_better_the_next_time_can_be_asked_for_again(
+def test_an_error_page_links_to_a_retry_only_if_it_may_succeed(
     browser: webtest.TestApp,
     monkeypatch: pytest.MonkeyPatch,
     method: str,

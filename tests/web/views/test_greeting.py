@@ -25,7 +25,7 @@ def test_browsers_are_greeted_with_a_page(client: MakeClient, accept: str) -> No
     assert [link["href"] for link in response.html.nav("a")] == ["/login", "/register"]
 
 
-def test_whoever_says_nothing_of_what_he_accepts_gets_json(client: MakeClient) -> None:
+def test_a_request_without_an_accept_header_is_greeted_in_json(client: MakeClient) -> None:
     browser = client()
     del browser.extra_environ["HTTP_ACCEPT"]
     assert browser.get("/").json == {"answer": GREETING}

@@ -18,7 +18,7 @@ from tests.conftest import ROOT, MakeIni, NewDatabase
 
 @pytest.fixture
 def without_database(ini: MakeIni) -> Any:
-    """The application, where nobody answers at DATABASE_URL."""
+    """Return the application with a DATABASE_URL where no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     url = f"postgresql://ada:pa55@127.0.0.1:{port}/app"
@@ -33,31 +33,33 @@ def test_a_process_is_healthy_without_its_database(without_database: webtest.Tes
     assert without_database.get("/healthz").json == {"status": "ok"}
 
 
-def test_it_is_ready_with_a_database_that_is_up_to_date(browser: webtest.TestApp) -> None:
+def test_a_process_is_ready_with_an_up_to_date_database(browser: webtest.TestApp) -> None:
     response = browser.get("/readyz")
     assert response.json == {"status": "ok", "database": "ok", "schema": "up to date"}
 
 
-def test_it_is_not_ready_with_an_old_schema(browser: webtest.TestApp, db: Connection) -> None:
+def test_a_process_is_not_ready_with_an_outdated_schema(
+    browser: webtest.TestApp, db: Connection
+) -> None:
     with db.cursor() as cursor:
         cursor.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '0002%'")
     response = browser.get("/readyz", status=503)
     assert response.json == {"status": "unavailable", "database": "ok", "schema": "out of date"}
 
 
-def test_it_is_not_ready_while_its_database_ends_the_connection(
+def test_a_process_is_not_ready_while_its_database_ends_the_connection(
     ini: MakeIni, new_database: NewDatabase
 ) -> None:
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
     site = webtest.TestApp(hello_login.main({}, **ini(database_url=url)))
-    lock, other = psycopg2.connect(url), psycopg2.connect(url)
-    other.autocommit = True  # or it would see the same activity again and again
+    blocker, killer = psycopg2.connect(url), psycopg2.connect(url)
+    killer.autocommit = True  # a transaction would see one snapshot of the activity
     answers: list[Any] = []
-    with lock.cursor() as locked, other.cursor() as cursor:
-        locked.execute("LOCK TABLE _yoyo_migration")
-        asking = threading.Thread(target=lambda: answers.append(site.get("/readyz", status=503)))
-        asking.start()
+    with blocker.cursor() as blocking, killer.cursor() as cursor:
+        blocking.execute("LOCK TABLE _yoyo_migration")
+        request = threading.Thread(target=lambda: answers.append(site.get("/readyz", status=503)))
+        request.start()
         deadline = time.monotonic() + 20
         while cursor.rowcount != 1:
             assert time.monotonic() < deadline
@@ -67,18 +69,18 @@ def test_it_is_not_ready_while_its_database_ends_the_connection(
                  WHERE wait_event_type = 'Lock'
                    AND datname = current_database()
             """)
-    asking.join()
-    lock.close()
-    other.close()
+    request.join()
+    blocker.close()
+    killer.close()
     assert answers[0].json == {"status": "unavailable", "database": "unreachable"}
 
 
 @pytest.mark.parametrize("attributes", ["read-write", "any"])
-def test_it_is_not_ready_while_its_database_takes_no_writes(
+def test_a_process_is_not_ready_while_its_database_is_read_only(
     ini: MakeIni, url: str, attributes: str
 ) -> None:
-    asked = f"{url}&target_session_attrs={attributes}"
-    site = webtest.TestApp(hello_login.main({}, **ini(database_url=asked)))
+    database_url = f"{url}&target_session_attrs={attributes}"
+    site = webtest.TestApp(hello_login.main({}, **ini(database_url=database_url)))
     with closing(psycopg2.connect(url)) as operator:
         operator.autocommit = True
         change = f"ALTER DATABASE {operator.info.dbname}"
@@ -90,12 +92,12 @@ def test_it_is_not_ready_while_its_database_takes_no_writes(
             assert site.get("/readyz").json["database"] == "ok"
 
 
-def test_it_is_not_ready_without_its_database(without_database: webtest.TestApp) -> None:
+def test_a_process_is_not_ready_without_its_database(without_database: webtest.TestApp) -> None:
     response = without_database.get("/readyz", status=503)
     assert response.json == {"status": "unavailable", "database": "unreachable"}
 
 
-def test_a_page_without_its_database_says_to_try_again(
+def test_a_page_without_its_database_asks_to_try_again_later(
     without_database: webtest.TestApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     html = {"Accept": "text/html"}

@@ -1,4 +1,4 @@
-"""How long something takes, or is ago, in words."""
+"""Durations and times ago, in words."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ from hello_login.web.views import ago, in_words
         (timedelta(hours=1), "60 minutes"),
     ],
 )
-def test_a_wait_is_told_as_no_shorter_than_it_is(time: timedelta, words: str) -> None:
+def test_a_wait_in_words_is_rounded_up(time: timedelta, words: str) -> None:
     assert in_words(time) == words
 
 
@@ -33,7 +33,5 @@ def test_a_wait_is_told_as_no_shorter_than_it_is(time: timedelta, words: str) ->
         (timedelta(days=13, hours=23), "13 days ago"),
     ],
 )
-def test_how_long_ago_it_was_is_told_in_the_largest_unit_that_fits(
-    time: timedelta, words: str
-) -> None:
+def test_a_time_ago_is_shown_in_the_largest_unit_that_fits(time: timedelta, words: str) -> None:
     assert ago(time) == words
