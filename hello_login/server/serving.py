@@ -124,19 +124,11 @@ class Server(TcpWSGIServer):
     _map: Any
 
     def __init__(self, app: Any, listener: socket.socket, adjustments: Adjustments) -> None:
-        dispatchers = ThreadedTaskDispatcher(), ThreadedTaskDispatcher()
-        for each in dispatchers:
-            each.set_thread_count(adjustments.threads)
-        self.form_dispatcher = dispatchers[1]
+        self.form_dispatcher = ThreadedTaskDispatcher()
+        self.form_dispatcher.set_thread_count(adjustments.threads)
         self.stopping = False
-        super().__init__(
-            app,
-            _sock=listener,
-            dispatcher=dispatchers[0],
-            adj=adjustments,
-            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
-            bind_socket=False,
-        )
+        sockinfo = (listener.family, listener.type, listener.proto, listener.getsockname())
+        super().__init__(app, _sock=listener, adj=adjustments, sockinfo=sockinfo, bind_socket=False)
 
     @property
     def draining(self) -> bool:
