@@ -130,14 +130,6 @@ class Server(TcpWSGIServer):
         sockinfo = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(app, _sock=listener, adj=adjustments, sockinfo=sockinfo, bind_socket=False)
 
-    @property
-    def draining(self) -> bool:
-        """Return whether each connection is closed after its answer.
-
-        This begins when the server has stopped listening, because clients reconnect at once.
-        """
-        return not self.accepting
-
     def accept(self) -> Any:
         """Accept a connection, and close it if its network has too many."""
         accepted = super().accept()

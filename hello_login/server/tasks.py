@@ -31,7 +31,7 @@ class Task(WSGITask):
     def build_response_header(self) -> bytes:
         """Return the head of the answer, with "Connection: close" if the server is stopping."""
         server: Any = self.channel.server
-        if server.draining:
+        if not server.accepting:  # It has stopped listening, and clients reconnect at once.
             self.close()
         return super().build_response_header()
 
