@@ -7,11 +7,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pyramid.exceptions import BadCSRFOrigin
-from pyramid.interfaces import ICSRFStoragePolicy
 from pyramid.request import RequestLocalCache
 from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 from pyramid.viewderivers import csrf_view
-from zope.interface import implementer
 
 from ..settings import Settings
 from .cookies import cookie_name
@@ -26,7 +24,6 @@ def includeme(config: Any) -> None:
     config.add_view_deriver(refuse_other_origins, under=FIRST_DERIVER, over="csrf_view")
 
 
-@implementer(ICSRFStoragePolicy)
 class CSRFTokens:
     """The CSRF token of a browser (pyramid.interfaces.ICSRFStoragePolicy).
 
