@@ -1,4 +1,4 @@
-"""Restarts, deployments, floods and kills under traffic lose nothing."""
+"""Restarts, deployments, floods and kills under traffic lose no request and no data."""
 
 import os
 import signal
@@ -23,14 +23,14 @@ from tests.people import EMAIL, STYLESHEET
 pytestmark = pytest.mark.slow
 
 SOON = 20
-"""Seconds: less than hello_login.graceful_timeout, and enough for a machine that is busy."""
+"""Seconds: less than hello_login.graceful_timeout, and enough for a busy machine."""
 
-only_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for processes")
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Database]:
-    """A PostgreSQL of these tests' own."""
+    """Yield a PostgreSQL for this module."""
     with make_folder() as folder:
         started = Database(folder)
         yield started
@@ -38,7 +38,7 @@ def database() -> Iterator[Database]:
 
 
 @pytest.fixture(autouse=True)
-def _empty(database: Database) -> None:
+def _empty_tables(database: Database) -> None:
     database.query("TRUNCATE users, throttles, account_events CASCADE; SELECT")
 
 
@@ -47,7 +47,7 @@ Serve = Callable[..., Server]
 
 @pytest.fixture
 def serve(database: Database, tmp_path: Path) -> Iterator[Serve]:
-    """Starts a server."""
+    """Return a function that starts a server; the test's end stops it."""
     servers = []
 
     def start(**changes: Any) -> Server:
@@ -59,11 +59,11 @@ def serve(database: Database, tmp_path: Path) -> Iterator[Serve]:
     yield start
     for server in servers:
         server.stop()
-        print(server.end_of_log())  # noqa: T201 - pytest shows it of tests that fail
+        print(server.end_of_log())  # noqa: T201 - pytest shows it for failed tests
 
 
 def children(process: "subprocess.Popen[bytes]") -> list[int]:
-    """The processes that it has started, oldest first."""
+    """Return the ids of the processes that the process has started, oldest first."""
     text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
     return [int(each) for each in text.split()]
 
@@ -77,12 +77,12 @@ def check_nothing_lost_or_doubled(database: Database, traffic: Traffic) -> None:
     sessions = database.query(
         "SELECT email, count(*) FROM sessions JOIN users ON users.id = user_id GROUP BY email"
     )
-    held = {str(email) for email, _ in sessions}
-    assert not held & traffic.logged_out
+    with_session = {str(email) for email, _ in sessions}
+    assert not with_session & traffic.logged_out
     assert traffic.unexpectedly_logged_out == []
 
 
-def connections(database: Database) -> int:
+def count_connections(database: Database) -> int:
     ((number,),) = database.query(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hello_login'"
     )
@@ -95,24 +95,24 @@ def test_five_restarts_of_the_database_cause_no_500_and_lose_no_data(
     server = serve(**QUICK)
     with Traffic(server.port) as traffic:
         time.sleep(1)
-        before = connections(database)
-        down = []
+        before = count_connections(database)
+        outages = []
         for _ in range(5):
             began = time.monotonic()
             database.kill("restart")
-            down.append((began, time.monotonic() + 0.2))
+            outages.append((began, time.monotonic() + 0.2))
             time.sleep(1)
         restarted = traffic.statuses()
         time.sleep(1)
-        after = connections(database)
+        after = count_connections(database)
     statuses = traffic.statuses()
-    longest = max(end - began for began, end in down)
+    longest = max(end - began for began, end in outages)
     tell(
-        f"5 restarts, of {longest:.1f} s at the most: {dict(statuses)}; "
+        f"5 restarts, the longest of {longest:.1f} s: {dict(statuses)}; "
         f"connections before {before}, after {after}"
     )
     assert set(statuses) <= {200, 303, 503}
-    assert all(any(began < at < end for began, end in down) for at in traffic.unavailable)
+    assert all(any(began < at < end for began, end in outages) for at in traffic.unavailable)
     assert sum(statuses.values()) > sum(restarted.values())
     assert 0 < after <= 8
     check_nothing_lost_or_doubled(database, traffic)
@@ -145,9 +145,9 @@ def test_a_database_outage_affects_only_pages_that_need_the_database(
 def test_a_deployment_answers_every_accepted_request(
     serve: Serve, tell: Callable[[str], None], processes: str
 ) -> None:
-    slow = {"argon2_passes": "100", "argon2_memory_kib": "1024", "processes": processes}
+    slow_hashes = {"argon2_passes": "100", "argon2_memory_kib": "1024", "processes": processes}
     patient = {**QUICK["constants"], "hello_login.server.serving.QUEUE_SECONDS": 30}
-    server = serve(**{**QUICK, **slow, "constants": patient})
+    server = serve(**{**QUICK, **slow_hashes, "constants": patient})
     with Traffic(server.port) as traffic:
         for _ in range(3):
             time.sleep(1)
@@ -190,7 +190,7 @@ def test_a_signal_stops_an_idle_server_with_exit_code_0(
 
 @only_linux
 def test_a_signal_to_all_processes_at_once_loses_no_request(serve: Serve) -> None:
-    """So do Heroku, and Ctrl-C."""
+    """Heroku and Ctrl-C send the signal to all processes."""
     server = serve(**QUICK, processes="2")
     (process,) = server._processes
     with Traffic(server.port) as traffic:
@@ -220,7 +220,7 @@ def test_a_killed_process_is_replaced_while_the_other_serves(
     assert first[0] not in children(process)
     assert first[1] in children(process)
     statuses = traffic.statuses()
-    # No more than what it was just about to answer: one for each client.
+    # The killed process may lose one request of each client.
     assert statuses.pop(LOST, 0) <= 8
     assert set(statuses) == {200, 303}
     assert f"Process {first[0]} ended with -9: starting another" in server.log.read_text()
@@ -261,8 +261,8 @@ def test_an_unfinished_request_delays_a_stop_only_until_the_graceful_timeout(ser
     assert "Stopped with 1 connections in use" in server.log.read_text()
 
 
-def greet(port: int, seconds: float) -> list[float]:
-    """How long the greeting took, each time, in milliseconds."""
+def measure_greeting(port: int, seconds: float) -> list[float]:
+    """Request the greeting for some seconds, and return the milliseconds of each answer."""
     person, times = Person(port), []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -281,7 +281,7 @@ def test_a_flood_of_logins_does_not_take_the_site_down(
     first.ask("/register")
     assert first.register() == 303
     first.log_out()
-    quiet = greet(server.port, 4)
+    quiet = measure_greeting(server.port, 4)
 
     stop = threading.Event()
     statuses: Counter[int] = Counter()
@@ -301,8 +301,8 @@ def test_a_flood_of_logins_does_not_take_the_site_down(
     threads = [threading.Thread(target=flood, args=(number,)) for number in range(200)]
     for thread in threads:
         thread.start()
-    flooded = greet(server.port, 20)
-    most = resident()
+    flooded = measure_greeting(server.port, 20)
+    most_memory = resident()
     stop.set()
     for thread in threads:
         thread.join()
@@ -311,11 +311,11 @@ def test_a_flood_of_logins_does_not_take_the_site_down(
     tell(
         f"200 logins at once for 20 s: {dict(statuses)}; greeting p99 {p99[0]:.1f} ms without, "
         f"{p99[1]:.1f} ms with: {p99[1] / p99[0]:.1f} times; {len(flooded)} greetings; resident "
-        f"{before} MiB before, {most} MiB with"
+        f"{before} MiB before, {most_memory} MiB with"
     )
     assert set(statuses) <= {422, 429, 503}
     assert statuses[503] > 0
-    assert most < before + 200
+    assert most_memory < before + 200
 
 
 def test_a_server_killed_during_writes_leaves_no_partial_transactions(
@@ -332,7 +332,7 @@ def test_a_server_killed_during_writes_leaves_no_partial_transactions(
             traffic._stop.set()
             server.start()
         accounts += len(traffic.registered)
-        halves = database.query(
+        partial_accounts = database.query(
             """
             SELECT users.id
               FROM users
@@ -345,7 +345,7 @@ def test_a_server_killed_during_writes_leaves_no_partial_transactions(
                 OR users.last_login_at IS NULL
             """
         )
-        assert halves == []
+        assert partial_accounts == []
         ((orphans,),) = database.query(
             """
             SELECT count(*)
@@ -359,7 +359,7 @@ def test_a_server_killed_during_writes_leaves_no_partial_transactions(
         assert orphans == 0
         check_nothing_lost_or_doubled(database, traffic)
         database.query("TRUNCATE users CASCADE; SELECT")
-    tell(f"20 kills: {accounts} accounts registered, none half")
+    tell(f"20 kills: {accounts} accounts registered, no partial transaction")
 
 
 def test_slow_clients_do_not_block_others(serve: Serve, tell: Callable[[str], None]) -> None:
@@ -368,16 +368,16 @@ def test_slow_clients_do_not_block_others(serve: Serve, tell: Callable[[str], No
         "a slow head": b"POST /login HTTP/1.1\r\nHost: localhost\r\n",
         "a slow body": b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n",
     }
-    slow = []
+    slow_connections = []
     times: list[float] = []
     for head in heads.values():
         for _ in range(100):
             connection = socket.create_connection(("127.0.0.1", server.port))
             connection.sendall(head)
-            slow.append(connection)
+            slow_connections.append(connection)
     try:
         for _ in range(5):
-            for connection in slow:
+            for connection in slow_connections:
                 connection.sendall(b"a")
             person = Person(server.port)
             started = time.perf_counter()
@@ -385,7 +385,7 @@ def test_slow_clients_do_not_block_others(serve: Serve, tell: Callable[[str], No
             assert person.register(f"{len(times)}.{EMAIL}") == 303
             times.append((time.perf_counter() - started) * 1000)
     finally:
-        for connection in slow:
+        for connection in slow_connections:
             connection.close()
-    tell(f"beside 200 slow clients a registration took {max(times):.0f} ms at the most")
+    tell(f"beside 200 slow clients a registration took at most {max(times):.0f} ms")
     assert max(times) < 5000

@@ -1,4 +1,4 @@
-"""What is committed, and what is not: on databases of the tests' own, with nothing rolled back."""
+"""Commits, rollbacks and races, on databases where the tests really commit."""
 
 import contextlib
 import random
@@ -39,7 +39,7 @@ from tests.people import (
 
 @pytest.fixture
 def site(url: str, ini: MakeIni, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return the application on that database; on a loaded machine, a race may wait for long."""
+    """Return the application on that database, with timeouts for races on a loaded machine."""
     monkeypatch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 30)
     monkeypatch.setattr(transactions, "STATEMENT_TIMEOUT_SECONDS", 60)
     return hello_login.main({}, **ini(database_url=url))
@@ -51,7 +51,7 @@ def open_browser(site: Any) -> webtest.TestApp:
     )
 
 
-def count(url: str, table: str) -> int:
+def count_rows(url: str, table: str) -> int:
     connection = psycopg2.connect(url)
     try:
         return dict(migrations.count_rows(connection))[table]
@@ -65,7 +65,7 @@ def test_an_account_exists_for_later_requests_and_other_processes(
     register(open_browser(site))
     log_in(open_browser(site))
     log_in(open_browser(hello_login.main({}, **ini(database_url=url))))
-    assert (count(url, "users"), count(url, "sessions")) == (1, 3)
+    assert (count_rows(url, "users"), count_rows(url, "sessions")) == (1, 3)
 
 
 def test_only_one_of_eight_simultaneous_registrations_of_an_address_succeeds(
@@ -88,7 +88,7 @@ def test_only_one_of_eight_simultaneous_registrations_of_an_address_succeeds(
     assert sorted(answer.status_int for answer in answers) == [303] + [422] * 7
     refused = [answer for answer in answers if answer.status_int == 422]
     assert all("has an account already" in error_of(answer, "email") for answer in refused)
-    assert (count(url, "users"), count(url, "sessions")) == (1, 1)
+    assert (count_rows(url, "users"), count_rows(url, "sessions")) == (1, 1)
 
 
 def test_a_registration_that_fails_midway_leaves_no_rows(
@@ -99,7 +99,7 @@ def test_a_registration_that_fails_midway_leaves_no_rows(
 
     monkeypatch.setattr(login, "complete_login", fail)
     register(open_browser(site), status=500)
-    assert (count(url, "users"), count(url, "sessions")) == (0, 0)
+    assert (count_rows(url, "users"), count_rows(url, "sessions")) == (0, 0)
 
 
 def test_a_connection_closed_between_two_requests_is_replaced(site: Any, url: str) -> None:
@@ -178,20 +178,20 @@ def test_fifty_simultaneous_failures_count_as_fifty(url: str) -> None:
         waits.append(rate_limits.count(connection, limits))
         connection.close()
 
-    def fail_at_once() -> None:
+    def fail_simultaneously() -> None:
         threads = [threading.Thread(target=fail, args=(number,)) for number in range(50)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    fail_at_once()
+    fail_simultaneously()
     assert waits == [timedelta(0)] * 50
     connection = connect(url)
     with connection.cursor() as cursor:
         cursor.execute("SELECT failures, count(*) FROM throttles GROUP BY failures ORDER BY 1")
         assert cursor.fetchall() == [(1, 100), (50, 1)]  # 50 networks
-    fail_at_once()
+    fail_simultaneously()
     assert waits == [timedelta(0)] * 100
     (_, everywhere, _) = login_limits(connection, "198.51.100.1", EMAIL)
     assert rate_limits.count(connection, [everywhere]) > timedelta(seconds=50)
@@ -211,11 +211,11 @@ def test_a_login_attempt_counts_even_if_its_request_fails(
         for _ in range(5):
             log_in(open_browser(site), status=500)
     log_in(open_browser(site), status=429)
-    assert count(url, "sessions") == 1
+    assert count_rows(url, "sessions") == 1
 
 
-def while_verifying(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do this while the next password is verified."""
+def before_verifying(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Call act once, just before the next password is verified."""
     verify = Passwords.verify
 
     def interrupted(self: Passwords, *arguments: Any) -> Any:
@@ -231,9 +231,9 @@ def test_a_login_is_refused_if_the_password_changes_during_it(
 ) -> None:
     owner = open_browser(site)
     register(owner)
-    while_verifying(monkeypatch, partial(change_password, owner))
+    before_verifying(monkeypatch, partial(change_password, owner))
     log_in(open_browser(site), status=422)
-    assert count(url, "sessions") == 1
+    assert count_rows(url, "sessions") == 1
 
 
 def test_a_failed_commit_leaves_no_line_in_the_security_log(
@@ -247,11 +247,11 @@ def test_a_failed_commit_leaves_no_line_in_the_security_log(
     with monkeypatch.context() as patch:
         patch.setattr(transactions.ConnectionDataManager, "tpc_vote", fail)
         register(open_browser(site), status=None)
-    assert count(url, "users") == 0
+    assert count_rows(url, "users") == 0
     assert "registered" not in caplog.messages
     register(open_browser(site))
-    noted = [each.message for each in caplog.records if each.name.endswith("security_log")]
-    assert noted == ["registered", "logged_in"]
+    logged = [each.message for each in caplog.records if each.name.endswith("security_log")]
+    assert logged == ["registered", "logged_in"]
 
 
 def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
@@ -259,7 +259,7 @@ def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
 ) -> None:
     monkeypatch.setattr(rate_limits, "MAX_PER_ACCOUNT_AND_NETWORK", 100)
     deadline = time.monotonic() + 3
-    failed = []
+    deadlocks = []
 
     def attempt(number: int) -> None:
         chance = random.Random(number)  # noqa: S311
@@ -282,7 +282,7 @@ def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
                             (limits[0].key,),
                         )
             except psycopg2.errors.DeadlockDetected as error:
-                failed.append(str(error))
+                deadlocks.append(str(error))
         connection.close()
 
     threads = [threading.Thread(target=attempt, args=(number,)) for number in range(8)]
@@ -290,7 +290,7 @@ def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
         thread.start()
     for thread in threads:
         thread.join()
-    assert failed == []
+    assert deadlocks == []
     connection = psycopg2.connect(url)
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM throttles WHERE failures < 0")
@@ -298,8 +298,8 @@ def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
     connection.close()
 
 
-def at_once(*acts: Callable[[], Any]) -> list[Any]:
-    """What each returns, when all are done at the same time."""
+def run_simultaneously(*acts: Callable[[], Any]) -> list[Any]:
+    """Call all functions at the same time, and return their results in order."""
     start = threading.Barrier(len(acts))
     results: list[Any] = [None] * len(acts)
 
@@ -315,8 +315,8 @@ def at_once(*acts: Callable[[], Any]) -> list[Any]:
     return results
 
 
-def prepared(browser: webtest.TestApp, path: str, **typed: str) -> Callable[[], int]:
-    """Sends the form on the page, which is loaded now, and returns the status of the answer."""
+def prepare_form(browser: webtest.TestApp, path: str, **typed: str) -> Callable[[], int]:
+    """Fill in the form of a page; return a function that sends it and returns the status."""
     form = browser.get(path).forms[1]
     for name, value in typed.items():
         form[name] = value
@@ -360,7 +360,9 @@ def test_simultaneous_changes_of_an_account_are_made_once_without_an_error(
         with connection, connection.cursor() as cursor:
             cursor.execute("UPDATE sessions SET authenticated_at = now() - interval '1 day'")
         connection.close()
-        statuses = at_once(*(prepared(browser, path, **typed) for path, typed in RACES[race]))
+        statuses = run_simultaneously(
+            *(prepare_form(browser, path, **typed) for path, typed in RACES[race])
+        )
         assert statuses == [303, 303]
 
 
@@ -371,15 +373,15 @@ def test_a_login_during_the_deletion_of_its_account_leaves_no_session(site: Any,
         register(browser, email=email)
         login = open_browser(site)
         login.get("/login")
-        deleted, right, wrong = at_once(
-            prepared(browser, "/account/delete", current=PASSWORD),
+        deleted, right, wrong = run_simultaneously(
+            prepare_form(browser, "/account/delete", current=PASSWORD),
             partial(log_in, login, email=email, status=None),
             partial(log_in, open_browser(site), email=email, password="a wrong one", status=None),
         )
         assert deleted == 303
         assert right.status_int in (303, 422)
         assert wrong.status_int == 422
-    assert (count(url, "users"), count(url, "sessions")) == (0, 0)
+    assert (count_rows(url, "users"), count_rows(url, "sessions")) == (0, 0)
 
 
 def test_sessions_that_end_all_others_simultaneously_leave_at_most_one(site: Any, url: str) -> None:
@@ -389,15 +391,15 @@ def test_sessions_that_end_all_others_simultaneously_leave_at_most_one(site: Any
         register(browsers[0], email=email)
         for browser in browsers[1:]:
             log_in(browser, email=email)
-        acts = [prepared(each, "/account/sessions/end?session=others") for each in browsers]
-        assert at_once(*acts) == [303] * 3
-    assert count(url, "sessions") <= 5
+        acts = [prepare_form(each, "/account/sessions/end?session=others") for each in browsers]
+        assert run_simultaneously(*acts) == [303] * 3
+    assert count_rows(url, "sessions") <= 5
 
 
 def test_simultaneous_logins_do_not_exceed_the_limit_of_sessions(
     site: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each counts as a failure until it succeeds, and these are eight at once.
+    # Each of the eight logins counts as a failure until it succeeds.
     monkeypatch.setattr(rate_limits, "MAX_PER_ACCOUNT_AND_NETWORK", 100)
     register(open_browser(site))
     connection = psycopg2.connect(url)
@@ -411,9 +413,9 @@ def test_simultaneous_logins_do_not_exceed_the_limit_of_sessions(
         )
     connection.close()
     browsers = [open_browser(site) for _ in range(8)]
-    answers = at_once(*(partial(log_in, browser) for browser in browsers))
+    answers = run_simultaneously(*(partial(log_in, browser) for browser in browsers))
     assert [answer.status_int for answer in answers] == [303] * 8
-    assert count(url, "sessions") == 100
+    assert count_rows(url, "sessions") == 100
     assert all(browser.get("/account", status="*").status_int == 200 for browser in browsers)
 
 
@@ -424,7 +426,7 @@ def test_a_name_change_does_not_undo_a_simultaneous_address_change(
     register(browser)
     lock_live = sessions.lock_live
 
-    def change_meanwhile(db: Connection, session: Session) -> bool:
+    def change_address_first(db: Connection, session: Session) -> bool:
         with monkeypatch.context() as patch:
             patch.setattr(sessions, "lock_live", lock_live)
             other = open_browser(site)
@@ -433,7 +435,7 @@ def test_a_name_change_does_not_undo_a_simultaneous_address_change(
         return lock_live(db, session)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sessions, "lock_live", change_meanwhile)
+        patch.setattr(sessions, "lock_live", change_address_first)
         send(browser, "/account/profile", name="Augusta")
     log_in(open_browser(site), email="new@example.com")
     assert [each.get_text() for each in browser.get("/account").html("dd")[:2]] == [
@@ -454,7 +456,7 @@ def test_a_wrong_password_is_recorded_even_if_the_session_ends_during_the_check(
             cursor.execute("DELETE FROM sessions")
         connection.close()
 
-    while_verifying(monkeypatch, end_sessions)
+    before_verifying(monkeypatch, end_sessions)
     change_password(browser, current="a wrong one", status=303)
     connection = psycopg2.connect(url)
     with connection.cursor() as cursor:
