@@ -1,4 +1,4 @@
-"""initialize_db."""
+"""The command initialize_db."""
 
 import re
 import socket
@@ -18,7 +18,7 @@ PRODUCTION = str(ROOT / "production.ini")
 
 @pytest.fixture
 def url(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
-    """DATABASE_URL, of an empty database."""
+    """Set DATABASE_URL to a new, empty database, and return it."""
     url = new_database()
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("SECRET_KEY", "k" * 32)
@@ -26,7 +26,7 @@ def url(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.usefixtures("url")
-def test_it_shows_what_it_applied_and_the_tables_that_there_are(
+def test_it_prints_the_applied_migrations_and_the_tables(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     main([PRODUCTION])
@@ -38,7 +38,7 @@ def test_it_shows_what_it_applied_and_the_tables_that_there_are(
 
 
 @pytest.mark.usefixtures("url")
-def test_run_again_it_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     main([PRODUCTION])
     capsys.readouterr()
     main([PRODUCTION])
@@ -48,12 +48,12 @@ def test_run_again_it_changes_nothing(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.usefixtures("url")
-def test_it_can_leave_the_schema_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_migrate_leaves_the_schema_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     main([PRODUCTION, "--no-migrate"])
     assert capsys.readouterr().out.split() == ["Table", "Rows"]
 
 
-def test_of_a_large_table_only_the_first_rows_are_counted(
+def test_only_the_first_rows_of_a_large_table_are_counted(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([PRODUCTION])
@@ -65,7 +65,7 @@ def test_of_a_large_table_only_the_first_rows_are_counted(
               FROM generate_series(1, 30000) AS n
         """)
         main([PRODUCTION, "--no-migrate"])
-        # The session that read them tells their number when it ends.
+        # PostgreSQL publishes the number of rows read when the session that read them ends.
         read, deadline = 0, time.monotonic() + 10
         while not read and time.monotonic() < deadline:
             cursor.execute("""
@@ -78,7 +78,7 @@ def test_of_a_large_table_only_the_first_rows_are_counted(
     assert re.search(r"^throttles +> 10000$", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
+def test_sample_users_can_log_in_with_passwords_that_are_printed_once(
     url: str, capsys: pytest.CaptureFixture[str], open_visitor: OpenVisitor
 ) -> None:
     main([PRODUCTION, "--sample-users"])
@@ -107,7 +107,7 @@ def test_sample_users_can_log_in_with_the_passwords_that_it_prints_once(
         "postgresql:///app?service=production",
     ],
 )
-def test_sample_users_are_not_for_a_database_elsewhere(
+def test_sample_users_are_refused_on_a_remote_database(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
@@ -116,7 +116,7 @@ def test_sample_users_are_not_for_a_database_elsewhere(
         main([PRODUCTION, "--sample-users"])
 
 
-def test_sample_users_can_be_forced_on_a_database_elsewhere(
+def test_sample_users_can_be_forced_on_a_remote_database(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://host.invalid/app")
@@ -125,22 +125,22 @@ def test_sample_users_can_be_forced_on_a_database_elsewhere(
         main([PRODUCTION, "--sample-users", "--force"])
 
 
-def test_a_database_that_does_not_answer_is_told_without_the_password(
+def test_a_database_that_does_not_answer_is_reported_without_the_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     monkeypatch.setenv("DATABASE_URL", f"postgresql://ada:pa55@127.0.0.1:{port}/app")
     monkeypatch.setenv("SECRET_KEY", "k" * 32)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as caught:
         main([PRODUCTION, "--wait", "0.3"])
-    told = str(end.value)
-    assert told.startswith("PostgreSQL does not answer: ")
-    assert told.endswith("start it, or correct DATABASE_URL.")
-    assert "pa55" not in told
+    message = str(caught.value)
+    assert message.startswith("PostgreSQL does not answer: ")
+    assert message.endswith("start it, or correct DATABASE_URL.")
+    assert "pa55" not in message
 
 
-def test_settings_that_are_missing_are_told() -> None:
+def test_missing_settings_are_reported() -> None:
     with pytest.raises(SystemExit, match="DATABASE_URL is missing"):
         main([PRODUCTION])
 
@@ -148,7 +148,7 @@ def test_settings_that_are_missing_are_told() -> None:
 @pytest.mark.parametrize(
     "content", [None, "[loggers]\nkeys = root\n", "no ini file", "[app:main]\nuse = egg:nothing\n"]
 )
-def test_an_ini_file_that_cannot_be_used_is_told(tmp_path: Path, content: str | None) -> None:
+def test_an_unusable_ini_file_is_reported(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "my.ini"
     if content is not None:
         path.write_text(content)
@@ -156,7 +156,7 @@ def test_an_ini_file_that_cannot_be_used_is_told(tmp_path: Path, content: str | 
         main([str(path)])
 
 
-def test_what_is_no_ini_file_by_its_name_is_told() -> None:
+def test_a_file_without_the_ini_extension_is_refused() -> None:
     with pytest.raises(SystemExit, match=r"^Can't use setup\.py: "):
         main(["setup.py"])
 

@@ -9,14 +9,14 @@ from hello_login.scripts.pserve import main
 
 
 @pytest.fixture
-def empty(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Change to an empty folder, and return it."""
     monkeypatch.chdir(folder)
     return folder
 
 
 @pytest.mark.parametrize("name", ini_files.PACKAGED)
-@pytest.mark.usefixtures("empty")
+@pytest.mark.usefixtures("empty_folder")
 def test_the_packaged_ini_file_is_used_if_the_current_folder_has_none(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -25,15 +25,17 @@ def test_the_packaged_ini_file_is_used_if_the_current_folder_has_none(
         main(["pserve", name])
 
 
-def test_an_ini_file_in_the_current_folder_is_preferred_to_the_packaged_one(empty: Path) -> None:
+def test_an_ini_file_in_the_current_folder_is_preferred_to_the_packaged_one(
+    empty_folder: Path,
+) -> None:
     packaged = (ini_files.PACKAGE / "development.ini").read_text()
     here = packaged.replace("\n[server:main]", "hello_login.statment = 1\n\n[server:main]")
-    (empty / "development.ini").write_text(here)
+    (empty_folder / "development.ini").write_text(here)
     with pytest.raises(SystemExit, match="statment is not a setting"):
         main(["pserve", "development.ini"])
 
 
-@pytest.mark.usefixtures("empty")
+@pytest.mark.usefixtures("empty_folder")
 def test_a_missing_ini_file_is_reported_in_one_sentence() -> None:
     with pytest.raises(SystemExit, match=r"^Can't use staging\.ini: .*staging\.ini") as message:
         main(["pserve", "staging.ini"])
@@ -41,11 +43,11 @@ def test_a_missing_ini_file_is_reported_in_one_sentence() -> None:
 
 
 def test_a_percent_sign_in_the_path_is_refused_in_one_sentence(
-    empty: Path, monkeypatch: pytest.MonkeyPatch
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ConfigParser would take it for the start of a variable."""
-    (empty / "100%").mkdir()
-    monkeypatch.chdir(empty / "100%")
+    (empty_folder / "100%").mkdir()
+    monkeypatch.chdir(empty_folder / "100%")
     Path("development.ini").write_text((ini_files.PACKAGE / "development.ini").read_text())
     with pytest.raises(SystemExit, match=r"100%/development\.ini: rename the folder"):
         main(["pserve", "development.ini"])
