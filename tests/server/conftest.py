@@ -1,4 +1,4 @@
-"""Runs a server until the test stops it."""
+"""A fixture that serves until the test stops the server."""
 
 import os
 import signal
@@ -13,35 +13,38 @@ from tests.server.sites import Site
 
 
 @pytest.fixture
-def run() -> Iterator[Callable[..., Site]]:
-    """Return a function that serves in this thread, and in another runs what a test does."""
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    failed: list[BaseException] = []
+def serve() -> Iterator[Callable[..., Site]]:
+    """Return a function that serves in this thread and runs a client in another thread.
 
-    def serve(
-        during: Callable[[Site], None],
+    An exception of the client stops the server, and is raised when the test ends.
+    """
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    errors: list[BaseException] = []
+
+    def serve_client(
+        client: Callable[[Site], None],
         *,
         graceful_timeout: float = 5,
         **options: Any,
     ) -> Site:
         site = Site(**options)
 
-        def act() -> None:
+        def run_client() -> None:
             try:
-                during(site)
+                client(site)
             except BaseException as error:
-                failed.append(error)
-                site.may_end.set()
+                errors.append(error)
+                site.form_may_end.set()
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        thread = threading.Thread(target=act)
+        thread = threading.Thread(target=run_client)
         thread.start()
         site.server.run_until_stopped(graceful_timeout)
         thread.join()
         return site
 
-    yield serve
+    yield serve_client
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]

@@ -1,4 +1,4 @@
-"""A server in this process, and what its clients send and receive."""
+"""A site in this process, and the requests and responses of its clients."""
 
 import os
 import signal
@@ -16,13 +16,13 @@ FORM = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 
 
 class Site:
-    """A server, whose forms take as long as the test wants."""
+    """A small application on a real server; a POST lasts until the test lets it end."""
 
     def __init__(self, **options: Any) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.begun = threading.Semaphore(0)
-        self.may_end = threading.Event()
+        self.form_began = threading.Semaphore(0)
+        self.form_may_end = threading.Event()
         adjustments = Adjustments(
             threads=1, asyncore_use_poll=True, ident="", cleanup_interval=1, **options
         )
@@ -30,31 +30,31 @@ class Site:
 
     def app(self, environ: Any, start_response: Any) -> list[bytes]:
         if environ["REQUEST_METHOD"] == "POST":
-            self.begun.release()
-            self.may_end.wait(10)
-        refused = environ.get(SERVER_ERROR_KEY)
+            self.form_began.release()
+            self.form_may_end.wait(10)
+        error = environ.get(SERVER_ERROR_KEY)
         status, headers = "200 OK", {}
-        if refused is not None:
-            status, headers = refused.status, {"Retry-After": refused.headers["Retry-After"]}
+        if error is not None:
+            status, headers = error.status, {"Retry-After": error.headers["Retry-After"]}
         start_response(status, [("Content-Length", "2"), *headers.items()])
         return [b"ok"]
 
-    def open(self, data: bytes) -> socket.socket:
+    def connect(self, data: bytes) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         connection.sendall(data)
         return connection
 
 
-def answer(connection: socket.socket, *, whole: bool = False) -> bytes:
-    """Return one answer, or with whole all that is sent until the connection ends."""
-    got = b""
-    while whole or not got.endswith(b"\r\n\r\nok"):
-        part = connection.recv(4096)
-        if not part:
+def receive(connection: socket.socket, *, until_closed: bool = False) -> bytes:
+    """Return one response, or everything until the server closes the connection."""
+    received = b""
+    while until_closed or not received.endswith(b"\r\n\r\nok"):
+        chunk = connection.recv(4096)
+        if not chunk:
             break
-        got += part
-    return got
+        received += chunk
+    return received
 
 
-def stop() -> None:
+def send_sigterm() -> None:
     os.kill(os.getpid(), signal.SIGTERM)

@@ -16,7 +16,7 @@ from hello_login.server.serving import SIGNALS, Server
 
 @pytest.fixture
 def listeners() -> Iterator[list[socket.socket]]:
-    """Two sockets on one port, where nobody serves yet."""
+    """Return two sockets that listen on one port and have no server yet."""
     first = socket.create_server(("127.0.0.1", 0), reuse_port=True)
     second = socket.create_server(first.getsockname(), reuse_port=True)
     with first, second:
@@ -24,8 +24,8 @@ def listeners() -> Iterator[list[socket.socket]]:
 
 
 @pytest.fixture(autouse=True)
-def _signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Afterwards they are as before; and what dies at once is started again at once."""
+def _restored_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore the signal handlers afterwards, and replace dead processes without a pause."""
     monkeypatch.setattr(processes, "RESTART_SECONDS", 0)
     handlers = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGCHLD)}
     yield
@@ -34,8 +34,8 @@ def _signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def server(listener: socket.socket) -> Server:
-    """Return a server of an application that answers nothing."""
+def make_server(listener: socket.socket) -> Server:
+    """Return a server whose application answers nothing."""
     adjustments = Adjustments(threads=1, asyncore_use_poll=True, ident="")
     return Server(lambda *_: [], listener, adjustments)
 
@@ -60,16 +60,16 @@ def test_a_process_that_dies_is_replaced_until_a_signal_stops_all(
     reading, writing = os.pipe()
     os.write(writing, b"dddse")
 
-    def make(listener: socket.socket) -> Server:
+    def make_or_die(listener: socket.socket) -> Server:
         """Let three children die, let one serve, and let one stop the parent."""
         task = os.read(reading, 1)
         if task == b"d":
             die()
         if task == b"e":
             os.kill(parent, signal.SIGTERM)
-        return server(listener)
+        return make_server(listener)
 
-    processes.run(listeners, make, url="http://localhost", graceful_timeout=1)
+    processes.run(listeners, make_or_die, url="http://localhost", graceful_timeout=1)
     lines = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
     assert len(lines) == 3
     assert all(each.endswith(f"ended with {code}: starting another") for each in lines)
@@ -82,21 +82,21 @@ def test_a_second_signal_kills_all_processes(
     listeners: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = os.getpid()
-    really_end = os._exit
+    really_exit = os._exit
 
-    def end(status: int) -> None:
+    def exit_process(status: int) -> None:
         if os.getpid() != parent:
-            really_end(status)
+            really_exit(status)
         raise SystemExit(status)
 
-    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(os, "_exit", exit_process)
 
-    def make(_: socket.socket) -> NoReturn:
+    def signal_parent(_: socket.socket) -> NoReturn:
         """Send the parent signals, until two have arrived: pending signals of a kind are merged."""
         while True:
             os.kill(parent, signal.SIGTERM)
             time.sleep(0.01)
 
-    with pytest.raises(SystemExit) as ended:
-        processes.run(listeners, make, url="http://localhost", graceful_timeout=1)
-    assert ended.value.code == 128 + signal.SIGTERM
+    with pytest.raises(SystemExit) as caught:
+        processes.run(listeners, signal_parent, url="http://localhost", graceful_timeout=1)
+    assert caught.value.code == 128 + signal.SIGTERM

@@ -19,68 +19,68 @@ CONFIG = {"__file__": str(ROOT / "production.ini")}
 
 
 @pytest.fixture(autouse=True)
-def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", UNREACHABLE)
     monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """A port where somebody listens."""
+def used_port() -> Iterator[int]:
+    """Return a port where another server listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
-class Site:
-    """An application on a real server, asked once, which a signal then ends."""
+class OneRequestSite:
+    """An application on a real server, which answers one request and ends at a signal."""
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.answer = b""
+        self.response = b""
 
     def app(self, environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [f"{environ['REMOTE_ADDR']} {environ['wsgi.url_scheme']}".encode()]
 
-    def run(self, end: signal.Signals, headers: str = "") -> None:
-        """Serve, answer one request with these headers, and return when the signal has ended it."""
-        asking = threading.Thread(target=self._ask, args=(end, headers))
+    def serve_until(self, stop_signal: signal.Signals, headers: str = "") -> None:
+        """Serve one request with these headers, and return when the signal has ended the server."""
+        client = threading.Thread(target=self._send_request, args=(stop_signal, headers))
         handlers = {each: signal.getsignal(each) for each in SIGNALS}
         serve = server.bind(
             {**CONFIG, "http_port": str(self.port)}, host="127.0.0.1", threads="1", ident=""
         )
-        asking.start()
+        client.start()
         try:
             serve(self.app)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            asking.join()
+            client.join()
 
-    def _ask(self, end: signal.Signals, headers: str) -> None:
+    def _send_request(self, stop_signal: signal.Signals, headers: str) -> None:
         with socket.create_connection(("127.0.0.1", self.port)) as connection:
             connection.sendall(f"GET / HTTP/1.0\r\n{headers}\r\n".encode())
             while part := connection.recv(4096):
-                self.answer += part
-        os.kill(os.getpid(), end)
+                self.response += part
+        os.kill(os.getpid(), stop_signal)
 
 
 @pytest.fixture
-def site() -> Site:
-    """A site on a free port."""
+def site() -> OneRequestSite:
+    """Return a site on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    return Site(port)
+    return OneRequestSite(port)
 
 
-@pytest.mark.parametrize("end", SIGNALS)
+@pytest.mark.parametrize("stop_signal", SIGNALS)
 def test_the_application_is_served_until_a_signal(
-    site: Site, end: signal.Signals, caplog: pytest.LogCaptureFixture
+    site: OneRequestSite, stop_signal: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    site.run(end)
-    assert site.answer.startswith(b"HTTP/1.0 200 OK")
-    assert b"Server:" not in site.answer
+    site.serve_until(stop_signal)
+    assert site.response.startswith(b"HTTP/1.0 200 OK")
+    assert b"Server:" not in site.response
     assert "Serving http://localhost:" in caplog.text
 
 
@@ -89,26 +89,26 @@ def test_the_application_is_served_until_a_signal(
     [("none", "127.0.0.1 http"), ("192.0.2.7", "127.0.0.1 http"), ("*", "192.0.2.2 https")],
 )
 def test_only_the_values_that_a_trusted_proxy_added_itself_are_trusted(
-    site: Site, monkeypatch: pytest.MonkeyPatch, proxy: str, seen: str
+    site: OneRequestSite, monkeypatch: pytest.MonkeyPatch, proxy: str, seen: str
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXY", proxy)
-    site.run(
+    site.serve_until(
         signal.SIGTERM,
         "X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n"
         "X-Forwarded-Proto: https\r\n"
         "X-Forwarded-Port: 443\r\n",
     )
-    assert site.answer.endswith(seen.encode())
+    assert site.response.endswith(seen.encode())
 
 
 @pytest.mark.parametrize("forged", ["", "203.0.113.1, ", "203.0.113.1, 203.0.113.2, "])
 def test_behind_two_proxies_a_forged_address_is_ignored(
-    site: Site, monkeypatch: pytest.MonkeyPatch, forged: str
+    site: OneRequestSite, monkeypatch: pytest.MonkeyPatch, forged: str
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXY", "127.0.0.1")
     monkeypatch.setenv("TRUSTED_PROXY_COUNT", "2")
-    site.run(signal.SIGTERM, f"X-Forwarded-For: {forged}192.0.2.1, 198.51.100.1\r\n")
-    assert site.answer.endswith(b"192.0.2.1 http")
+    site.serve_until(signal.SIGTERM, f"X-Forwarded-For: {forged}192.0.2.1, 198.51.100.1\r\n")
+    assert site.response.endswith(b"192.0.2.1 http")
 
 
 def test_an_unknown_option_of_waitress_is_refused_in_one_sentence() -> None:
@@ -116,16 +116,18 @@ def test_an_unknown_option_of_waitress_is_refused_in_one_sentence() -> None:
         server.bind(CONFIG, host="127.0.0.1", threds="4")
 
 
-def test_a_port_in_use_is_reported_in_one_sentence(taken: int) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(used_port: int) -> None:
     with pytest.raises(
-        SystemExit, match=rf"port {taken} \(Address already in use\): stop the program .*PORT="
-    ) as end:
-        server.bind({**CONFIG, "http_port": str(taken), "http_host": "127.0.0.1"}, host="192.0.2.1")
-    assert "\n" not in str(end.value)
+        SystemExit, match=rf"port {used_port} \(Address already in use\): stop the program .*PORT="
+    ) as caught:
+        server.bind(
+            {**CONFIG, "http_port": str(used_port), "http_host": "127.0.0.1"}, host="192.0.2.1"
+        )
+    assert "\n" not in str(caught.value)
 
 
 def test_processes_share_a_port_but_not_with_another_server(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: OneRequestSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
     config = {**CONFIG, "http_port": str(site.port)}
@@ -138,9 +140,9 @@ def test_processes_share_a_port_but_not_with_another_server(
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "host.invalid"])
 def test_an_address_of_another_machine_is_refused_with_advice(host: str) -> None:
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as caught:
         server.bind(CONFIG, host=host)
-    message = str(end.value)
+    message = str(caught.value)
     assert message.startswith(f"Can't listen on {host}, port 5000 (")
     assert message.endswith("): choose an address of this machine with http_host=ADDRESS.")
 
@@ -152,11 +154,11 @@ def test_a_privileged_port_is_refused_with_an_unprivileged_one_as_advice() -> No
 
 
 def test_wrong_settings_are_reported_before_a_port_in_use(
-    taken: int, monkeypatch: pytest.MonkeyPatch
+    used_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SECRET_KEY")
     with pytest.raises(SystemExit, match=r"^SECRET_KEY is missing"):
-        server.bind({**CONFIG, "http_port": str(taken)}, host="127.0.0.1")
+        server.bind({**CONFIG, "http_port": str(used_port)}, host="127.0.0.1")
 
 
 def test_a_database_that_does_not_exist_is_reported_in_one_sentence(

@@ -11,205 +11,205 @@ import pytest
 
 from hello_login.server import serving
 from hello_login.server.serving import Channel
-from tests.server.sites import FORM, PAGE, Site, answer, stop
+from tests.server.sites import FORM, PAGE, Site, receive, send_sigterm
 
 
 def test_a_connection_is_not_writable_while_a_thread_sends_on_it(
-    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writable = []
     send: Callable[..., int] = Channel.send
 
-    def watched(channel: Channel, *arguments: Any, **options: Any) -> int:
+    def recording_send(channel: Channel, *arguments: Any, **options: Any) -> int:
         writable.append(channel.writable())
         return send(channel, *arguments, **options)
 
-    monkeypatch.setattr(Channel, "send", watched)
+    monkeypatch.setattr(Channel, "send", recording_send)
 
-    def during(site: Site) -> None:
-        with site.open(PAGE) as page:
-            assert answer(page).startswith(b"HTTP/1.1 200")
-        stop()
+    def client(site: Site) -> None:
+        with site.connect(PAGE) as page:
+            assert receive(page).startswith(b"HTTP/1.1 200")
+        send_sigterm()
 
-    run(during)
+    serve(client)
     assert set(writable) == {False}
 
 
-def test_pages_are_served_while_a_form_occupies_its_thread(run: Callable[..., Site]) -> None:
-    def during(site: Site) -> None:
-        with site.open(FORM) as form:
-            site.begun.acquire()
-            with site.open(PAGE) as page:
-                assert answer(page).startswith(b"HTTP/1.1 200")
-            site.may_end.set()
-            assert answer(form).startswith(b"HTTP/1.1 200")
-        stop()
+def test_pages_are_served_while_a_form_occupies_its_thread(serve: Callable[..., Site]) -> None:
+    def client(site: Site) -> None:
+        with site.connect(FORM) as form:
+            site.form_began.acquire()
+            with site.connect(PAGE) as page:
+                assert receive(page).startswith(b"HTTP/1.1 200")
+            site.form_may_end.set()
+            assert receive(form).startswith(b"HTTP/1.1 200")
+        send_sigterm()
 
-    run(during)
+    serve(client)
 
 
 def test_a_form_that_waits_too_long_for_a_thread_gets_a_503(
-    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "QUEUE_SECONDS", 0.1)
 
-    def during(site: Site) -> None:
-        with site.open(FORM) as first:
-            site.begun.acquire()
-            with site.open(FORM) as second:
+    def client(site: Site) -> None:
+        with site.connect(FORM) as first:
+            site.form_began.acquire()
+            with site.connect(FORM) as second:
                 time.sleep(0.2)
-                site.may_end.set()
-                assert answer(first).startswith(b"HTTP/1.1 200")
-                told = answer(second, whole=True)
-                assert told.startswith(b"HTTP/1.0 503")
-                assert b"Retry-After: 2" in told
-        stop()
+                site.form_may_end.set()
+                assert receive(first).startswith(b"HTTP/1.1 200")
+                response = receive(second, until_closed=True)
+                assert response.startswith(b"HTTP/1.0 503")
+                assert b"Retry-After: 2" in response
+        send_sigterm()
 
-    run(during)
+    serve(client)
 
 
 def test_a_stopping_server_finishes_running_and_queued_requests_and_stops_listening(
-    run: Callable[..., Site],
+    serve: Callable[..., Site],
 ) -> None:
-    def during(site: Site) -> None:
-        with site.open(FORM) as running, site.open(FORM) as queued:
-            site.begun.acquire()
-            stop()
+    def client(site: Site) -> None:
+        with site.connect(FORM) as running, site.connect(FORM) as queued:
+            site.form_began.acquire()
+            send_sigterm()
             deadline = time.monotonic() + 5
             while time.monotonic() < deadline:
                 with contextlib.suppress(OSError):
-                    site.open(b"").close()
+                    site.connect(b"").close()
                     time.sleep(0.01)
                     continue
                 break
             with pytest.raises(ConnectionRefusedError):
-                site.open(PAGE)
-            site.may_end.set()
+                site.connect(PAGE)
+            site.form_may_end.set()
             for connection in (running, queued):
-                told = answer(connection, whole=True)
-                assert told.startswith(b"HTTP/1.1 200")
-                assert b"Connection: close" in told
+                response = receive(connection, until_closed=True)
+                assert response.startswith(b"HTTP/1.1 200")
+                assert b"Connection: close" in response
 
-    run(during)
+    serve(client)
 
 
 def test_a_stopping_server_answers_a_kept_connection_once_more_and_closes_it(
-    run: Callable[..., Site],
+    serve: Callable[..., Site],
 ) -> None:
-    def during(site: Site) -> None:
-        with site.open(PAGE) as kept, site.open(b"") as silent:
-            assert b"Connection" not in answer(kept)
-            stop()
+    def client(site: Site) -> None:
+        with site.connect(PAGE) as kept, site.connect(b"") as silent:
+            assert b"Connection" not in receive(kept)
+            send_sigterm()
             time.sleep(0.3)
             kept.sendall(PAGE)
-            assert b"Connection: close" in answer(kept, whole=True)
+            assert b"Connection: close" in receive(kept, until_closed=True)
             assert silent.recv(1) == b""
 
-    run(during)
+    serve(client)
 
 
 def test_a_stopping_server_waits_for_a_connection_that_was_idle_before(
-    run: Callable[..., Site],
+    serve: Callable[..., Site],
 ) -> None:
-    def during(site: Site) -> None:
-        with site.open(PAGE) as kept:
-            answer(kept)
+    def client(site: Site) -> None:
+        with site.connect(PAGE) as kept:
+            receive(kept)
             time.sleep(1.3)
-            stop()
+            send_sigterm()
             time.sleep(0.3)
             kept.sendall(PAGE)
-            assert answer(kept, whole=True).startswith(b"HTTP/1.1 200")
+            assert receive(kept, until_closed=True).startswith(b"HTTP/1.1 200")
 
-    run(during)
+    serve(client)
 
 
-def test_a_blank_line_after_a_request_does_not_delay_a_stop(run: Callable[..., Site]) -> None:
+def test_a_blank_line_after_a_request_does_not_delay_a_stop(serve: Callable[..., Site]) -> None:
     times = []
 
-    def during(site: Site) -> None:
-        with site.open(PAGE + b"\r\n") as kept:
-            answer(kept)
+    def client(site: Site) -> None:
+        with site.connect(PAGE + b"\r\n") as kept:
+            receive(kept)
             times.append(time.monotonic())
-            stop()
+            send_sigterm()
             assert kept.recv(1) == b""
             times.append(time.monotonic())
 
-    run(during)
+    serve(client)
     assert times[1] - times[0] < 2
 
 
 def test_an_answer_has_only_one_connection_header(
-    run: Callable[..., Site],
+    serve: Callable[..., Site],
 ) -> None:
-    def during(site: Site) -> None:
-        old = b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"
-        with site.open(old) as kept:
-            site.begun.acquire()
-            stop()
+    def client(site: Site) -> None:
+        http_1_0_form = b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"
+        with site.connect(http_1_0_form) as kept:
+            site.form_began.acquire()
+            send_sigterm()
             time.sleep(0.2)
-            site.may_end.set()
-            head = answer(kept, whole=True)
+            site.form_may_end.set()
+            head = receive(kept, until_closed=True)
             assert head.count(b"Connection:") == 1
             assert b"Connection: close" in head
 
-    run(during)
+    serve(client)
 
 
 def test_a_request_without_body_is_answered_though_it_expects_100_continue(
-    run: Callable[..., Site],
+    serve: Callable[..., Site],
 ) -> None:
-    def during(site: Site) -> None:
+    def client(site: Site) -> None:
         expecting = PAGE[:-2] + b"Expect: 100-continue\r\n\r\n"
-        with site.open(expecting) as connection:
-            assert answer(connection).startswith(b"HTTP/1.1 200")
+        with site.connect(expecting) as connection:
+            assert receive(connection).startswith(b"HTTP/1.1 200")
             connection.sendall(PAGE)
-            assert answer(connection).startswith(b"HTTP/1.1 200")
-        stop()
+            assert receive(connection).startswith(b"HTTP/1.1 200")
+        send_sigterm()
 
-    run(during)
+    serve(client)
 
 
 def test_a_request_that_exceeds_the_graceful_timeout_is_cut_off(
-    run: Callable[..., Site], caplog: pytest.LogCaptureFixture
+    serve: Callable[..., Site], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def during(site: Site) -> None:
-        with site.open(FORM):
-            site.begun.acquire()
-            stop()
+    def client(site: Site) -> None:
+        with site.connect(FORM):
+            site.form_began.acquire()
+            send_sigterm()
             time.sleep(0.5)
-            site.may_end.set()
+            site.form_may_end.set()
 
-    run(during, graceful_timeout=0.2)
+    serve(client, graceful_timeout=0.2)
     assert "Stopped with 1 connections in use" in caplog.messages
 
 
 def test_a_second_signal_ends_the_process_at_once(
-    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr(os, "_exit", ended.append)
+    exit_codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", exit_codes.append)
 
-    def during(site: Site) -> None:
-        with site.open(FORM):
-            site.begun.acquire()
-            stop()
+    def client(site: Site) -> None:
+        with site.connect(FORM):
+            site.form_began.acquire()
+            send_sigterm()
             time.sleep(0.2)
-            stop()
+            send_sigterm()
             time.sleep(0.2)
-            site.may_end.set()
+            site.form_may_end.set()
 
-    run(during)
-    assert ended == [128 + signal.SIGTERM]
+    serve(client)
+    assert exit_codes == [128 + signal.SIGTERM]
 
 
-def test_a_signal_that_nohup_ignores_stays_ignored(run: Callable[..., Site]) -> None:
+def test_a_signal_that_nohup_ignores_stays_ignored(serve: Callable[..., Site]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def during(site: Site) -> None:
+    def client(site: Site) -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         time.sleep(0.2)
-        with site.open(PAGE) as page:
-            assert answer(page).startswith(b"HTTP/1.1 200")
-        stop()
+        with site.connect(PAGE) as page:
+            assert receive(page).startswith(b"HTTP/1.1 200")
+        send_sigterm()
 
-    run(during)
+    serve(client)

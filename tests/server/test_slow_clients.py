@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hello_login.server import serving
-from tests.server.sites import FORM, PAGE, Site, answer, stop
+from tests.server.sites import FORM, PAGE, Site, receive, send_sigterm
 
 BODY = FORM.replace(b"Content-Length: 0", b"Content-Length: 1000")
 
@@ -32,77 +32,77 @@ def is_closed_while_it_sends(connection: socket.socket, data: bytes) -> bool:
     ids=["a head", "a body", "blank lines"],
 )
 def test_a_request_that_is_sent_byte_by_byte_is_cut_off(
-    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, beginning: bytes, more: bytes
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, beginning: bytes, more: bytes
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
     monkeypatch.setattr(serving, "REQUEST_SECONDS", 1)
 
-    def during(site: Site) -> None:
-        with site.open(beginning) as slow:
+    def client(site: Site) -> None:
+        with site.connect(beginning) as slow:
             assert is_closed_while_it_sends(slow, more)
-        stop()
+        send_sigterm()
 
-    run(during)
+    serve(client)
 
 
 def test_the_head_of_a_request_has_a_shorter_time_limit_than_its_body(
-    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0)
 
-    def during(site: Site) -> None:
-        with site.open(BODY[:-2]) as without_head, site.open(BODY) as without_body:
-            assert answer(without_head, whole=True) == b""
-            site.may_end.set()
+    def client(site: Site) -> None:
+        with site.connect(BODY[:-2]) as without_head, site.connect(BODY) as without_body:
+            assert receive(without_head, until_closed=True) == b""
+            site.form_may_end.set()
             without_body.sendall(b"a" * 1000)
-            assert answer(without_body).startswith(b"HTTP/1.1 200")
-        stop()
+            assert receive(without_body).startswith(b"HTTP/1.1 200")
+        send_sigterm()
 
-    run(during)
+    serve(client)
 
 
 def test_neither_a_kept_connection_nor_a_slow_answer_is_cut_off(
-    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0)
     monkeypatch.setattr(serving, "REQUEST_SECONDS", 0)
 
-    def during(site: Site) -> None:
-        with site.open(PAGE) as kept, site.open(FORM) as waiting:
-            answer(kept)
+    def client(site: Site) -> None:
+        with site.connect(PAGE) as kept, site.connect(FORM) as waiting:
+            receive(kept)
             time.sleep(2.5)
             kept.sendall(PAGE)
-            assert answer(kept).startswith(b"HTTP/1.1 200")
-            site.may_end.set()
-            assert answer(waiting).startswith(b"HTTP/1.1 200")
-        stop()
+            assert receive(kept).startswith(b"HTTP/1.1 200")
+            site.form_may_end.set()
+            assert receive(waiting).startswith(b"HTTP/1.1 200")
+        send_sigterm()
 
-    run(during)
+    serve(client)
 
 
 def test_a_network_has_a_limited_number_of_connections(
-    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CONNECTIONS_PER_NETWORK", 3)
 
-    def during(site: Site) -> None:
-        with site.open(PAGE) as first, site.open(PAGE) as second, site.open(PAGE) as third:
-            assert all(b"200 OK" in answer(each) for each in (first, second, third))
-            with site.open(b"") as one_too_many:
+    def client(site: Site) -> None:
+        with site.connect(PAGE) as first, site.connect(PAGE) as second, site.connect(PAGE) as third:
+            assert all(b"200 OK" in receive(each) for each in (first, second, third))
+            with site.connect(b"") as one_too_many:
                 assert one_too_many.recv(1) == b""
             third.close()
             assert is_served(site)
-        stop()
+        send_sigterm()
 
-    run(during)
+    serve(client)
 
 
 def is_served(site: Site) -> bool:
     """Return whether a page is served soon: the server may notice a closed connection late."""
     for _ in range(100):
         try:
-            with site.open(PAGE) as page:
-                if answer(page).startswith(b"HTTP/1.1 200"):
+            with site.connect(PAGE) as page:
+                if receive(page).startswith(b"HTTP/1.1 200"):
                     return True
         except ConnectionError:
             pass
@@ -112,29 +112,29 @@ def is_served(site: Site) -> bool:
 
 @pytest.mark.parametrize("proxy", ["*", "127.0.0.1"])
 def test_a_trusted_proxy_has_any_number_of_connections(
-    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, proxy: str
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setattr(serving, "CONNECTIONS_PER_NETWORK", 1)
 
-    def during(site: Site) -> None:
-        with site.open(PAGE) as first, site.open(PAGE) as second:
-            assert all(b"200 OK" in answer(each) for each in (first, second))
-        stop()
+    def client(site: Site) -> None:
+        with site.connect(PAGE) as first, site.connect(PAGE) as second:
+            assert all(b"200 OK" in receive(each) for each in (first, second))
+        send_sigterm()
 
-    run(during, trusted_proxy=proxy, trusted_proxy_headers="x-forwarded-for")
+    serve(client, trusted_proxy=proxy, trusted_proxy_headers="x-forwarded-for")
 
 
 def test_a_proxy_that_is_not_trusted_has_a_limited_number_of_connections(
-    run: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CONNECTIONS_PER_NETWORK", 0)
 
-    def during(site: Site) -> None:
-        with site.open(b"") as refused:
+    def client(site: Site) -> None:
+        with site.connect(b"") as refused:
             assert refused.recv(1) == b""
-        stop()
+        send_sigterm()
 
-    run(during, trusted_proxy="192.0.2.7", trusted_proxy_headers="x-forwarded-for")
+    serve(client, trusted_proxy="192.0.2.7", trusted_proxy_headers="x-forwarded-for")
 
 
 def test_an_ipv6_client_counts_towards_three_networks() -> None:
