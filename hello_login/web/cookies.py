@@ -1,4 +1,4 @@
-"""The names of this site's cookies, and a filter for the Cookie header.
+"""This site's cookies, and a filter for the Cookie header.
 
 WebOb splits a Cookie header at blanks and commas as well as at semicolons, and takes the last value
 of a name.  So a sibling subdomain's cookie with " __Host-session=..." in its value would override
@@ -25,6 +25,21 @@ VALUE = re.compile(r'("?)[!#-+\--:<-\[\]-~]*\1')
 def cookie_name(settings: Settings, name: str) -> str:
     """Return the name in full: a prefix ties a Secure cookie to this host (ASVS 5.0, 3.3.1)."""
     return f"__Host-{name}" if settings.secure_cookies else name
+
+
+def get_cookie(request: Any, name: str) -> str:
+    """Return the value of this site's cookie, or "" if there is none."""
+    return str(request.cookies.get(cookie_name(request.registry.hello_login, name), ""))
+
+
+def set_cookie(request: Any, response: Any, name: str, value: str, max_age: int | None) -> None:
+    """Set this site's cookie.
+
+    max_age: in seconds; None: until the browser is closed.
+    """
+    settings = request.registry.hello_login
+    protection = {"secure": settings.secure_cookies, "httponly": True, "samesite": "Lax"}
+    response.set_cookie(cookie_name(settings, name), value, max_age=max_age, **protection)
 
 
 def keep_own_cookies(header: str, names: Collection[str]) -> str:

@@ -12,7 +12,7 @@ from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 from pyramid.viewderivers import csrf_view
 
 from ..settings import Settings
-from .cookies import cookie_name
+from .cookies import get_cookie, set_cookie
 
 
 def includeme(config: Any) -> None:
@@ -35,8 +35,6 @@ class CSRFTokens:
 
     def __init__(self, settings: Settings) -> None:
         self._key = settings.secret_key.encode()
-        self._secure = settings.secure_cookies
-        self._cookie_name = cookie_name(settings, "csrf_token")
         self._token: Any = RequestLocalCache(self._find_token)
 
     def new_csrf_token(self, request: Any) -> str:
@@ -44,12 +42,9 @@ class CSRFTokens:
         token = secrets.token_urlsafe()
         self._token.set(request, token)
 
-        def set_cookie(_request: Any, response: Any) -> None:
-            response.set_cookie(
-                self._cookie_name, token, secure=self._secure, httponly=True, samesite="Lax"
-            )
-
-        request.add_response_callback(set_cookie)
+        request.add_response_callback(
+            lambda _, response: set_cookie(request, response, "csrf_token", token, None)
+        )
         return token
 
     def get_csrf_token(self, request: Any) -> str:
@@ -65,7 +60,7 @@ class CSRFTokens:
         session_token = request.session_token
         if session_token is not None:
             return hmac.new(self._key, f"CSRF\0{session_token}".encode(), "sha256").hexdigest()
-        return request.cookies.get(self._cookie_name) or self.new_csrf_token(request)
+        return get_cookie(request, "csrf_token") or self.new_csrf_token(request)
 
 
 def refuse_other_origins(view: Any, info: Any) -> Any:

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
-from pyramid.response import Response
 
-from ..cookies import cookie_name
+from ..cookies import get_cookie, set_cookie
 
 MESSAGES = {
     "registered": "Welcome! Your account is ready, and you are logged in.",
@@ -37,29 +36,15 @@ def redirect(
 ) -> HTTPSeeOther:
     """Return a redirect to the URL, whose page will show MESSAGES[message]."""
     response = HTTPSeeOther(url, headers=list(headers))
-    _set_cookie(request, response, message, LIFETIME)
+    set_cookie(request, response, "flash", message, LIFETIME)
     return response
 
 
 def _take(request: Any) -> str | None:
     """Return the message, and delete its cookie."""
-    message = request.cookies.get(_cookie_name(request))
-    if message is not None:
-        request.add_response_callback(lambda _, response: _set_cookie(request, response, "", 0))
+    message = get_cookie(request, "flash")
+    if message:
+        request.add_response_callback(
+            lambda _, response: set_cookie(request, response, "flash", "", 0)
+        )
     return MESSAGES.get(message)
-
-
-def _set_cookie(request: Any, response: Response, message: str, max_age: int) -> None:
-    secure = request.registry.hello_login.secure_cookies
-    response.set_cookie(
-        _cookie_name(request),
-        message,
-        max_age=max_age,
-        secure=secure,
-        httponly=True,
-        samesite="Lax",
-    )
-
-
-def _cookie_name(request: Any) -> str:
-    return cookie_name(request.registry.hello_login, "flash")
