@@ -10,9 +10,7 @@ session may then cause an error, but can't execute another statement in place of
 
 import hashlib
 import re
-from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,6 +18,7 @@ from psycopg2 import sql
 from psycopg2.errors import FeatureNotSupported, ReadOnlySqlTransaction
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import NamedTupleCursor
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -35,16 +34,9 @@ def execute(db: Connection, statement: str, parameters: Parameters = ()) -> None
 
 def fetch(db: Connection, statement: str, parameters: Parameters) -> list[Any]:
     """Execute a statement, and return its rows as named tuples: row.id is the column id."""
-    with db.cursor() as cursor:
+    with db.cursor(cursor_factory=NamedTupleCursor) as cursor:
         _execute(cursor, statement, parameters)
-        row = _row_type(tuple(column.name for column in cursor.description or ()))
-        return [row(*values) for values in cursor.fetchall()]
-
-
-@lru_cache
-def _row_type(columns: tuple[str, ...]) -> Callable[..., Any]:
-    """Return the named tuple with these fields; creating it takes longer than a query."""
-    return namedtuple("Row", columns, rename=True)
+        return cursor.fetchall()
 
 
 def _execute(cursor: Cursor, statement: str, parameters: Parameters) -> None:

@@ -41,7 +41,7 @@ def test_a_statement_has_its_parameters_in_one_order_on_every_connection(
     pair: tuple[Connection, Connection],
 ) -> None:
     one, other = pair
-    statement = "SELECT %(first)s::text, %(second)s::text"
+    statement = "SELECT %(first)s::text AS first, %(second)s::text AS second"
     repositories.fetch(one, statement, {"first": "a", "second": "b"})
     repositories.fetch(other, statement, {"second": "b", "first": "a"})
     swap_sessions(one, other)
