@@ -14,16 +14,16 @@ from psycopg2.extensions import parse_dsn
 CONNECTION_OK = 0
 """From libpq's ConnStatusType, which psycopg2 has no name for."""
 
-CONNECT_TIMEOUT = 2
-"""Seconds.  libpq allows no less."""
-
-KEEPALIVE: dict[str, Any] = {
+COMMON_PARAMETERS: dict[str, Any] = {
+    "fallback_application_name": "hello_login",
+    "connect_timeout": 2,  # seconds; libpq allows no less
+    # These detect a lost connection after about ten seconds.
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""libpq's parameters that detect a lost connection after about ten seconds."""
+"""libpq's parameters of every connection."""
 
 PERMANENT_ERRORS = {
     "authentication failed|no password supplied|role .* does not exist": (
@@ -69,16 +69,9 @@ def connect(url: str, options: str = "") -> Connection:
     Raises psycopg2.OperationalError, or its subclasses Refused and ReadOnly, with a sentence that
     says what is wrong and what to do.
     """
-    arguments: dict[str, Any] = parameters(url)
-    # PgBouncer refuses even empty options.
-    options = f"{arguments.pop('options', '')} {options}".strip()
-    if options:
-        arguments["options"] = options
-    arguments |= {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "fallback_application_name": "hello_login",
-        **KEEPALIVE,
-    }
+    arguments = parameters(url) | COMMON_PARAMETERS
+    # PgBouncer refuses even empty options.  psycopg2 leaves None out.
+    arguments["options"] = f"{arguments.get('options', '')} {options}".strip() or None
     try:
         connection: Connection = psycopg2.connect(**arguments)
     except psycopg2.OperationalError as error:
@@ -133,12 +126,11 @@ def wait(url: str, seconds: float) -> None:
         try:
             with closing(connect(url)) as connection:
                 check_writable(connection)
+                return
         except psycopg2.OperationalError as error:
             if isinstance(error, Refused) or time.monotonic() >= deadline:
                 raise SystemExit(str(error)) from None
             time.sleep(0.2)
-        else:
-            return
 
 
 class ConnectionPool:
