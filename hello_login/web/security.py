@@ -5,7 +5,6 @@ by name: permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=
 """
 
 import secrets
-from datetime import timedelta
 from typing import Any
 
 from pyramid.authentication import AuthTktCookieHelper
@@ -27,7 +26,7 @@ from ..repositories.users import User
 from ..settings import Settings
 from .cookies import cookie_name
 
-DEVICE_COOKIE_LIFETIME = timedelta(days=365)
+DEVICE_COOKIE_LIFETIME = 365 * 24 * 60 * 60  # seconds
 
 
 def includeme(config: Any) -> None:
@@ -58,17 +57,12 @@ class AuthTktSecurityPolicy:
 
     def __init__(self, settings: Settings) -> None:
         shared = {"secure": settings.secure_cookies, "http_only": True, "wild_domain": False}
-        self._cookie = AuthTktCookieHelper(
-            settings.secret_key, cookie_name=cookie_name(settings, "session"), **shared
-        )
+        lifetime = {"timeout": DEVICE_COOKIE_LIFETIME, "max_age": DEVICE_COOKIE_LIFETIME}
+        name, device_name = cookie_name(settings, "session"), cookie_name(settings, "device")
+        self._cookie = AuthTktCookieHelper(settings.secret_key, cookie_name=name, **shared)
         # Another secret, so that neither can be taken for the other.
-        self._device_cookie = AuthTktCookieHelper(
-            f"device {settings.secret_key}",
-            cookie_name=cookie_name(settings, "device"),
-            timeout=int(DEVICE_COOKIE_LIFETIME.total_seconds()),
-            max_age=int(DEVICE_COOKIE_LIFETIME.total_seconds()),
-            **shared,
-        )
+        secret, options = f"device {settings.secret_key}", shared | lifetime
+        self._device_cookie = AuthTktCookieHelper(secret, cookie_name=device_name, **options)
         self._session: Any = RequestLocalCache(self._find_session)
 
     def session(self, request: Any) -> Session | None:
@@ -182,14 +176,11 @@ def make_actor(request: Any) -> Actor:
 
 def make_rate_limiter(request: Any) -> RateLimiter:
     """Return the rate limits for the request's client."""
-    return RateLimiter(
-        request.registry.hello_login.secret_key.encode(),
-        request.client,
-        request.log_after_commit,
-        request.autocommit,
-        # A retried request shares the environ with its earlier run.
-        counted=request.environ.setdefault("hello_login.counted", set()),
-    )
+    key = request.registry.hello_login.secret_key.encode()
+    # A retried request shares the environ with its earlier run.
+    counted = request.environ.setdefault("hello_login.counted", set())
+    log = request.log_after_commit
+    return RateLimiter(key, request.client, log, request.autocommit, counted)
 
 
 def require_methods(view: Any, info: Any) -> Any:
