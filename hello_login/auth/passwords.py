@@ -65,18 +65,16 @@ class Passwords:
         else changes: blanks, case and every character count (ASVS 5.0, 6.2.8).
         Raises PasswordRefused if the password is too long, or would take too long to normalize.
         """
-        too_long = PasswordRefused(
-            f"This password is too long: use {MAX_LENGTH} characters or fewer."
-        )
+        too_long = f"This password is too long: use {MAX_LENGTH} characters or fewer."
         if len(password) > MAX_LENGTH * NFD_GROWTH:
-            raise too_long
+            raise PasswordRefused(too_long)
         if _has_marks_beyond(MAX_MARKS, password):
             raise PasswordRefused(
                 f"This password has more than {MAX_MARKS} accents on one letter: use fewer."
             )
         normalized = unicodedata.normalize("NFC", password)
         if len(normalized) > MAX_LENGTH:
-            raise too_long
+            raise PasswordRefused(too_long)
         return normalized
 
     def check(self, password: str, *personal: str) -> None:

@@ -116,9 +116,8 @@ def _checksum(migration: Any) -> str:
 
 def names(folder: Path) -> list[str]:
     """Return the names of the migrations in the folder, in order."""
-    return sorted(
-        path.stem for path in folder.glob("*.sql") if not path.name.endswith(".rollback.sql")
-    )
+    stems = (path.stem for path in folder.glob("*.sql"))
+    return sorted(stem for stem in stems if not stem.endswith(".rollback"))
 
 
 def missing(db: Connection, wanted: list[str]) -> list[str]:

@@ -45,9 +45,8 @@ def main(argv: list[str] | None = None) -> None:
             output = _run_command(arguments, operator, checked)
         print(output, flush=True)
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn):
-        raise SystemExit(
-            f"The schema is out of date: initialize_db {arguments.config_uri}"
-        ) from None
+        remedy = f"initialize_db {arguments.config_uri}"
+        raise SystemExit(f"The schema is out of date: {remedy}") from None
     except psycopg2.OperationalError as error:
         raise SystemExit(f"Nothing was changed: {error}") from None
     except (EOFError, KeyboardInterrupt):
@@ -78,9 +77,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("config_uri", metavar="INI", help="development.ini or production.ini")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, help_text in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=help_text, description=f"{help_text.capitalize()}."
-        )
+        description = f"{help_text.capitalize()}."
+        command = commands.add_parser(name, help=help_text, description=description)
         if name != "list":
             command.add_argument("account", metavar="ACCOUNT", help="its id or its address")
     listing = commands.choices["list"]
@@ -129,9 +127,8 @@ def _find(db: Connection, account: str) -> users.User:
     if account.isdecimal() and len(account) < 19:
         user = users.get_by_id(db, int(account))
     else:
-        user = users.get_by_email(
-            db, account.encode("utf-8", "replace").decode().replace("\0", "?")
-        )
+        email = account.encode("utf-8", "replace").decode().replace("\0", "?")
+        user = users.get_by_email(db, email)
     if user is None:
         raise SystemExit(f"There is no account {account!r}: find it with list.")
     return user

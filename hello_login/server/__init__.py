@@ -45,9 +45,8 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     except OSError as error:
         # create_server adds the address, which this sentence has already.
         why = (error.strerror or "").partition(" (while")[0]
-        raise SystemExit(
-            f"Can't listen on {host}, port {port} ({why}): {_remedy(error.errno, port)}."
-        ) from None
+        remedy = _remedy(error.errno, port)
+        raise SystemExit(f"Can't listen on {host}, port {port} ({why}): {remedy}.") from None
 
     def serve(app: Any) -> None:
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104

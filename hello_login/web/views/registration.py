@@ -24,12 +24,10 @@ def register(request: Any) -> Any:
     if request.method == "POST" and form.validate():
         try:
             request.rate_limiter.admit_registration()
+            name, email = form.name.data or "", form.email.data or ""
+            password = form.password.data or ""
             user_id = accounts.register(
-                request.actor,
-                passwords,
-                name=form.name.data or "",
-                email=form.email.data or "",
-                password=form.password.data or "",
+                request.actor, passwords, name=name, email=email, password=password
             )
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
