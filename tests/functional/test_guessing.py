@@ -1,4 +1,4 @@
-"""Two hundred guesses at once, against two real servers that share a database."""
+"""200 simultaneous guesses of a password, against two real servers that share a database."""
 
 import socket
 import time
@@ -22,7 +22,7 @@ WAIT = 8
 
 @pytest.fixture
 def ports(checkout: Path, new_database: NewDatabase, start: Start) -> tuple[int, int]:
-    """Where two servers listen, behind a proxy that tells who asks."""
+    """Return the ports of two servers that trust the client addresses of a proxy."""
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
     constants = {"hello_login.auth.rate_limits.FIRST_WAIT": WAIT}
@@ -60,22 +60,22 @@ def test_five_of_200_simultaneous_guesses_are_tried_and_other_people_can_log_in(
         each.cookies = dict(guesser.cookies)
         return each.log_in(password=f"guess {number}")
 
-    begun = time.monotonic()
+    started = time.monotonic()
     with ThreadPoolExecutor(50) as pool:
         guesses = [pool.submit(guess, number) for number in range(200)]
-        meanwhile = [
+        other_logins = [
             pool.submit(other.log_in, email="grace@example.com"),
             pool.submit(owner.log_in),
         ]
         answers = [guess.result() for guess in guesses]
-        others = [each.result()[0] for each in meanwhile]
-    took = time.monotonic() - begun
+        other_statuses = [each.result()[0] for each in other_logins]
+    seconds = time.monotonic() - started
 
     counted = Counter(status for status, _ in answers)
     assert counted == {422: 5, 429: 195}
     waits = [retry_after for status, retry_after in answers if status == 429]
     assert all(1 <= wait <= WAIT for wait in waits)
-    assert others == [303, 303]
+    assert other_statuses == [303, 303]
 
     stranger = Person(ports[0], "203.0.113.1")
     stranger.ask("/login")
@@ -84,8 +84,8 @@ def test_five_of_200_simultaneous_guesses_are_tried_and_other_people_can_log_in(
     time.sleep(wait)
     assert stranger.log_in()[0] == 303
     tell(
-        f"200 guesses in {took:.1f} s: {counted[422]} tried, {counted[429]} answered 429, "
+        f"200 guesses in {seconds:.1f} s: {counted[422]} tried, {counted[429]} answered 429, "
         f"Retry-After {min(waits)} to {max(waits)} s; another account from another address: "
-        f"{others[0]}; the owner's device: {others[1]}; the guesser's address after the wait, "
-        "with the right password: 303"
+        f"{other_statuses[0]}; the owner's device: {other_statuses[1]}; the guesser's address "
+        "after the wait, with the right password: 303"
     )

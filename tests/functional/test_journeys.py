@@ -1,4 +1,4 @@
-"""The ways that people go through the pages."""
+"""Journeys through registration, login and logout."""
 
 import re
 
@@ -22,11 +22,11 @@ def test_register_be_greeted_log_out_and_log_in_again(browser: webtest.TestApp) 
 
 def test_the_account_page_shows_name_address_and_dates(browser: webtest.TestApp) -> None:
     register(browser)
-    told = [each.get_text() for each in browser.get("/account").html("dd")]
-    assert told[:2] == ["Ada Lovelace", EMAIL]
+    shown = [each.get_text() for each in browser.get("/account").html("dd")]
+    assert shown[:2] == ["Ada Lovelace", EMAIL]
     moment = r"\d\d? \w+ \d{4}, \d\d:\d\d UTC"
-    assert all(re.fullmatch(moment, each.strip()) for each in told[2:])
-    assert len(told) == 4
+    assert all(re.fullmatch(moment, each.strip()) for each in shown[2:])
+    assert len(shown) == 4
 
 
 def test_a_login_redirects_to_the_requested_page(browser: webtest.TestApp) -> None:
@@ -145,8 +145,8 @@ def test_a_refused_registration_keeps_the_typed_values_except_passwords(
     assert (form["name"].value, form["email"].value) == ("Ada", "ada@")
     assert (form["password"].value, form["confirm"].value) == ("", "")
     assert "tooshort" not in refused
-    told = "There must be something after the @-sign. An address looks like name@example.org."
-    assert error_of(refused, "email") == told
+    error = "There must be something after the @-sign. An address looks like name@example.org."
+    assert error_of(refused, "email") == error
     assert error_of(refused, "password").startswith("This password is too short")
     assert error_of(refused, "confirm").startswith("The two passwords differ")
     field = refused.html.find(id="password")
@@ -209,11 +209,11 @@ def test_a_login_updates_the_date_of_the_last_login(
 
 
 def test_form_fields_have_their_type_and_autocomplete_value(browser: webtest.TestApp) -> None:
-    told = {}
+    fields = {}
     for path in ("/login", "/register"):
         for field in browser.get(path).html.find_all("input", autocomplete=True):
-            told[path, field["name"]] = (field["type"], field["autocomplete"])
-    assert told == {
+            fields[path, field["name"]] = (field["type"], field["autocomplete"])
+    assert fields == {
         ("/login", "email"): ("email", "username"),
         ("/login", "password"): ("password", "current-password"),
         ("/register", "name"): ("text", "name"),

@@ -1,4 +1,4 @@
-"""What fails for a reason that may be gone is done once more; what may have been done, is not."""
+"""A request is retried after a transient database error, but not if it may be committed."""
 
 import re
 import time
@@ -33,7 +33,7 @@ CONFLICT = "RAISE EXCEPTION USING ERRCODE = 'serialization_failure';"
 
 @pytest.fixture
 def operator(url: str) -> Iterator[Connection]:
-    """A connection that commits each statement."""
+    """Yield a connection in autocommit mode."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     yield connection
@@ -42,7 +42,7 @@ def operator(url: str) -> Iterator[Connection]:
 
 @pytest.fixture
 def browser(url: str, ini: MakeIni) -> webtest.TestApp:
-    """A browser of a site on that database."""
+    """Return a browser of a site on the test's database."""
     site = hello_login.main({}, **ini(database_url=url))
     return webtest.TestApp(
         site, extra_environ={"HTTP_HOST": "localhost", "HTTP_ACCEPT": "text/html"}
@@ -54,9 +54,9 @@ Sabotage = Callable[..., None]
 
 @pytest.fixture
 def sabotage(operator: Connection) -> Sabotage:
-    """Lets the next statement that writes to a table fail, or its commit, so many times."""
+    """Return a function that makes the next writes to a table, or their commits, fail."""
 
-    def plan(table: str, how: str, *, at: str = "statement", times: int = 1) -> None:
+    def plan(table: str, error: str, *, at: str = "statement", times: int = 1) -> None:
         deferred = "DEFERRABLE INITIALLY DEFERRED" if at == "commit" else ""
         constraint = "CONSTRAINT" if at == "commit" else ""
         with operator.cursor() as cursor:
@@ -65,8 +65,8 @@ def sabotage(operator: Connection) -> Sabotage:
                 CREATE SEQUENCE attempts;
                 CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
                 BEGIN
-                    -- A sequence counts what is rolled back, too.
-                    IF nextval('attempts') <= {times} THEN {how} END IF;
+                    -- A rollback does not reset a sequence.
+                    IF nextval('attempts') <= {times} THEN {error} END IF;
                     RETURN NULL;
                 END $$;
                 CREATE {constraint} TRIGGER fail
@@ -85,27 +85,27 @@ def fetch(operator: Connection, statement: str) -> Any:
         return cursor.fetchall()
 
 
-@pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
+@pytest.mark.parametrize("error", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
 def test_a_registration_that_fails_before_its_commit_is_retried(
-    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, how: str
+    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, error: str
 ) -> None:
-    sabotage("sessions", how)
+    sabotage("sessions", error)
     register(browser)
     assert "Ada Lovelace" in browser.get("/account")
-    noted = fetch(operator, "SELECT event FROM account_events ORDER BY id")
-    assert noted == [("registered",), ("logged_in",)]
+    events = fetch(operator, "SELECT event FROM account_events ORDER BY id")
+    assert events == [("registered",), ("logged_in",)]
     assert fetch(operator, "SELECT DISTINCT failures FROM throttles") == [(1,)]
 
 
-@pytest.mark.parametrize("how", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
+@pytest.mark.parametrize("error", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
 def test_a_retried_login_counts_as_one_login(
-    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, how: str
+    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, error: str
 ) -> None:
     register(browser)
     log_out(browser)
     for _ in range(4):
         log_in(browser, password="a wrong one", status=422)
-    sabotage("sessions", how)
+    sabotage("sessions", error)
     log_in(browser)
     assert fetch(operator, "SELECT count(*) FROM sessions") == [(1,)]
     assert "Ada Lovelace" in browser.get("/account")
@@ -183,8 +183,8 @@ def test_a_page_survives_a_migration_that_changes_a_columns_type(
 def test_a_connection_to_a_read_only_server_is_replaced(
     url: str, ini: MakeIni, operator: Connection
 ) -> None:
-    asked = f"{url}&target_session_attrs=any"
-    site = hello_login.main({}, **ini(database_url=asked))
+    any_server = f"{url}&target_session_attrs=any"
+    site = hello_login.main({}, **ini(database_url=any_server))
     browser = webtest.TestApp(site, extra_environ={"HTTP_HOST": "localhost"})
     name = operator.info.dbname
     with operator.cursor() as cursor:
@@ -250,7 +250,7 @@ def test_an_older_schema_is_an_outage(
     assert ": run initialize_db" in caplog.text
 
 
-def test_an_error_in_our_sql_is_a_500_and_not_retried(
+def test_an_error_in_our_sql_causes_a_500_and_no_retry(
     browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
 ) -> None:
     sabotage("users", "PERFORM nothing_of_this_name();", times=9)

@@ -1,4 +1,4 @@
-"""What a session, its cookie and its guards are worth."""
+"""Sessions, their cookies, CSRF protection and security headers."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ from tests.people import EMAIL, PASSWORD, STYLESHEET, csrf_token, log_in, log_ou
 
 
 def cookies_set(response: Any) -> dict[str, str]:
-    """The attributes of the cookies that the response sets, by their names."""
+    """Return the attributes of each cookie that the response sets, by its name."""
     headers = response.headers.getall("Set-Cookie")
     pairs = (header.partition("=") for header in headers)
     return {name: rest.partition("; ")[2] for name, _, rest in pairs}
 
 
 @pytest.fixture
-def https(client: MakeClient, production_app: Any) -> webtest.TestApp:
-    """A browser of the production site."""
+def production_browser(client: MakeClient, production_app: Any) -> webtest.TestApp:
+    """Return a browser of the production site."""
     more = {
         "wsgi.url_scheme": "https",
         "HTTP_ORIGIN": "https://localhost",
@@ -111,8 +111,10 @@ def test_a_remembered_session_has_longer_limits(
         assert cursor.fetchone() == hours
 
 
-def test_cookies_in_production_are_limited_to_https_and_this_host(https: webtest.TestApp) -> None:
-    response = register(https)
+def test_cookies_in_production_are_limited_to_https_and_this_host(
+    production_browser: webtest.TestApp,
+) -> None:
+    response = register(production_browser)
     assert all(len(header) < 4096 for header in response.headers.getall("Set-Cookie"))
     cookies = cookies_set(response)
     device = cookies.pop("__Host-device")
@@ -125,7 +127,7 @@ def test_cookies_in_production_are_limited_to_https_and_this_host(https: webtest
         "__Host-session": "Path=/; secure; HttpOnly; SameSite=Lax",
         "__Host-csrf_token": "Path=/; secure; HttpOnly; SameSite=Lax",
     }
-    ended = cookies_set(log_out(https))["__Host-session"]
+    ended = cookies_set(log_out(production_browser))["__Host-session"]
     assert "Max-Age=0" in ended
     assert "Domain" not in ended
     assert "secure" in ended
@@ -163,17 +165,17 @@ def test_the_csrf_token_is_renewed_at_login_and_at_logout(browser: webtest.TestA
     log_out(browser)
     tokens.append(browser.cookies["csrf_token"])
     assert len(set(tokens)) == 4
-    assert [len(token) for token in tokens] == [43, 43, 64, 43]  # 6 bits each, or 4
+    assert [len(token) for token in tokens] == [43, 43, 64, 43]  # in base64, or hexadecimal
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost"])
 def test_a_form_from_another_site_is_refused_even_with_the_csrf_token(
-    https: webtest.TestApp, origin: str
+    production_browser: webtest.TestApp, origin: str
 ) -> None:
-    register(https)
-    form = https.get("/").forms[0]
+    register(production_browser)
+    form = production_browser.get("/").forms[0]
     form.submit(headers={"Origin": origin}, status=400)
-    assert "Ada" in https.get("/account")
+    assert "Ada" in production_browser.get("/account")
 
 
 def test_a_second_logout_redirects_like_the_first(browser: webtest.TestApp) -> None:
@@ -186,7 +188,7 @@ def test_a_second_logout_redirects_like_the_first(browser: webtest.TestApp) -> N
 
 
 @pytest.mark.parametrize("page", ["/login", "/register"])
-def test_a_login_form_redirects_if_another_tab_has_logged_in(
+def test_a_login_or_registration_form_redirects_if_another_tab_has_logged_in(
     browser: webtest.TestApp, page: str
 ) -> None:
     other_tab = browser.get(f"{page}?next=/account/profile").forms[0]

@@ -1,4 +1,4 @@
-"""What is wrong with the database is told when the server starts, once, with its remedy."""
+"""A server reports a problem of its database once, at its start, and says what to do."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ Configure = Callable[[str], Server]
 
 @pytest.fixture
 def configure(tmp_path: Path) -> Iterator[Configure]:
-    """Makes a server of two processes, which does not run yet, for a database."""
+    """Return a function that prepares a server of two processes for a database."""
     servers = []
 
     def make(url: str) -> Server:
@@ -37,9 +37,9 @@ def test_a_server_exits_with_one_sentence_if_postgresql_refuses_its_database(
         server.start()
     (process,) = server._processes
     assert process.wait(timeout=10) == 1
-    (told,) = server.log.read_text().splitlines()
-    assert told.startswith("PostgreSQL refuses DATABASE_URL: ")
-    assert told.endswith(": create the database, or correct its name in DATABASE_URL.")
+    (logged,) = server.log.read_text().splitlines()
+    assert logged.startswith("PostgreSQL refuses DATABASE_URL: ")
+    assert logged.endswith(": create the database, or correct its name in DATABASE_URL.")
 
 
 def test_a_server_logs_an_unreachable_database_once_and_serves(configure: Configure) -> None:
@@ -57,8 +57,8 @@ def test_a_server_logs_missing_tables_once_and_serves_pages_without_queries(
     url = new_database()
     server = configure(url)
     server.start()
-    told = f"The schema is out of date: initialize_db {server.ini}"
-    assert server.log.read_text().count(told) == 1
+    warning = f"The schema is out of date: initialize_db {server.ini}"
+    assert server.log.read_text().count(warning) == 1
     person = Person(server.port)
     assert [person.ask(path)[0] for path in ("/login", "/readyz")] == [200, 503]
     assert person.log_in() == (503, 5)
