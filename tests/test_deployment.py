@@ -29,7 +29,7 @@ COMPOSE = {name: yaml.safe_load(read(name)) for name in COMPOSE_FILES}
 
 
 def commands() -> dict[str, list[str]]:
-    """Every command that starts something of ours, by where it stands."""
+    """Return the commands that start this project's programs, by the file that has them."""
     found = {
         "heroku.yml release": shlex.split(HEROKU["release"]["command"][0]),
         "heroku.yml run": shlex.split(HEROKU["run"]["web"]),
@@ -62,11 +62,13 @@ def test_every_command_is_a_console_script_with_an_ini_file_of_ours(
         *((name, each["services"]["web"]["environment"]) for name, each in COMPOSE.items()),
     ],
 )
-def test_every_variable_is_one_that_is_read(where: str, variables: dict[str, Any]) -> None:
+def test_deployment_files_set_only_variables_that_are_read(
+    where: str, variables: dict[str, Any]
+) -> None:
     assert set(variables) <= VARIABLES, where
 
 
-def test_the_variables_of_the_entrypoint_are_those_that_it_tells_of() -> None:
+def test_the_entrypoint_documents_its_variables() -> None:
     script = read("docker-entrypoint.sh")
     used = set(re.findall(r"\$\{([A-Z_]+)", script))
     assert (
@@ -85,7 +87,7 @@ def test_the_configuration_page_lists_every_variable() -> None:
         assert f"| `{variable}` |" in read("docs/configuration.md")
 
 
-def test_heroku_and_app_json_ask_for_the_same() -> None:
+def test_heroku_yml_and_app_json_agree() -> None:
     assert [addon["plan"] for addon in APP["addons"]] == [
         addon["plan"] for addon in HEROKU["setup"]["addons"]
     ]
@@ -115,7 +117,7 @@ def test_the_port_is_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize("name", ["development.ini", "production.ini"])
-def test_the_largest_body_that_the_proxy_passes_on_is_the_largest_that_the_server_takes(
+def test_the_proxy_and_the_server_accept_bodies_of_the_same_size(
     name: str,
 ) -> None:
     (largest,) = re.findall(r"client_max_body_size (\d+);", read("proxy/nginx.conf"))
@@ -124,14 +126,14 @@ def test_the_largest_body_that_the_proxy_passes_on_is_the_largest_that_the_serve
     assert re.search(rf"^max_request_body_size = {refused}$", read(name), re.MULTILINE)
 
 
-def test_a_failed_request_does_not_take_a_replica_out() -> None:
+def test_the_proxy_keeps_a_replica_after_a_failed_request() -> None:
     servers = re.findall(r"^ +server ([^{]+);", read("proxy/nginx.conf"), re.MULTILINE)
     assert servers
     assert all("max_fails=0" in server.split() for server in servers)
 
 
 @pytest.mark.parametrize("name", COMPOSE)
-def test_compose_publishes_nothing_beyond_this_machine_and_no_database(name: str) -> None:
+def test_compose_publishes_only_the_site_and_only_on_this_machine(name: str) -> None:
     services = COMPOSE[name]["services"]
     assert "ports" not in services["db"]
     published = [port for service in services.values() for port in service.get("ports", [])]
@@ -145,7 +147,7 @@ def test_compose_keeps_the_data_in_a_named_volume(name: str) -> None:
     assert COMPOSE[name]["services"]["web"]["image"] == "hello_login"
 
 
-def test_all_that_is_copied_or_mounted_exists_and_is_let_into_the_build() -> None:
+def test_every_copied_or_mounted_file_exists_and_is_in_the_build_context() -> None:
     copied = {
         Path(name)
         for names in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
@@ -158,22 +160,22 @@ def test_all_that_is_copied_or_mounted_exists_and_is_let_into_the_build() -> Non
     assert all((ROOT / path).exists() for path in copied | mounted)
     ignored = read(".dockerignore").splitlines()
     assert ignored[0] == "*"
-    let_in = {Path(line[1:]) for line in ignored if line.startswith("!")}
-    assert let_in == copied
+    included = {Path(line[1:]) for line in ignored if line.startswith("!")}
+    assert included == copied
 
 
-def test_what_the_image_installs_is_pinned_and_hashed() -> None:
+def test_the_packages_of_the_image_are_pinned_and_hashed() -> None:
     requirements = re.split(r"\n(?=\S)", read("requirements.txt"))
     pinned = [each for each in requirements if not each.startswith("#")]
     assert all(re.match(r"[\w.-]+==\S+", each) for each in pinned)
     assert all("--hash=sha256:" in each for each in pinned)
     names = {re.split(r"==", each)[0].replace("-", "_").lower() for each in pinned}
-    wanted = {
+    required = {
         re.split(r"[<>=; ]", each)[0].replace("-", "_").lower()
         for each in distribution("hello_login").requires or []
         if "extra ==" not in each
     }
-    assert wanted <= names
+    assert required <= names
 
 
 @pytest.mark.parametrize("name", ["development.ini", "production.ini"])
@@ -182,7 +184,7 @@ def test_logs_go_to_stderr_and_nowhere_else(name: str) -> None:
     assert handlers == [("StreamHandler", "(sys.stderr,)")]
 
 
-def test_the_commands_for_debian_agree_with_what_they_use() -> None:
+def test_the_commands_of_the_debian_guide_use_existing_programs_files_and_variables() -> None:
     guide = read("docs/deployment.md")
     started = re.findall(r"/opt/hello_login/bin/(\w+) (\w+\.ini)", guide)
     assert {program for program, _ in started} == SCRIPTS - {"main"}

@@ -16,7 +16,7 @@ DOCUMENTS = [
 ]
 
 
-def test_sql_stands_in_repositories_and_where_the_schema_is_changed() -> None:
+def test_sql_is_only_in_repositories_and_migrations() -> None:
     with_sql = {
         str(path.relative_to(ROOT / "hello_login"))
         for path in MODULES
@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "dev": {"settings"},
     "ini_files": set(),
 }
-"""What each layer may import of the others; development is imported by name where it starts."""
+"""The other layers that each layer may import.  dev is imported by its name where it starts."""
 
 
 def test_imports_run_one_way() -> None:
@@ -56,7 +56,7 @@ def test_imports_run_one_way() -> None:
                 assert (package or name) in {layer, *MAY_IMPORT[layer]}, path
 
 
-def test_production_never_imports_what_only_development_needs() -> None:
+def test_production_never_imports_the_development_package() -> None:
     program = (
         "import sys, hello_login, hello_login.server, hello_login.scripts.initialize_db\n"
         "ini = {'hello_login.database_url': 'postgresql://nowhere', "
@@ -64,25 +64,25 @@ def test_production_never_imports_what_only_development_needs() -> None:
         "hello_login.main({}, **ini)\n"
         "print([name for name in sys.modules if name.startswith('hello_login.dev')])"
     )
-    made = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
     )
-    assert made.stdout == "[]\n"
+    assert result.stdout == "[]\n"
 
 
-def test_nobody_is_connected_to_but_postgresql_and_nothing_is_unpickled() -> None:
+def test_no_module_imports_a_network_client_or_pickle() -> None:
     for path in MODULES:
         imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
         assert not {"urllib.request", "http.client", "smtplib", "pickle", "shelve"} & {*imported}
 
 
-def test_production_starts_no_program() -> None:
+def test_only_the_embedded_postgresql_starts_programs() -> None:
     starts = "subprocess|os.system|os.popen|os.exec|os.spawn"
     starting = [path.name for path in MODULES if re.search(starts, path.read_text())]
     assert starting == ["embedded.py"]
 
 
-def test_static_files_are_of_the_kinds_that_are_meant_to_be_served() -> None:
+def test_only_css_js_and_svg_files_are_served() -> None:
     kinds = {path.suffix for path in (ROOT / "hello_login/web/static").iterdir()}
     assert kinds == {".css", ".js", ".svg"}
 
@@ -122,14 +122,14 @@ def test_no_test_module_imports_from_another() -> None:
 def test_the_suite_passes_where_signals_are_ignored_as_under_nohup() -> None:
     ignored = "trap '' HUP INT QUIT TERM CHLD; exec \"$@\""
     tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/server/test_server.py")
-    run = subprocess.run(
+    result = subprocess.run(
         ["sh", "-c", ignored, "sh", sys.executable, *tests],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert run.returncode == 0, run.stdout
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -1,4 +1,4 @@
-"""What a line of the log looks like."""
+"""The format of log lines, plain and JSON."""
 
 import json
 import logging
@@ -10,13 +10,13 @@ from hello_login import logs
 from hello_login.repositories.events import Event
 
 
-def record(message: str, **more: object) -> logging.LogRecord:
-    made = logging.LogRecord("hello_login", logging.INFO, __file__, 1, message, (), None)
-    made.__dict__.update(more)
-    return made
+def make_record(message: str, **more: object) -> logging.LogRecord:
+    record = logging.LogRecord("hello_login", logging.INFO, __file__, 1, message, (), None)
+    record.__dict__.update(more)
+    return record
 
 
-def test_an_event_is_a_line_with_its_name_and_what_is_known_of_it(
+def test_an_event_is_logged_with_its_name_and_its_known_fields(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "hello_login")
@@ -28,9 +28,9 @@ def test_an_event_is_a_line_with_its_name_and_what_is_known_of_it(
     assert second == "hello_login.security_log: deleted user_id=17"
 
 
-def test_a_line_of_json_tells_when_in_utc_what_and_all_its_fields() -> None:
+def test_a_json_line_has_the_utc_time_the_message_and_all_fields() -> None:
     line = logs.JSONFormatter().format(
-        record("logged_in", fields={"user_id": 17}, created=0.5, msecs=500)
+        make_record("logged_in", fields={"user_id": 17}, created=0.5, msecs=500)
     )
     assert json.loads(line) == {
         "time": "1970-01-01T00:00:00.500Z",
@@ -41,17 +41,17 @@ def test_a_line_of_json_tells_when_in_utc_what_and_all_its_fields() -> None:
     }
 
 
-def test_no_text_begins_another_line_of_json() -> None:
-    line = logs.JSONFormatter().format(record("one\ntwo\r\u2028three\x00"))
+def test_a_message_with_line_breaks_stays_in_one_json_line() -> None:
+    line = logs.JSONFormatter().format(make_record("one\ntwo\r\u2028three\x00"))
     assert line.isprintable()
     assert json.loads(line)["message"] == "one\ntwo\r\u2028three\x00"
 
 
-def test_a_traceback_is_in_the_same_line_of_json() -> None:
+def test_a_traceback_stays_in_one_json_line() -> None:
     try:
         raise RuntimeError("what went wrong")
     except RuntimeError:
-        made = record("Unexpected error", exc_info=sys.exc_info())
-    line = logs.JSONFormatter().format(made)
+        record = make_record("Unexpected error", exc_info=sys.exc_info())
+    line = logs.JSONFormatter().format(record)
     assert line.isprintable()
     assert "RuntimeError: what went wrong" in json.loads(line)["traceback"]

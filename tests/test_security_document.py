@@ -12,7 +12,7 @@ SECURITY = (ROOT / "docs/security.md").read_text()
 TRACE = (ROOT / "docs/asvs.md").read_text()
 ROWS = re.findall(r"^\| ([\d.]+) \| [123] \| (.*) \| (.*)\|$", TRACE, re.MULTILINE)
 
-APPLY = re.findall(
+APPLICABLE = re.findall(
     r"[\d.]+",
     """
     2.1.1 2.1.2 2.1.3 2.2.1 2.2.2 2.2.3 2.3.1 2.3.2 2.3.3 2.3.4 2.4.1
@@ -37,30 +37,30 @@ APPLY = re.findall(
     16.5.1 16.5.2 16.5.3 16.5.4
     """,
 )
-"""The requirements of ASVS 5.0 that apply to a login by password."""
+"""The requirements of ASVS 5.0 that apply to a login with a password."""
 
 
-def test_it_tells_of_every_requirement_that_applies_once_and_in_order() -> None:
-    assert [row[0] for row in ROWS] == APPLY
+def test_the_trace_lists_every_applicable_requirement_once_and_in_order() -> None:
+    assert [row[0] for row in ROWS] == APPLICABLE
 
 
 @pytest.mark.parametrize(("requirement", "how", "shown_by"), ROWS, ids=[row[0] for row in ROWS])
-def test_each_line_names_a_test_or_says_why_it_is_not_met(
+def test_each_row_of_the_trace_names_a_test_or_says_why_it_is_not_met(
     requirement: str, how: str, shown_by: str
 ) -> None:
     assert bool(shown_by.strip()) is not how.startswith("not met, because "), requirement
 
 
-def test_each_test_that_it_names_exists() -> None:
+def test_each_test_that_the_trace_names_exists() -> None:
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", TRACE)
-    assert len(named) > len(APPLY)
+    assert len(named) > len(APPLICABLE)
     for file, test in set(named):
         tree = ast.parse((ROOT / "tests" / file).read_text())
         assert test in {each.name for each in tree.body if isinstance(each, ast.FunctionDef)}, test
 
 
-def test_it_tells_of_every_event_that_is_logged() -> None:
-    told = set(re.findall(r"`(\w+)`", SECURITY.partition("| event |")[2].partition("\n\n")[0]))
+def test_the_security_page_lists_every_event_that_is_logged() -> None:
+    listed = set(re.findall(r"`(\w+)`", SECURITY.partition("| event |")[2].partition("\n\n")[0]))
     unlisted = {"deleted", "registration_throttled", "profile_throttled"}
     unlisted |= {"csrf_refused", "access_refused"}
-    assert told == {*EVENTS, *FAILURES, *unlisted}
+    assert listed == {*EVENTS, *FAILURES, *unlisted}
