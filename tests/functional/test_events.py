@@ -162,8 +162,6 @@ def used_site(
     guesser.get("/account", status=303)
     ada.post("/logout", {"csrf_token": "forged"}, status=400)
 
-    monkeypatch.setenv("DATABASE_URL", recorded_site.url)
-    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
     path = tmp_path_factory.mktemp("ini") / "quiet.ini"  # sets up no logging of its own
     path.write_text((ROOT / "production.ini").read_text().partition("[loggers]")[0])
     path.write_text(path.read_text().replace("%(here)s", str(ROOT)))
