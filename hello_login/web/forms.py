@@ -9,16 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
-from wtforms import (
-    BooleanField,
-    EmailField,
-    HiddenField,
-    PasswordField,
-    StringField,
-    ValidationError,
-)
+from wtforms import BooleanField, EmailField, HiddenField, PasswordField, StringField
 from wtforms import Form as BaseForm
-from wtforms.validators import DataRequired, EqualTo, InputRequired, StopValidation
+from wtforms.validators import DataRequired, EqualTo, InputRequired, StopValidation, ValidationError
 
 from ..auth.passwords import NFD_GROWTH, PasswordRefused, Passwords
 
