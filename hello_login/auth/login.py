@@ -5,9 +5,9 @@ rate_limits.RateLimiter admits an attempt before either.
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import users
+from ..repositories import throttles, users
 from ..repositories.users import Credentials
-from . import rate_limits, sessions
+from . import sessions
 from .audit import Actor
 from .passwords import Passwords
 from .rate_limits import Attempt
@@ -29,7 +29,7 @@ def authenticate(actor: Actor, passwords: Passwords, attempt: Attempt, password:
     if credentials is None:
         actor.record("login_failed", attempt.user_id)
         raise AuthenticationFailed
-    rate_limits.take_back(actor.db, attempt)
+    throttles.take_back(actor.db, attempt.limits)
     return credentials.user_id
 
 
@@ -53,7 +53,7 @@ def reauthenticate(actor: Actor, passwords: Passwords, attempt: Attempt, passwor
     if _verify_and_lock(actor.db, passwords, attempt, password) is None:
         actor.record("check_failed", attempt.user_id)
         raise AuthenticationFailed
-    rate_limits.take_back(actor.db, attempt)
+    throttles.take_back(actor.db, attempt.limits)
 
 
 def _verify_and_lock(

@@ -22,7 +22,7 @@ from ..repositories.users import Credentials
 from .audit import make_event
 from .clients import Client
 
-__all__ = ["FOREVER", "Attempt", "RateLimited", "RateLimiter", "count", "take_back"]
+__all__ = ["FOREVER", "Attempt", "RateLimited", "RateLimiter", "count"]
 
 MAX_PER_ACCOUNT_AND_NETWORK = 5
 """Failed logins to one account from one network, before there are waits.  Here and below, a wider
@@ -73,7 +73,7 @@ class RateLimited(Exception):
 
 
 class Attempt(NamedTuple):
-    """A login or re-authentication that is counted as a failure until take_back() is called."""
+    """A login or re-authentication, counted as a failure until throttles.take_back() is called."""
 
     limits: list[Limit]
     user_id: int | None
@@ -222,11 +222,6 @@ def count(db: Connection, limits: list[Limit]) -> timedelta:
             return wait
         throttles.delete_forgotten(db)
         throttles.insert(db, limits)
-
-
-def take_back(db: Connection, attempt: Attempt) -> None:
-    """Take back the failure that a successful attempt was counted as, and reset its limits."""
-    throttles.take_back(db, attempt.limits)
 
 
 def _lower(email: str) -> str:

@@ -20,8 +20,9 @@ import hello_login
 from hello_login.auth import login, rate_limits, sessions
 from hello_login.auth.clients import Client
 from hello_login.auth.passwords import Passwords
-from hello_login.auth.rate_limits import Attempt, RateLimiter
+from hello_login.auth.rate_limits import RateLimiter
 from hello_login.db import migrations, transactions
+from hello_login.repositories import throttles
 from hello_login.repositories.sessions import Session
 from hello_login.repositories.throttles import Limit
 from tests.conftest import MakeIni
@@ -270,7 +271,7 @@ def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
             try:
                 rate_limits.count(connection, limits)
                 if chance.random() < 0.5:
-                    rate_limits.take_back(connection, Attempt(limits, None, None))
+                    throttles.take_back(connection, limits)
                 if chance.random() < 0.2:
                     with connection.cursor() as cursor:
                         cursor.execute(
