@@ -7,7 +7,6 @@ from datetime import timedelta
 from psycopg2.extensions import connection as Connection
 
 from ..repositories import events
-from ..repositories.events import Event
 from .clients import Client
 
 RETENTION = timedelta(days=90)
@@ -23,7 +22,7 @@ class Actor:
 
     db: Connection
     client: Client
-    log_after_commit: Callable[[Event], None]
+    log_after_commit: Callable[[events.Event], None]
     """Writes an event to the security log if the transaction is committed."""
 
     def record(self, name: str, user_id: int | None, fingerprint: str | None = None) -> None:
@@ -41,6 +40,6 @@ class Actor:
 
 def make_event(
     client: Client, name: str, user_id: int | None = None, fingerprint: str | None = None
-) -> Event:
+) -> events.Event:
     """Return an event that the client causes; write nothing."""
-    return Event(name, user_id, fingerprint, client.address, client.request_id)
+    return events.Event(name, user_id, fingerprint, client.address, client.request_id)

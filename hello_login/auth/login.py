@@ -6,7 +6,6 @@ rate_limits.RateLimiter admits an attempt before either.
 from psycopg2.extensions import connection as Connection
 
 from ..repositories import throttles, users
-from ..repositories.users import Credentials
 from . import sessions
 from .audit import Actor
 from .passwords import Passwords
@@ -58,7 +57,7 @@ def reauthenticate(actor: Actor, passwords: Passwords, attempt: Attempt, passwor
 
 def _verify_and_lock(
     db: Connection, passwords: Passwords, attempt: Attempt, password: str
-) -> Credentials | None:
+) -> users.Credentials | None:
     """Return the account's credentials if the password is right.
 
     If so, lock the account's row until the commit, and replace a hash of other costs.

@@ -18,7 +18,6 @@ from ..repositories import throttles, users
 from ..repositories.events import Event
 from ..repositories.sessions import Session
 from ..repositories.throttles import FOREVER, Limit
-from ..repositories.users import Credentials
 from .audit import make_event
 from .clients import Client
 
@@ -79,7 +78,7 @@ class Attempt(NamedTuple):
     user_id: int | None
     """The account's id, or None for an unknown address."""
 
-    credentials: Credentials | None
+    credentials: users.Credentials | None
     """The account's, or None if there is no active account."""
 
 
@@ -132,7 +131,7 @@ class RateLimiter:
         with self.autocommit() as db:
             self._count(db, [limit], "profile_throttled", session.user.id)
 
-    def login_limits(self, email: str, credentials: Credentials | None) -> list[Limit]:
+    def login_limits(self, email: str, credentials: users.Credentials | None) -> list[Limit]:
         """Return the limits of a login to the account with this address, which may not exist.
 
         A device on which the owner has logged in before has one limit of its own, and no other:

@@ -10,10 +10,9 @@ from .. import ini_files, logs, settings
 from ..auth.audit import Actor
 from ..auth.clients import Client
 from ..repositories.events import Event
-from ..settings import Settings
 
 
-def open_config(config_uri: str) -> tuple[Settings, str]:
+def open_config(config_uri: str) -> tuple[settings.Settings, str]:
     """Set up logging, and return the settings and the URL of the database.
 
     Raises SystemExit with a sentence for each mistake in the .ini file and the environment.

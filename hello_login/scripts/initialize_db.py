@@ -8,7 +8,6 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
 from ..auth import accounts
-from ..auth.accounts import EmailTaken
 from ..auth.passwords import Passwords
 from ..db import connections, migrations
 from ..settings import Settings
@@ -93,7 +92,7 @@ def _add_sample_users(db: Connection, checked: Settings) -> None:
             password = secrets.token_urlsafe(12)
             try:
                 accounts.register(operator, passwords, name=name, email=email, password=password)
-            except EmailTaken:
+            except accounts.EmailTaken:
                 print(f"{email:<24}exists already")
             else:
                 print(f"{email:<24}password: {password}")

@@ -19,7 +19,6 @@ from ..auth import sessions
 from ..auth.audit import Actor
 from ..auth.clients import Client, DeviceCookie, describe_device, parse_address
 from ..auth.rate_limits import RateLimiter
-from ..auth.sessions import IssuedSession
 from ..repositories.events import Event
 from ..repositories.sessions import Session
 from ..repositories.users import User
@@ -91,7 +90,7 @@ class AuthTktSecurityPolicy:
             return Denied("%s: nobody is logged in", permission)
         return Allowed("%s: somebody is logged in", permission)
 
-    def remember(self, request: Any, userid: IssuedSession) -> list[tuple[str, str]]:
+    def remember(self, request: Any, userid: sessions.IssuedSession) -> list[tuple[str, str]]:
         """Return the headers that set the cookies of a session; write nothing.
 
         userid: the session, which Pyramid's interface calls so.
@@ -142,7 +141,7 @@ class AuthTktSecurityPolicy:
         return session
 
 
-def begin_in_browser(request: Any, issued: IssuedSession) -> list[tuple[str, str]]:
+def begin_in_browser(request: Any, issued: sessions.IssuedSession) -> list[tuple[str, str]]:
     """Rotate the CSRF token, and return the headers that set the cookies of a new session."""
     new_csrf_token(request)
     return list(remember(request, issued))

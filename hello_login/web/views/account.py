@@ -9,11 +9,8 @@ from pyramid.security import remember
 from pyramid.view import view_config
 
 from ...auth import accounts, login, sessions
-from ...auth.accounts import EmailTaken
-from ...auth.login import AuthenticationFailed
 from ...auth.rate_limits import RateLimited
 from ...repositories import events
-from ...repositories.events import Event
 from .. import forms
 from ..security import end_in_browser
 from . import ago, ask_to_wait, form_context, form_view
@@ -97,7 +94,7 @@ def change_profile(request: Any) -> Any:
                 # The password was typed for another address (ASVS 5.0, 7.2.4).
                 headers = _renew_session(request) if email != session.user.email else []
                 return redirect(request, request.route_path("account"), "profile_changed", headers)
-        except EmailTaken:
+        except accounts.EmailTaken:
             form.email.errors = ["Another account has this address: use another one."]
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
@@ -164,13 +161,13 @@ def delete_account(request: Any) -> Any:
     return _form_or_redirect(request, form)
 
 
-def _event_and_address(event: Event) -> tuple[str, str | None]:
+def _event_and_address(event: events.Event) -> tuple[str, str | None]:
     return event.event, event.address
 
 
-def _by_event_and_address(ungrouped: list[Event]) -> list[list[Event]]:
+def _by_event_and_address(ungrouped: list[events.Event]) -> list[list[events.Event]]:
     """Return the events in groups that are alike, the group of the first event first."""
-    groups: dict[tuple[str, str | None], list[Event]] = {}
+    groups: dict[tuple[str, str | None], list[events.Event]] = {}
     for event in ungrouped:
         groups.setdefault(_event_and_address(event), []).append(event)
     return list(groups.values())
@@ -185,7 +182,7 @@ def _reauthenticate(request: Any, form: forms.ReauthenticateForm | forms.Profile
     except RateLimited as limited:
         ask_to_wait(request, form, limited.wait)
         return False
-    except AuthenticationFailed:
+    except login.AuthenticationFailed:
         form.current.errors = ["This is not your password: type the one you log in with."]
         return False
     return True

@@ -8,7 +8,6 @@ from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import exception_view_config, view_config
 
 from ...auth import login, sessions
-from ...auth.login import AuthenticationFailed
 from ...auth.rate_limits import RateLimited
 from ..forms import LoginForm
 from ..security import begin_in_browser, end_in_browser
@@ -33,7 +32,7 @@ def log_in(request: Any) -> Any:
             user_id = login.authenticate(request.actor, passwords, attempt, password)
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
-        except AuthenticationFailed:
+        except login.AuthenticationFailed:
             form.form_errors = [INVALID_CREDENTIALS]
         else:
             remembered = form.remember.data

@@ -6,7 +6,6 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED
 
 from ...auth import accounts, login
-from ...auth.accounts import EmailTaken
 from ...auth.rate_limits import RateLimited
 from ..forms import RegisterForm
 from ..security import begin_in_browser
@@ -31,7 +30,7 @@ def register(request: Any) -> Any:
             )
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
-        except EmailTaken:
+        except accounts.EmailTaken:
             form.email.errors = ["This address has an account already: log in, or use another."]
         else:
             issued = login.complete_login(request.actor, user_id)
