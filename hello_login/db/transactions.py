@@ -77,7 +77,6 @@ def includeme(config: Any) -> None:
         {
             "tm.manager_hook": "pyramid_tm.explicit_manager",
             "tm.annotate_user": False,
-            "tm.activate_hook": "hello_login.db.transactions.uses_database",
             "retry.attempts": 3,
         }
     )
@@ -118,11 +117,6 @@ def _options() -> str:
         f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s"
         f" -c lock_timeout={LOCK_TIMEOUT_SECONDS}s {GENERIC_PLANS}"
     )
-
-
-def uses_database(request: Any) -> bool:
-    """Return False for paths that need no transaction."""
-    return not request.environ["PATH_INFO"].startswith(("/static/", "/healthz"))
 
 
 def is_temporary(error: Exception, connection: Connection) -> bool:
