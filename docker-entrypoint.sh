@@ -6,10 +6,11 @@
 set -eu
 
 if [ "${1:-}" = pserve ]; then
-    if [ "${MIGRATE:-yes}" = no ]; then
-        initialize_db "$2" --wait "${DATABASE_WAIT:-30}" --no-migrate
-    else
-        initialize_db "$2" --wait "${DATABASE_WAIT:-30}"
-    fi
+    [ "${MIGRATE:-yes}" = no ] && skip=--no-migrate || skip=
+    initialize_db "$2" --wait "${DATABASE_WAIT:-30}" $skip &
+    # The first process of a container ignores SIGTERM unless it handles it.
+    trap 'kill "$!"; exit 143' TERM INT
+    wait "$!"
+    trap - TERM INT
 fi
 exec "$@"

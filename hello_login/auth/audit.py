@@ -1,4 +1,7 @@
-"""The audit trail: events in the table account_events, and lines in the security log."""
+"""The audit trail: events in the table account_events, and lines in the security log.
+
+In names of stored events, "check" means re-authentication, and "throttled" rate limited.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +16,12 @@ RETENTION = timedelta(days=90)
 """Events are deleted after this time."""
 
 NO_USER = 0
-"""The id of no account: no event is stored for it."""
+"""An id that no account has, so events.insert() adds no row."""
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A client that changes accounts in one transaction."""
+    """A client and its transaction, with the audit trail of both."""
 
     db: Connection
     client: Client

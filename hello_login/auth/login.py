@@ -1,7 +1,4 @@
-"""The steps of a login: authenticate, then complete_login.
-
-rate_limits.RateLimiter admits an attempt before either.
-"""
+"""The steps of a login: RateLimiter.admit_login (rate_limits), authenticate, complete_login."""
 
 from psycopg2.extensions import connection as Connection
 
@@ -20,8 +17,8 @@ class AuthenticationFailed(Exception):
 def authenticate(actor: Actor, passwords: Passwords, attempt: Attempt, password: str) -> int:
     """Return the account's id if the password is right, and take the attempt back.
 
-    Takes as long for an unknown address as for a wrong password (ASVS 5.0, 6.3.8).  The exception:
-    a hash of other costs than the settings' takes its own time until a login replaces it.
+    Takes as long for an unknown address as for a wrong password (ASVS 5.0, 6.3.8).  Exception: a
+    hash with outdated costs takes a different time, until a login replaces it.
     Records a wrong password.  Raises AuthenticationFailed.
     """
     credentials = _verify_and_lock(actor.db, passwords, attempt, password)
@@ -60,14 +57,14 @@ def _verify_and_lock(
 ) -> users.Credentials | None:
     """Return the account's credentials if the password is right.
 
-    If so, lock the account's row until the commit, and replace a hash of other costs.
+    If so, lock the account's row until the commit, and replace a hash with outdated costs.
     """
     credentials = attempt.credentials
     if credentials is None:
         passwords.verify(password, None)  # takes as long as for a known address
         return None
     matches, new_hash = passwords.verify(password, credentials.password_hash)
-    # A change of the password in the meantime ended all sessions, so none may begin now.
+    # A password change since then ended all sessions: the old one must not begin another.
     if not matches or not users.lock_if_unchanged(db, credentials):
         return None
     if new_hash is not None:

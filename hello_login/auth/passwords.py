@@ -107,7 +107,7 @@ class Passwords:
         """Return whether the password matches the hash, and a new hash if its costs are outdated.
 
         Without a hash it takes the same time, so that the time does not tell whether an account
-        exists.  A hash with other costs takes another time.
+        exists.  A hash with other costs takes a different time.
         """
         try:
             normalized = self.normalize(password)

@@ -1,8 +1,8 @@
 """Rate limits for login, re-authentication, registration and changes of a profile.
 
-Every attempt is counted as a failure before the password is checked, and taken back if it was
-right.  So no more attempts than the limit are checked, however many arrive at once.  Counting is a
-transaction of its own on a connection of its own: no rollback undoes it.
+Every attempt is counted as a failure before the password is checked, and taken back if the
+password was right.  So no more attempts than the limit are checked, however many arrive at once.
+Counting is a transaction of its own on a connection of its own: no rollback undoes it.
 """
 
 import hmac
@@ -24,37 +24,36 @@ from .clients import Client
 __all__ = ["FOREVER", "Attempt", "RateLimited", "RateLimiter", "count"]
 
 MAX_PER_ACCOUNT_AND_NETWORK = 5
-"""Failed logins to one account from one network, before there are waits.  Here and below, a wider
-IPv6 network may fail more often (clients.IPV6_NETWORKS)."""
+"""Failed logins to one account from one network that cause no wait.  Here and below, a wider IPv6
+network may fail more often (clients.IPV6_NETWORKS)."""
 
 MAX_PER_DEVICE = 5
-"""Failed logins to one account on a device that has logged in to it before, before there are waits;
-also wrong passwords in the forms of one session, from one network."""
+"""Failed logins on a known device that cause no wait; also wrong passwords in one session's forms
+from one network."""
 
 MAX_PER_NETWORK = 50
-"""Failed logins from one network to all accounts, before there are waits."""
+"""Failed logins from one network to all accounts that cause no wait."""
 
 LOCK_AFTER = 100
 """Failures that lock an account, a known device or a session: no password is checked any more.
 NIST SP 800-63B-4, 3.2.2: at most 100 for an account."""
 
 MAX_REAUTHENTICATIONS_PER_NETWORK = 20
-"""Wrong passwords in the forms of all accounts, from one network, before there are waits."""
+"""Wrong passwords in the forms of all accounts from one network that cause no wait."""
 
 MAX_REGISTRATIONS_PER_NETWORK = 20
-"""Registrations and changes of an address from one network, failed or not, before there are
-waits."""
+"""Registrations and changes of an address from one network, failed or not, that cause no wait."""
 
 MAX_PROFILE_CHANGES_PER_SESSION = 20
-"""Changes of a name or an address, failed or not, before there are waits.  Each adds up to two
+"""Changes of a name or an address, failed or not, that cause no wait.  Each adds up to two
 events, which are kept for months; few people change either more than once a year."""
 
 FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
 """Each failure after the first wait doubles it, up to the longest."""
 
-RESET_AFTER = timedelta(days=1)
-ACCOUNT_RESET_AFTER = timedelta(days=30)
+FORGET_AFTER = timedelta(days=1)
+ACCOUNT_FORGET_AFTER = timedelta(days=30)
 """Failures are forgotten if none was added in this time.  NIST SP 800-63B-4, 3.2.2 counts those of
 an account until a login succeeds; but the rows of abandoned accounts must not stay for ever.
 A lock is never forgotten."""
@@ -93,10 +92,10 @@ class RateLimiter:
     """Opens a connection of its own, each of whose statements is a transaction."""
 
     counted: set[bytes]
-    """The keys of what this request has counted: nothing is counted twice when it is retried."""
+    """Keys of the limits that this request has counted, so that a retry does not count them again."""
 
     def admit_login(self, email: str) -> Attempt:
-        """Count a login as failed, and return it.
+        """Count a login as failed, and return the attempt.
 
         email: the address as it was typed; it may have no account.
         Raises RateLimited.
@@ -105,38 +104,39 @@ class RateLimiter:
             credentials = users.get_credentials_by_email(db, email)
             limits = self.login_limits(email, credentials)
             user_id = credentials and credentials.user_id
-            self._count(db, limits, "login_throttled", user_id)
+            self._admit(db, limits, "login_throttled", user_id)
         return Attempt(limits, user_id, credentials)
 
     def admit_reauthentication(self, session: Session) -> Attempt:
-        """Count a re-authentication as failed, and return it.  Raises RateLimited."""
+        """Count a re-authentication as failed, and return the attempt.  Raises RateLimited."""
         limits = self._reauthentication_limits(session)
         with self.autocommit() as db:
             credentials = users.get_credentials_by_id(db, session.user.id)
-            self._count(db, limits, "check_throttled", session.user.id)
+            self._admit(db, limits, "check_throttled", session.user.id)
         return Attempt(limits, session.user.id, credentials)
 
     def admit_registration(self) -> None:
         """Count a registration or a change of an address.  Raises RateLimited."""
         limits = self._networks(MAX_REGISTRATIONS_PER_NETWORK, "network", "registration")
         with self.autocommit() as db:
-            self._count(db, limits, "registration_throttled", None)
+            self._admit(db, limits, "registration_throttled", None)
 
     def admit_profile_change(self, session: Session) -> None:
         """Count a change of the profile in this session.  Raises RateLimited.
 
-        The limit is the session's: who has stolen its cookie can't use up the owner's changes.
+        The limit is the session's, not the account's: a thief of its cookie can't use up the changes
+        of the owner's other sessions.
         """
         limit = self._limit(MAX_PROFILE_CHANGES_PER_SESSION, "profile", session.id.hex())
         with self.autocommit() as db:
-            self._count(db, [limit], "profile_throttled", session.user.id)
+            self._admit(db, [limit], "profile_throttled", session.user.id)
 
     def login_limits(self, email: str, credentials: users.Credentials | None) -> list[Limit]:
         """Return the limits of a login to the account with this address, which may not exist.
 
         A device on which the owner has logged in before has one limit of its own, and no other:
         guesses made elsewhere do not lock it out (OWASP, "Slow Down Online Guessing Attacks with
-        Device Cookies").  Its success resets the account's limits, too.
+        Device Cookies").  A login on it resets the account's limits, too.
         A new password makes all devices unknown, and ends the account's waits and its lock.
         """
         if credentials is None:
@@ -157,7 +157,7 @@ class RateLimiter:
     def _reauthentication_limits(self, session: Session) -> list[Limit]:
         """Return the limits of asking for the password in a session.
 
-        None is the account's: a thief who has the cookie of a session must not use up the tries of
+        No limit is the account's: a thief who has the cookie of a session must not use up the tries of
         its owner, who may be in the same session from another network.  The thief can't begin
         further sessions without the password, so a limit for all of them is not needed.
         """
@@ -183,33 +183,33 @@ class RateLimiter:
         """Return a limit that locks after LOCK_AFTER failures, and is reset by a success."""
         limit = self._limit(max_failures, *parts)
         return limit._replace(
-            reset_after=ACCOUNT_RESET_AFTER, resets=(limit.key,), lock_after=LOCK_AFTER
+            forget_after=ACCOUNT_FORGET_AFTER, resets=(limit.key,), lock_after=LOCK_AFTER
         )
 
     def _limit(self, max_failures: int, *parts: str) -> Limit:
         text = "\0".join(parts).encode("utf-8", "replace")
         key = hmac.digest(self.secret_key, text, "sha256")
-        return Limit(key, max_failures, RESET_AFTER)
+        return Limit(key, max_failures, FORGET_AFTER)
 
-    def _count(
-        self, db: Connection, limits: list[Limit], refusal: str, user_id: int | None
+    def _admit(
+        self, db: Connection, limits: list[Limit], throttled_event: str, user_id: int | None
     ) -> None:
         """Count an attempt, once for a request.
 
-        refusal: the event of a refused attempt; only the log keeps it.
+        throttled_event: the event that is logged for a refused attempt; it gets no row.
         Raises RateLimited.
         """
         keys = {limit.key for limit in limits}
         if keys <= self.counted:
             return
-        wait = count(db, limits)
+        wait = count_failure(db, limits)
         if wait:
-            self.log_after_commit(make_event(self.client, refusal, user_id))
+            self.log_after_commit(make_event(self.client, throttled_event, user_id))
             raise RateLimited(wait)
         self.counted.update(keys)
 
 
-def count(db: Connection, limits: list[Limit]) -> timedelta:
+def count_failure(db: Connection, limits: list[Limit]) -> timedelta:
     """Count a failure; db must be in autocommit mode, so that others can count at the same time.
 
     Returns zero, or the wait of an attempt that is refused: it is not counted and adds no row.

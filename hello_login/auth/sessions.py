@@ -52,13 +52,13 @@ def find(db: Connection, token: str) -> Session | None:
 
 
 def list_live(db: Connection, user_id: int) -> list[ListedSession]:
-    """Return the account's sessions, the last used first; at most MAX_SESSIONS."""
+    """Return the account's sessions, the most recently used first; at most MAX_SESSIONS."""
     return table.list_of_user(db, user_id, MAX_SESSIONS)
 
 
 def make_room(actor: Actor, user_id: int) -> None:
-    """End the account's oldest sessions until one more may begin; delete a few expired rows."""
-    for fingerprint in table.delete_oldest(actor.db, user_id, keep=MAX_SESSIONS - 1):
+    """End the least recently used sessions until one more may begin; delete a few expired rows."""
+    for fingerprint in table.delete_least_recently_used(actor.db, user_id, keep=MAX_SESSIONS - 1):
         actor.record("session_ended_by_limit", user_id, fingerprint)
     table.delete_expired(actor.db)
 
@@ -91,7 +91,10 @@ def record_use(db: Connection, session: Session, client: Client) -> None:
 
 
 def lock_live(db: Connection, session: Session) -> bool:
-    """Lock the session until the commit; return False if it has ended or was renewed."""
+    """Lock the session's account until the commit.
+
+    Returns False if the session's row is gone: it has ended or was renewed.
+    """
     users.lock(db, session.user.id)
     return table.exists(db, session.id)
 

@@ -105,10 +105,12 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
     except psycopg2.OperationalError as error:
         log.warning("%s", str(error).strip())
     except psycopg2.Error as error:
-        log.error("The schema can't be read: %s: grant it to this user", str(error).strip())
+        log.error(
+            "The schema can't be read: %s: grant SELECT on it to this user", str(error).strip()
+        )
     else:
         if missing:
-            log.error("The schema is out of date: initialize_db %s", config_uri)
+            log.error("The schema is out of date: run initialize_db %s", config_uri)
 
 
 def _options() -> str:

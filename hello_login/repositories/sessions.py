@@ -88,7 +88,7 @@ def find(db: Connection, session_id: bytes) -> Session | None:
 
 
 def list_of_user(db: Connection, user_id: int, number: int) -> list[ListedSession]:
-    """Return the account's sessions, the last used first; at most this number."""
+    """Return the account's sessions, the most recently used first; at most this number."""
     statement = """
         SELECT left(encode(id, 'hex'), 12) AS fingerprint, device, remembered,
                host(address) AS address, created_at, last_seen_at
@@ -151,8 +151,8 @@ def delete_of_user(
     return [fingerprint(bytes(row.id)) for row in rows]
 
 
-def delete_oldest(db: Connection, user_id: int, *, keep: int) -> list[str]:
-    """Delete all but the `keep` last used sessions of the account, ten at most.
+def delete_least_recently_used(db: Connection, user_id: int, *, keep: int) -> list[str]:
+    """Delete the account's least recently used sessions beyond `keep`; at most ten.
 
     Returns the fingerprints of the deleted ones.
     """

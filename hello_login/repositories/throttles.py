@@ -21,12 +21,12 @@ class Limit(NamedTuple):
     max_failures: int
     """Failures before there are waits."""
 
-    reset_after: timedelta
+    forget_after: timedelta
     """The time after the last failure when all of them are forgotten."""
 
     resets: tuple[bytes, ...] = ()
     """The keys of the limits that a success resets.  If its own key is not among them, a success
-    only takes itself back."""
+    only takes back its own failure."""
 
     lock_after: int | None = None
     """The number of failures that locks the limit: no attempt is counted until it is reset."""
@@ -72,12 +72,12 @@ def count(
                         END,
                     forget_at = CASE
                         WHEN held.failures >= limits.lock_after THEN 'infinity'
-                        ELSE now() + limits.reset_after
+                        ELSE now() + limits.forget_after
                         END
                FROM state, held
-               JOIN unnest(%(keys)s::bytea[], %(max_failures)s::integer[], %(resets)s::interval[],
+               JOIN unnest(%(keys)s::bytea[], %(max_failures)s::integer[], %(forget_after)s::interval[],
                            %(locks)s::integer[])
-                    AS limits (key, max_failures, reset_after, lock_after)
+                    AS limits (key, max_failures, forget_after, lock_after)
                  ON limits.key = held.key
               WHERE throttles.key = held.key
                 AND state.complete
@@ -93,7 +93,7 @@ def count(
     parameters = {
         "keys": [limit.key for limit in limits],
         "max_failures": [limit.max_failures for limit in limits],
-        "resets": [limit.reset_after for limit in limits],
+        "forget_after": [limit.forget_after for limit in limits],
         "locks": [limit.lock_after for limit in limits],
         "first_wait": first_wait,
         "longest_wait": longest_wait,
@@ -127,7 +127,7 @@ def take_back(db: Connection, limits: Sequence[Limit]) -> None:
                    ELSE failures - 1
                    END,
                blocked_until = 'epoch',
-               forget_at = least(forget_at, now() + %(reset_after)s::interval)
+               forget_at = least(forget_at, now() + %(forget_after)s::interval)
           FROM held
          WHERE throttles.key = held.key
     """
@@ -135,7 +135,7 @@ def take_back(db: Connection, limits: Sequence[Limit]) -> None:
     parameters = {
         "keys": [*reset.union(limit.key for limit in limits)],
         "reset": [*reset],
-        "reset_after": max(limit.reset_after for limit in limits),
+        "forget_after": max(limit.forget_after for limit in limits),
     }
     execute(db, statement, parameters)
 

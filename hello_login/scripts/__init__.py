@@ -29,7 +29,7 @@ def open_config(config_uri: str) -> tuple[settings.Settings, str]:
 
 @contextmanager
 def as_operator(db: Connection) -> Iterator[Actor]:
-    """Return the audit trail of an operator's program; commit at the end, and log the events."""
+    """Yield an actor for an operator's program; then commit, and log its events."""
     happened: list[Event] = []
     yield Actor(db, Client(), happened.append)
     db.commit()

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     except psycopg2.OperationalError as error:
         raise SystemExit(f"Nothing was changed: {error}") from None
     except (EOFError, KeyboardInterrupt):
-        raise SystemExit("Nothing was changed: nothing was typed.") from None
+        raise SystemExit("Nothing was changed: the input ended.") from None
     except BrokenPipeError:  # The reader, such as head, has closed the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
@@ -130,7 +130,9 @@ def _find(db: Connection, account: str) -> users.User:
         email = account.encode("utf-8", "replace").decode().replace("\0", "?")
         user = users.get_by_email(db, email)
     if user is None:
-        raise SystemExit(f"There is no account {account!r}: find it with list.")
+        raise SystemExit(
+            f"No account has this id or address: {account!r}. The command list shows all."
+        )
     return user
 
 

@@ -128,7 +128,7 @@ class _Parent:
                 listener, started = self._children.pop(child)
                 if not self._stopping:
                     code = os.waitstatus_to_exitcode(status)
-                    log.error("Process %s ended with %s: starting another", child, code)
+                    log.error("Process %s ended with exit code %s: starting another", child, code)
                     time.sleep(max(0.0, started + RESTART_SECONDS - time.monotonic()))
                     self._start(listener)
 

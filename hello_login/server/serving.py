@@ -112,7 +112,7 @@ class Channel(HTTPChannel):
 
 
 class Server(TcpWSGIServer):
-    """A server that has as many threads for forms as it has for pages.
+    """A server with two pools of threads, equally large: one for forms, one for pages.
 
     Only forms verify passwords, which is expensive.  Pages are served while many forms wait.
     """
@@ -188,7 +188,7 @@ class Server(TcpWSGIServer):
                     channel.will_close = True
             self._step(0.05)
         if self.active_channels:
-            log.warning("Stopped with %s connections in use", len(self.active_channels))
+            log.warning("Stopped, and cut off %s connections", len(self.active_channels))
             for channel in list(self.active_channels.values()):
                 channel.handle_close()
         for dispatcher in (self.task_dispatcher, self.form_dispatcher):

@@ -10,7 +10,9 @@ from waitress.utilities import InternalServerError
 
 from ..web.tweens import HEADERS, SERVER_ERROR_KEY
 
-SERVER_ERROR_TEXT = b"Something went wrong here. It has been noted. Try again in a little while.\n"
+SERVER_ERROR_TEXT = (
+    b"Something went wrong here. The error is in our log. Try again in a little while.\n"
+)
 
 HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{0,5})?")
 """A name of at most 253 characters (RFC 1035, 2.3.4, without the root) or an IP address, and an

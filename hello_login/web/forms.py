@@ -110,7 +110,7 @@ def normalize_email(address: str) -> str:
 
     Raises EmailNotValidError with a message for the user.
     """
-    # The time to encode a label grows with its square.
+    # The time to encode a label grows with the square of its length.
     if LABEL_TOO_LONG.search(unicodedata.normalize("NFC", address.rpartition("@")[2])):
         raise EmailNotValidError("Use no more than 63 characters between two dots.")
     return validate_email(address, check_deliverability=False).normalized
@@ -165,9 +165,7 @@ class NameAndEmailForm(Form):
         if not any(_is_visible(character) for character in name):
             raise ValidationError("This name shows nothing: use a letter, a digit or a symbol.")
         if any(_is_control(character) and character not in JOINERS for character in name):
-            raise ValidationError(
-                "Use a name on one line, without control characters or invisible ones."
-            )
+            raise ValidationError("Use one line, without control characters or invisible ones.")
 
     def validate_email(self, field: EmailField) -> None:
         """Replace the field's address with the normalized one, or refuse it."""
@@ -189,7 +187,7 @@ class NewPasswordForm(Form):
         "Password, once more",
         "new-password",
         InputRequired("Type the password once more."),
-        EqualTo("password", "The two passwords differ: type the same one in both."),
+        EqualTo("password", "The two passwords differ: type the same one in both fields."),
     )
 
     def __init__(

@@ -65,7 +65,7 @@ class AuthTktSecurityPolicy:
         self._session: Any = RequestLocalCache(self._find_session)
 
     def session(self, request: Any) -> Session | None:
-        """Return the session, or None; query once a request, and never without a cookie."""
+        """Return the session, or None.  Queries at most once per request, and not without a cookie."""
         session: Session | None = self._session.get_or_create(request)
         return session
 
@@ -93,7 +93,7 @@ class AuthTktSecurityPolicy:
     def remember(self, request: Any, userid: sessions.IssuedSession) -> list[tuple[str, str]]:
         """Return the headers that set the cookies of a session; write nothing.
 
-        userid: the session, which Pyramid's interface calls so.
+        userid: the issued session; Pyramid's interface prescribes the name.
         """
         issued = userid
         self._session.clear(request)
@@ -141,14 +141,17 @@ class AuthTktSecurityPolicy:
         return session
 
 
-def begin_in_browser(request: Any, issued: sessions.IssuedSession) -> list[tuple[str, str]]:
-    """Rotate the CSRF token, and return the headers that set the cookies of a new session."""
+def issue_cookies(request: Any, issued: sessions.IssuedSession) -> list[tuple[str, str]]:
+    """Replace the CSRF cookie, and return the headers that set the cookies of a session.
+
+    While the session lasts, its token determines the CSRF token.  The cookie counts afterwards.
+    """
     new_csrf_token(request)
     return list(remember(request, issued))
 
 
-def end_in_browser(request: Any) -> list[tuple[str, str]]:
-    """Rotate the CSRF token, and return the headers that delete the session's cookie."""
+def revoke_cookies(request: Any) -> list[tuple[str, str]]:
+    """Replace the CSRF cookie, and return the headers that delete the session's cookie."""
     new_csrf_token(request)
     return list(forget(request))
 
@@ -169,7 +172,7 @@ def log_after_commit(request: Any, event: Event) -> None:
 
 
 def make_actor(request: Any) -> Actor:
-    """Return the request's client, to change accounts in the request's transaction."""
+    """Return the request's client and transaction as an Actor."""
     return Actor(request.db, request.client, request.log_after_commit)
 
 

@@ -522,10 +522,10 @@ def test_the_wait_doubles_up_to_the_longest_wait(
 ) -> None:
     monkeypatch.setattr(rate_limits, "FIRST_WAIT", timedelta(seconds=7))
     monkeypatch.setattr(rate_limits, "LONGEST_WAIT", timedelta(seconds=10))
-    limits = [Limit(b"k" * 32, max_failures=2, reset_after=HOUR)]
-    waits = [rate_limits.count(db, limits) for _ in range(3)]
+    limits = [Limit(b"k" * 32, max_failures=2, forget_after=HOUR)]
+    waits = [rate_limits.count_failure(db, limits) for _ in range(3)]
     pass_time(db, timedelta(seconds=7))
-    waits += [rate_limits.count(db, limits) for _ in range(2)]
+    waits += [rate_limits.count_failure(db, limits) for _ in range(2)]
     assert [rounded(wait).total_seconds() for wait in waits] == [0, 0, 7, 0, 10]
 
 

@@ -86,7 +86,7 @@ def test_the_whole_journey_works_by_keyboard_alone(
     assert page.title() == "Error: Register · Hello Login"
     assert problems.all_inner_texts() == [
         "This password is too short: use 12 characters or more.",
-        "The two passwords differ: type the same one in both.",
+        "The two passwords differ: type the same one in both fields.",
     ]
     assert keyboard.focused("id") == "password"
     keyboard.type(PASSWORD, PASSWORD)

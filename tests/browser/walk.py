@@ -146,6 +146,7 @@ def _walk_login(page: Any) -> Iterator[str]:
 def _render_forbidden(site: Site) -> str:
     """Return the page for a missing permission; no view requires one that a user can lack."""
     ini = {"database_url": site.database.url, "secret_key": "k" * 32, "migrations": f"{ROOT}/sql"}
+    ini["trusted_proxy"] = "none"
     app = hello_login.main({}, **{f"hello_login.{name}": ini[name] for name in ini})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AuthTktSecurityPolicy, "permits", lambda *_: False)

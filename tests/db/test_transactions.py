@@ -161,7 +161,7 @@ def test_a_database_without_tables_is_reported_at_start_with_the_remedy(
 ) -> None:
     transactions.check_at_start(settings.load({}, ini(database_url=new_database()), {}), "my.ini")
     assert [(each.levelname, each.message) for each in caplog.records] == [
-        ("ERROR", "The schema is out of date: initialize_db my.ini")
+        ("ERROR", "The schema is out of date: run initialize_db my.ini")
     ]
 
 
@@ -197,7 +197,7 @@ def test_a_schema_without_read_permission_is_reported_at_start(
             execute(operator, "DROP ROLE linus")
     (message,) = caplog.messages
     assert message.startswith("The schema can't be read: permission denied for table ")
-    assert message.endswith(": grant it to this user")
+    assert message.endswith(": grant SELECT on it to this user")
 
 
 def test_the_development_database_is_not_checked_before_it_is_started(

@@ -411,7 +411,7 @@ def log_in_locked(browser: webtest.TestApp, email: str) -> Any:
     """Log in to a locked account, and return the text of the page."""
     page = log_in(browser, email=email, status=429)
     assert "Retry-After" not in page.headers
-    assert "no more are accepted here" in page.html.find(role="alert").get_text()
+    assert "no password is accepted here any more" in page.html.find(role="alert").get_text()
     return page.html.main.get_text()
 
 

@@ -223,7 +223,7 @@ def test_a_killed_process_is_replaced_while_the_other_serves(
     # The killed process may lose one request of each client.
     assert statuses.pop(LOST, 0) <= 8
     assert set(statuses) == {200, 303}
-    assert f"Process {first[0]} ended with -9: starting another" in server.log.read_text()
+    assert f"Process {first[0]} ended with exit code -9: starting another" in server.log.read_text()
     check_nothing_lost_or_doubled(database, traffic)
 
 
@@ -258,7 +258,7 @@ def test_an_unfinished_request_delays_a_stop_only_until_the_graceful_timeout(ser
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=SOON) == 0
-    assert "Stopped with 1 connections in use" in server.log.read_text()
+    assert "Stopped, and cut off 1 connections" in server.log.read_text()
 
 
 def measure_greeting(port: int, seconds: float) -> list[float]:

@@ -57,7 +57,7 @@ def test_a_server_logs_missing_tables_once_and_serves_pages_without_queries(
     url = new_database()
     server = configure(url)
     server.start()
-    warning = f"The schema is out of date: initialize_db {server.ini}"
+    warning = f"The schema is out of date: run initialize_db {server.ini}"
     assert server.log.read_text().count(warning) == 1
     person = Person(server.port)
     assert [person.ask(path)[0] for path in ("/login", "/readyz")] == [200, 503]

@@ -176,7 +176,7 @@ def test_fifty_simultaneous_failures_count_as_fifty(url: str) -> None:
         connection = connect(url)
         limits = login_limits(connection, f"192.0.2.{number}", EMAIL)
         start.wait()
-        waits.append(rate_limits.count(connection, limits))
+        waits.append(rate_limits.count_failure(connection, limits))
         connection.close()
 
     def fail_simultaneously() -> None:
@@ -195,7 +195,7 @@ def test_fifty_simultaneous_failures_count_as_fifty(url: str) -> None:
     fail_simultaneously()
     assert waits == [timedelta(0)] * 100
     (_, everywhere, _) = login_limits(connection, "198.51.100.1", EMAIL)
-    assert rate_limits.count(connection, [everywhere]) > timedelta(seconds=50)
+    assert rate_limits.count_failure(connection, [everywhere]) > timedelta(seconds=50)
     connection.close()
 
 
@@ -269,7 +269,7 @@ def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
             address = f"192.0.2.{chance.randrange(3)}"
             limits = login_limits(connection, address, f"{chance.randrange(3)}@example.com")
             try:
-                rate_limits.count(connection, limits)
+                rate_limits.count_failure(connection, limits)
                 if chance.random() < 0.5:
                     throttles.take_back(connection, limits)
                 if chance.random() < 0.2:

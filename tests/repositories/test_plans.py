@@ -82,7 +82,9 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "delete_of_user": lambda db: sessions.delete_of_user(db, 2),
         "delete_of_user, one": lambda db: sessions.delete_of_user(db, 2, only="0" * 12),
         "delete_of_user, others": lambda db: sessions.delete_of_user(db, 2, keep=SESSION),
-        "delete_oldest": lambda db: sessions.delete_oldest(db, 2, keep=99),
+        "delete_least_recently_used": lambda db: sessions.delete_least_recently_used(
+            db, 2, keep=99
+        ),
         "delete_expired": sessions.delete_expired,
     },
     throttles: {

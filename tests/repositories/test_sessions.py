@@ -167,8 +167,8 @@ def test_the_most_recently_used_sessions_of_a_user_are_kept(
         with db.cursor() as cursor:
             cursor.execute(statement, (timedelta(hours=hours), idle_limit, other))
     # One of the four has reached its idle limit.
-    assert sessions.delete_oldest(db, session.user.id, keep=3) == []
-    assert sessions.delete_oldest(db, session.user.id, keep=2) == ["03" * 6]
+    assert sessions.delete_least_recently_used(db, session.user.id, keep=3) == []
+    assert sessions.delete_least_recently_used(db, session.user.id, keep=2) == ["03" * 6]
     kept = [each.fingerprint for each in sessions.list_of_user(db, session.user.id, 10)]
     assert kept == [session.fingerprint, "02" * 6]
     assert len(sessions.list_of_user(db, grace, 10)) == 1

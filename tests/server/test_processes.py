@@ -72,7 +72,7 @@ def test_a_process_that_dies_is_replaced_until_a_signal_stops_all(
     processes.run(listeners, make_or_die, url="http://localhost", graceful_timeout=1)
     lines = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
     assert len(lines) == 3
-    assert all(each.endswith(f"ended with {code}: starting another") for each in lines)
+    assert all(each.endswith(f"ended with exit code {code}: starting another") for each in lines)
     assert [each.fileno() for each in listeners] == [-1, -1]
     os.close(reading)
     os.close(writing)

@@ -180,7 +180,7 @@ def test_a_request_that_exceeds_the_graceful_timeout_is_cut_off(
             site.form_may_end.set()
 
     serve(client, graceful_timeout=0.2)
-    assert "Stopped with 1 connections in use" in caplog.messages
+    assert "Stopped, and cut off 1 connections" in caplog.messages
 
 
 def test_a_second_signal_ends_the_process_at_once(

@@ -254,7 +254,7 @@ def test_a_name_with_line_breaks_or_direction_marks_is_refused(
     passwords: Passwords, character: str
 ) -> None:
     problems = make_registration(passwords, name=f"Ada{character}ecalevoL").problems()
-    message = "Use a name on one line, without control characters or invisible ones."
+    message = "Use one line, without control characters or invisible ones."
     assert problems == [("name", message)]
 
 

@@ -14,8 +14,8 @@ from ..forms import Form, LoginForm, RegisterForm
 JSON, HTML = "application/json", "text/html"
 
 LOCKED_MESSAGE = (
-    "There were too many wrong passwords: no more are accepted here. Log in on a device where you "
-    "have logged in before, or ask the operator of this site to set a new password."
+    "There were too many wrong passwords, so no password is accepted here any more. Log in on a "
+    "device where you have logged in before, or ask the operator of this site for help."
 )
 
 UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
@@ -83,16 +83,20 @@ def redirect_url(request: Any, form: LoginForm | RegisterForm) -> str:
 def in_words(time: timedelta) -> str:
     """Return the time in minutes, or in seconds if it is under a minute, rounded up."""
     seconds = math.ceil(time.total_seconds())
-    return _count(seconds, "second") if seconds < 60 else _count(math.ceil(seconds / 60), "minute")
+    return (
+        _with_unit(seconds, "second")
+        if seconds < 60
+        else _with_unit(math.ceil(seconds / 60), "minute")
+    )
 
 
 def ago(time: timedelta) -> str:
     """Return the time in its largest unit, rounded down, such as "2 hours ago"."""
     for unit, length in UNITS.items():
         if time >= length:
-            return f"{_count(time // length, unit)} ago"
+            return f"{_with_unit(time // length, unit)} ago"
     return "just now"
 
 
-def _count(number: int, unit: str) -> str:
+def _with_unit(number: int, unit: str) -> str:
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

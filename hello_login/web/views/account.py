@@ -12,7 +12,7 @@ from ...auth import accounts, login, sessions
 from ...auth.rate_limits import RateLimited
 from ...repositories import events
 from .. import forms
-from ..security import end_in_browser
+from ..security import revoke_cookies
 from . import ago, ask_to_wait, form_context, form_view
 from .flash import redirect
 
@@ -31,7 +31,7 @@ EVENTS = {
 FAILURES = {
     "login_failed": "Somebody tried to log in with a wrong password",
     "login_throttled": "A login was refused after too many attempts",
-    "check_failed": "A wrong password was typed to change the account",
+    "check_failed": "A change of the account was tried with a wrong password",
     "check_throttled": "A change of the account was refused after too many wrong passwords",
 }
 """Events and failed attempts in words for the account's owner.
@@ -79,7 +79,7 @@ def show_account(request: Any) -> Any:
 def change_profile(request: Any) -> Any:
     """Show the form for name and address; on POST, store them.
 
-    Another address requires the password.
+    A new address requires the password.
     """
     session = request.login_session
     form = forms.ProfileForm(request.POST, obj=session.user)
@@ -91,11 +91,11 @@ def change_profile(request: Any) -> Any:
                 if not sessions.lock_live(request.db, session):
                     return _redirect_too_late(request)
                 accounts.change_profile(request.actor, session, name=name, email=email)
-                # The password was typed for another address (ASVS 5.0, 7.2.4).
+                # A new address required the password, so the session gets a new token (ASVS 5.0, 7.2.4).
                 headers = _renew_session(request) if email != session.user.email else []
                 return redirect(request, request.route_path("account"), "profile_changed", headers)
         except accounts.EmailTaken:
-            form.email.errors = ["Another account has this address: use another one."]
+            form.email.errors = ["This address belongs to another account: use a different one."]
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
     return _form_or_redirect(request, form)
@@ -156,7 +156,7 @@ def delete_account(request: Any) -> Any:
             return _redirect_too_late(request)
         sessions.end(request.actor, session)
         accounts.delete(request.actor, session.user, session)
-        headers = [*end_in_browser(request), CLEAR_SITE_DATA]
+        headers = [*revoke_cookies(request), CLEAR_SITE_DATA]
         return redirect(request, request.route_path("greeting"), "deleted", headers)
     return _form_or_redirect(request, form)
 
@@ -218,7 +218,7 @@ def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:
     Raises RateLimited.
     """
     if not form.current.data:
-        form.current.errors = ["Type your password: you log in with this address."]
+        form.current.errors = ["Type your password: it is needed to change the address."]
         return False
     request.rate_limiter.admit_registration()
     return _reauthenticate(request, form)

@@ -40,7 +40,9 @@ ERROR_TEXTS = {
     ),
     431: ErrorText("This request is too large", "Clear this site's cookies and try again."),
     500: ErrorText(
-        "Something went wrong here", "It has been noted. Try again in a little while.", retry=True
+        "Something went wrong here",
+        "The error is in our log. Try again in a little while.",
+        retry=True,
     ),
     503: ErrorText(
         "The server is too busy right now",

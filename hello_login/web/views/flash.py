@@ -18,8 +18,8 @@ MESSAGES = {
     "session_ended": "That session has ended.",
     "sessions_ended": "All your other sessions have ended.",
     "deleted": "Your account is deleted.",
-    "session_over": "Your session had ended. Log in and check whether this was done.",
-    "too_late": "This was already done, or your session had ended before.",
+    "session_over": "Your session had ended. Log in and check your last change.",
+    "too_late": "Nothing was changed now: your session had ended, or this was done already.",
 }
 
 LIFETIME = 60

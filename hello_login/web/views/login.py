@@ -10,7 +10,7 @@ from pyramid.view import exception_view_config, view_config
 from ...auth import login, sessions
 from ...auth.rate_limits import RateLimited
 from ..forms import LoginForm
-from ..security import begin_in_browser, end_in_browser
+from ..security import issue_cookies, revoke_cookies
 from . import ask_to_wait, form_context, form_view, redirect_url
 from .account import CLEAR_SITE_DATA
 from .errors import show_expired
@@ -37,7 +37,7 @@ def log_in(request: Any) -> Any:
         else:
             remembered = form.remember.data
             issued = login.complete_login(request.actor, user_id, remembered=remembered)
-            headers = begin_in_browser(request, issued)
+            headers = issue_cookies(request, issued)
             return HTTPSeeOther(redirect_url(request, form), headers=headers)
     return form_context(request, form)
 
@@ -47,7 +47,7 @@ def log_out(request: Any) -> Any:
     """End the session, if there is one."""
     if request.login_session is not None:
         sessions.end(request.actor, request.login_session)
-    headers = [*end_in_browser(request), CLEAR_SITE_DATA]
+    headers = [*revoke_cookies(request), CLEAR_SITE_DATA]
     return redirect(request, request.route_path("greeting"), "logged_out", headers)
 
 

@@ -8,7 +8,7 @@ from pyramid.security import NO_PERMISSION_REQUIRED
 from ...auth import accounts, login
 from ...auth.rate_limits import RateLimited
 from ..forms import RegisterForm
-from ..security import begin_in_browser
+from ..security import issue_cookies
 from . import ask_to_wait, form_context, form_view, redirect_url
 from .flash import redirect
 
@@ -34,6 +34,6 @@ def register(request: Any) -> Any:
             form.email.errors = ["This address has an account already: log in, or use another."]
         else:
             issued = login.complete_login(request.actor, user_id)
-            headers = begin_in_browser(request, issued)
+            headers = issue_cookies(request, issued)
             return redirect(request, redirect_url(request, form), "registered", headers)
     return form_context(request, form, advice=passwords.advice)
