@@ -21,7 +21,7 @@ from ..repositories.throttles import FOREVER, Limit
 from .audit import make_event
 from .clients import Client
 
-__all__ = ["FOREVER", "Attempt", "RateLimited", "RateLimiter", "count"]
+__all__ = ["FOREVER", "Attempt", "RateLimited", "RateLimiter", "count_failure"]
 
 MAX_PER_ACCOUNT_AND_NETWORK = 5
 """Failed logins to one account from one network that cause no wait.  Here and below, a wider IPv6

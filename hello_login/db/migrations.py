@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg2
@@ -27,15 +27,8 @@ MAX_COUNTED_ROWS = 10_000
 """Rows of a table.  Each start counts them, in milliseconds; 10 million rows would take 3 s."""
 
 
-class Applied(NamedTuple):
-    """A migration that was just applied, and the time that it took."""
-
-    name: str
-    seconds: float
-
-
-def migrate(url: str, folder: Path) -> Iterator[Applied]:
-    """Apply the missing migrations, and yield each one when it is applied.
+def migrate(url: str, folder: Path) -> Iterator[tuple[str, float]]:
+    """Apply the missing migrations; yield the name and the seconds of each when it is applied.
 
     Raises SystemExit with the reason when a migration fails; those before it stay applied.
     """
@@ -62,7 +55,7 @@ def migrate(url: str, folder: Path) -> Iterator[Applied]:
                         f"Migration {migration.id} failed, and changed nothing: {error}"
                         f"The statement was:\n{statement}"
                     ) from error
-                yield Applied(migration.id, time.monotonic() - started)
+                yield migration.id, time.monotonic() - started
 
 
 def _check_unedited(backend: Any, applied: list[Any]) -> None:

@@ -77,9 +77,9 @@ def _is_local(url: str) -> bool:
 
 def _migrate(url: str, checked: Settings) -> None:
     applied = False
-    for migration in migrations.migrate(url, checked.migrations):
+    for name, seconds in migrations.migrate(url, checked.migrations):
         applied = True
-        print(f"Applied {migration.name} in {migration.seconds * 1000:.0f} ms")
+        print(f"Applied {name} in {seconds * 1000:.0f} ms")
     if not applied:
         print("The schema is up to date")
 

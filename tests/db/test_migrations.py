@@ -44,8 +44,8 @@ def query(url: str, statement: str) -> list[tuple[object, ...]]:
 def test_each_migration_is_applied_once_and_in_order(new_database: NewDatabase) -> None:
     url = new_database()
     applied = list(migrations.migrate(url, SQL))
-    assert [each.name for each in applied] == migrations.names(SQL)
-    assert all(each.seconds > 0 for each in applied)
+    assert [name for name, _ in applied] == migrations.names(SQL)
+    assert all(seconds > 0 for _, seconds in applied)
     assert list(migrations.migrate(url, SQL)) == []
 
 
@@ -54,7 +54,7 @@ def test_ten_processes_at_once_apply_each_migration_once(new_database: NewDataba
     applied: list[str] = []
 
     def migrate() -> None:
-        applied.extend(each.name for each in migrations.migrate(url, SQL))
+        applied.extend(name for name, _ in migrations.migrate(url, SQL))
 
     threads = [threading.Thread(target=migrate) for _ in range(10)]
     for thread in threads:
@@ -68,7 +68,7 @@ def test_the_lock_of_a_killed_process_does_not_block_migrations(new_database: Ne
     url = new_database()
     with yoyo.get_backend(url) as backend:
         backend._insert_lock_row(4711, timeout=0)
-    assert [each.name for each in migrations.migrate(url, SQL)] == migrations.names(SQL)
+    assert [name for name, _ in migrations.migrate(url, SQL)] == migrations.names(SQL)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_failed_migration_leaves_the_schema_unchanged(url: str, sql_copy: Path
     assert message.strip().endswith("The statement was:\nALTER TABLE nothing ADD COLUMN id int;")
     assert query(url, SCHEMA) == schema
     broken.write_text("CREATE TABLE whole (id int);")
-    assert [each.name for each in migrations.migrate(url, sql_copy)] == ["9999.broken"]
+    assert [name for name, _ in migrations.migrate(url, sql_copy)] == ["9999.broken"]
 
 
 def test_a_migration_killed_before_it_is_recorded_can_be_applied_again(
@@ -106,7 +106,7 @@ def test_a_migration_killed_before_it_is_recorded_can_be_applied_again(
         with pytest.raises(Killed):
             list(migrations.migrate(url, SQL))
     assert query(url, SCHEMA) == []
-    assert [each.name for each in migrations.migrate(url, SQL)] == migrations.names(SQL)
+    assert [name for name, _ in migrations.migrate(url, SQL)] == migrations.names(SQL)
 
 
 def test_every_migration_can_be_rolled_back_and_applied_again(new_database: NewDatabase) -> None:
@@ -130,7 +130,7 @@ def test_a_migration_edited_after_it_was_applied_is_refused(url: str, sql_copy: 
         list(migrations.migrate(url, sql_copy))
     assert ("new",) not in query(url, "SELECT tablename::text FROM pg_tables")
     edited.write_text(text)
-    assert [each.name for each in migrations.migrate(url, sql_copy)] == ["9999.new"]
+    assert [name for name, _ in migrations.migrate(url, sql_copy)] == ["9999.new"]
 
 
 def test_a_migration_edited_and_reapplied_with_yoyo_itself_is_accepted(
@@ -212,7 +212,7 @@ def test_migrations_accept_every_url_that_postgresql_accepts(new_database: NewDa
     name = psycopg2.extensions.parse_dsn(url)["dbname"]
     folder = quote(psycopg2.extensions.parse_dsn(url)["host"], safe="")
     unusual = f"postgres://postgres:a#b%3F@{folder},{folder}:5432,5432/%74{name[1:]}"
-    assert [each.name for each in migrations.migrate(unusual, SQL)] == migrations.names(SQL)
+    assert [name for name, _ in migrations.migrate(unusual, SQL)] == migrations.names(SQL)
 
 
 def test_migrations_are_refused_on_a_read_only_server(new_database: NewDatabase) -> None:
