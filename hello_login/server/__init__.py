@@ -32,7 +32,11 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     watch_terminal()
     checked = settings.read(global_config["__file__"], global_config)
     port = settings.port(global_config, os.environ)
-    options |= _proxy_options(checked)
+    if checked.trusted_proxy != "none":
+        # waitress trusts only those values of X-Forwarded-* that the trusted proxies have added.
+        options["trusted_proxy"] = checked.trusted_proxy
+        options["trusted_proxy_count"] = checked.trusted_proxy_count
+        options["trusted_proxy_headers"] = "x-forwarded-for x-forwarded-proto x-forwarded-port"
     try:
         adjustments = Adjustments(**options)
     except ValueError as error:
@@ -83,17 +87,3 @@ def _remedy(number: int | None, port: int) -> str:
     if number == errno.EACCES:
         return f"this port needs root, so {another.format(port + 8000)}"
     return "choose an address of this machine with http_host=ADDRESS"
-
-
-def _proxy_options(checked: settings.Settings) -> dict[str, Any]:
-    """Return waitress's options for trusted proxies.
-
-    It trusts only those values of X-Forwarded-* that the trusted proxies have added.
-    """
-    if checked.trusted_proxy == "none":
-        return {}
-    return {
-        "trusted_proxy": checked.trusted_proxy,
-        "trusted_proxy_count": checked.trusted_proxy_count,
-        "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto x-forwarded-port",
-    }
