@@ -7,6 +7,7 @@ from typing import Any
 from pyramid.config import Configurator
 
 from . import settings
+from .auth.passwords import Passwords
 from .db import migrations
 from .server.reloading import stop_reloader_on_exit
 
@@ -25,9 +26,9 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
     log.setLevel(checked.log_level)
     with Configurator(settings=ini) as config:
         config.registry.hello_login = checked
+        config.registry.passwords = Passwords(checked)
         config.registry.database_url = checked.database_url or prepare_development(checked)
         config.include("pyramid_jinja2")
-        config.include(".auth.passwords")
         config.include(".db.transactions")
         config.include(".web.tweens")
         config.include(".web.security")

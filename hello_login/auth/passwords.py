@@ -5,7 +5,6 @@ import re
 import secrets
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from passlib.context import CryptContext
 
@@ -119,11 +118,6 @@ class Passwords:
         if not matches or password_hash is None:
             return False, None
         return True, new_hash
-
-
-def includeme(config: Any) -> None:
-    """Add registry.passwords."""
-    config.registry.passwords = Passwords(config.registry.hello_login)
 
 
 def _has_marks_beyond(most: int, text: str) -> bool:
