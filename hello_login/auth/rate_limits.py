@@ -92,7 +92,7 @@ class RateLimiter:
     """Opens a connection of its own, each of whose statements is a transaction."""
 
     counted: set[bytes]
-    """Keys of the limits that this request has counted, so that a retry does not count them again."""
+    """Keys of the limits that this request has counted: a retry does not count them again."""
 
     def admit_login(self, email: str) -> Attempt:
         """Count a login as failed, and return the attempt.

@@ -105,9 +105,7 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
     except psycopg2.OperationalError as error:
         log.warning("%s", str(error).strip())
     except psycopg2.Error as error:
-        log.error(
-            "The schema can't be read: %s: grant SELECT on it to this user", str(error).strip()
-        )
+        log.error("The schema can't be read: %s: let this user read it", str(error).strip())
     else:
         if missing:
             log.error("The schema is out of date: run initialize_db %s", config_uri)

@@ -74,8 +74,8 @@ def test_the_account_page_shows_each_session_and_marks_the_current_one(client: M
     log_in(other)
     this, one = sessions_of(other)
     moment = r"\d\d? \w+ \d{4}, \d\d:\d\d UTC"
-    assert re.fullmatch(rf"curl this one 2001:db8::1, since {moment}", this)
-    seen = rf"192\.0\.2\.1, last seen just now, since {moment} End this session"
+    assert re.fullmatch(rf"curl this one 2001:db8::1, logged in since {moment}", this)
+    seen = rf"192\.0\.2\.1, last seen just now, logged in since {moment} End this session"
     assert re.fullmatch(f"Firefox on Windows {seen}", one)
 
 
@@ -253,7 +253,11 @@ def test_an_address_change_renews_the_session_and_its_csrf_token(
 @pytest.mark.parametrize(
     ("typed", "field", "error"),
     [
-        ({"email": "grace@EXAMPLE.com", "current": PASSWORD}, "email", "Another account has"),
+        (
+            {"email": "grace@EXAMPLE.com", "current": PASSWORD},
+            "email",
+            "belongs to another account",
+        ),
         ({"email": "nothing", "current": PASSWORD}, "email", "@-sign"),
         ({"name": " "}, "name", "Type the name"),
     ],
