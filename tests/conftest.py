@@ -152,7 +152,7 @@ def database_url(new_database: NewDatabase, migrated: str) -> str:
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+def print_figure(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     """Prints a figure, whatever pytest captures."""
 
     def write(text: str) -> None:
@@ -253,11 +253,11 @@ def production_app(ini: MakeIni) -> Any:
     return hello_login.main({}, **ini(secure_cookies="true"))
 
 
-MakeClient = Callable[..., webtest.TestApp]
+OpenBrowser = Callable[..., webtest.TestApp]
 
 
 @pytest.fixture
-def client(db: Connection, app: Any) -> Iterator[MakeClient]:
+def open_browser(db: Connection, app: Any) -> Iterator[OpenBrowser]:
     """Makes browsers of their own, which share the test's transaction; nothing is committed.
 
     An error aborts nothing either: what it leaves behind would be seen.
@@ -282,6 +282,6 @@ def client(db: Connection, app: Any) -> Iterator[MakeClient]:
 
 
 @pytest.fixture
-def browser(client: MakeClient) -> webtest.TestApp:
+def browser(open_browser: OpenBrowser) -> webtest.TestApp:
     """One browser."""
-    return client()
+    return open_browser()

@@ -11,7 +11,7 @@ from hello_login.auth import login, rate_limits
 from hello_login.auth.audit import Actor
 from hello_login.auth.rate_limits import RateLimiter
 from hello_login.repositories.sessions import Session
-from tests.conftest import MakeClient
+from tests.conftest import OpenBrowser
 from tests.people import (
     EMAIL,
     NEW_PASSWORD,
@@ -59,18 +59,20 @@ def failures_of(browser: webtest.TestApp) -> list[str]:
 
 
 @pytest.fixture
-def ada(client: MakeClient) -> list[webtest.TestApp]:
+def ada(open_browser: OpenBrowser) -> list[webtest.TestApp]:
     """Return three browsers in which Ada is logged in, in different networks."""
-    browsers = [client(REMOTE_ADDR=f"192.0.2.{number}") for number in (1, 2, 3)]
+    browsers = [open_browser(REMOTE_ADDR=f"192.0.2.{number}") for number in (1, 2, 3)]
     register(browsers[0])
     for browser in browsers[1:]:
         log_in(browser)
     return browsers
 
 
-def test_the_account_page_shows_each_session_and_marks_the_current_one(client: MakeClient) -> None:
-    register(client(HTTP_USER_AGENT=FIREFOX))
-    other = client(HTTP_USER_AGENT="curl/8.5.0", REMOTE_ADDR="2001:db8::1")
+def test_the_account_page_shows_each_session_and_marks_the_current_one(
+    open_browser: OpenBrowser,
+) -> None:
+    register(open_browser(HTTP_USER_AGENT=FIREFOX))
+    other = open_browser(HTTP_USER_AGENT="curl/8.5.0", REMOTE_ADDR="2001:db8::1")
     log_in(other)
     this, one = sessions_of(other)
     moment = r"\d\d? \w+ \d{4}, \d\d:\d\d UTC"
@@ -105,11 +107,11 @@ def test_all_other_sessions_are_ended_at_once(ada: list[webtest.TestApp]) -> Non
 
 
 def test_another_persons_session_can_neither_be_seen_nor_ended(
-    ada: list[webtest.TestApp], client: MakeClient
+    ada: list[webtest.TestApp], open_browser: OpenBrowser
 ) -> None:
     page = ada[0].get("/account")
     fingerprint = page.html.find("button", {"name": "session"})["value"]
-    grace = client()
+    grace = open_browser()
     register(grace, name="Grace", email="grace@example.com")
     assert fingerprint not in grace.get("/account")
     for which in (fingerprint, "others", "", "0" * 12):
@@ -150,10 +152,10 @@ def test_ending_a_session_does_not_ask_for_the_password_when_the_login_is_new(
 
 
 def test_reauthentication_renews_the_session_and_voids_the_old_cookie(
-    ada: list[webtest.TestApp], client: MakeClient, db: Connection
+    ada: list[webtest.TestApp], open_browser: OpenBrowser, db: Connection
 ) -> None:
     age_logins(db, 60)
-    thief = client()
+    thief = open_browser()
     thief.set_cookie("session", ada[0].cookies["session"])
     assert is_logged_in(thief)
     token = csrf_token(ada[0])
@@ -166,9 +168,9 @@ def test_reauthentication_renews_the_session_and_voids_the_old_cookie(
 
 
 def test_a_password_change_ends_all_other_sessions(
-    ada: list[webtest.TestApp], client: MakeClient
+    ada: list[webtest.TestApp], open_browser: OpenBrowser
 ) -> None:
-    thief = client()
+    thief = open_browser()
     thief.set_cookie("session", ada[1].cookies["session"])
     change_password(ada[1])
     assert [is_logged_in(browser) for browser in [*ada, thief]] == [False, True, False, False]
@@ -235,10 +237,10 @@ def test_an_address_change_needs_the_password(browser: webtest.TestApp) -> None:
 
 
 def test_an_address_change_renews_the_session_and_its_csrf_token(
-    browser: webtest.TestApp, client: MakeClient
+    browser: webtest.TestApp, open_browser: OpenBrowser
 ) -> None:
     register(browser)
-    thief = client()
+    thief = open_browser()
     thief.set_cookie("session", browser.cookies["session"])
     token = csrf_token(browser)
     send(browser, "/account/profile", name="Augusta")
@@ -263,9 +265,13 @@ def test_an_address_change_renews_the_session_and_its_csrf_token(
     ],
 )
 def test_a_refused_profile_change_changes_nothing(
-    ada: list[webtest.TestApp], client: MakeClient, typed: dict[str, str], field: str, error: str
+    ada: list[webtest.TestApp],
+    open_browser: OpenBrowser,
+    typed: dict[str, str],
+    field: str,
+    error: str,
 ) -> None:
-    register(client(), name="Grace", email="grace@example.com")
+    register(open_browser(), name="Grace", email="grace@example.com")
     answer = send(ada[0], "/account/profile", **typed, status=422)
     assert error in error_of(answer, field)
     shown = ada[0].get("/account").html("dd")
@@ -273,9 +279,9 @@ def test_a_refused_profile_change_changes_nothing(
 
 
 def test_probing_for_registered_addresses_in_the_profile_is_rate_limited(
-    browser: webtest.TestApp, client: MakeClient
+    browser: webtest.TestApp, open_browser: OpenBrowser
 ) -> None:
-    register(client(), email="grace@example.com")
+    register(open_browser(), email="grace@example.com")
     register(browser)
     for _ in range(18):
         typed = {"email": "grace@example.com", "current": PASSWORD}
@@ -334,13 +340,13 @@ def test_deleting_an_account_needs_the_password_and_ends_all_its_sessions(
     assert events_of(ada[0]) == ["You logged in", "You registered"]
 
 
-def test_the_account_page_shows_the_latest_events(client: MakeClient) -> None:
-    browser = client()
+def test_the_account_page_shows_the_latest_events(open_browser: OpenBrowser) -> None:
+    browser = open_browser()
     register(browser)
     log_out(browser)
     for _ in range(5):
-        log_in(client(REMOTE_ADDR="192.0.2.2"), password="a wrong one", status=422)
-    log_in(client(REMOTE_ADDR="192.0.2.2"), status=429)
+        log_in(open_browser(REMOTE_ADDR="192.0.2.2"), password="a wrong one", status=422)
+    log_in(open_browser(REMOTE_ADDR="192.0.2.2"), status=429)
     log_in(browser)
     send(browser, "/account/profile", name="Ada King", email="king@example.com", current=PASSWORD)
     assert events_of(browser) == [
@@ -356,12 +362,12 @@ def test_the_account_page_shows_the_latest_events(client: MakeClient) -> None:
 
 
 @pytest.mark.slow
-def test_failed_logins_do_not_push_logins_off_the_account_page(client: MakeClient) -> None:
-    ada, thief = client(), client(REMOTE_ADDR="203.0.113.1")
+def test_failed_logins_do_not_push_logins_off_the_account_page(open_browser: OpenBrowser) -> None:
+    ada, thief = open_browser(), open_browser(REMOTE_ADDR="203.0.113.1")
     register(ada)
     log_in(thief)
     for number in range(100):
-        other = client(REMOTE_ADDR=f"198.51.100.{number % 50}")
+        other = open_browser(REMOTE_ADDR=f"198.51.100.{number % 50}")
         log_in(other, password="a wrong one", status=422)
     page = ada.get("/account").html
     assert [each.get_text() for each in page("h2")] == [
@@ -373,19 +379,19 @@ def test_failed_logins_do_not_push_logins_off_the_account_page(client: MakeClien
     assert failures_of(ada) == ["Somebody tried to log in with a wrong password, 2 times"] * 5
 
 
-def test_wrong_passwords_from_two_places_in_turn_are_two_entries(client: MakeClient) -> None:
-    ada = client()
+def test_wrong_passwords_from_two_places_in_turn_are_two_entries(open_browser: OpenBrowser) -> None:
+    ada = open_browser()
     register(ada)
     for number in range(8):
-        guesser = client(REMOTE_ADDR=f"198.51.100.{number % 2}")
+        guesser = open_browser(REMOTE_ADDR=f"198.51.100.{number % 2}")
         log_in(guesser, password="a wrong one", status=422)
     assert failures_of(ada) == ["Somebody tried to log in with a wrong password, 4 times"] * 2
 
 
 def test_the_account_page_shows_twenty_sessions_and_how_many_more_there_are(
-    client: MakeClient,
+    open_browser: OpenBrowser,
 ) -> None:
-    browsers = [client() for _ in range(23)]
+    browsers = [open_browser() for _ in range(23)]
     register(browsers[0])
     for browser in browsers[1:20]:
         log_in(browser)
@@ -420,28 +426,28 @@ def log_in_locked(browser: webtest.TestApp, email: str) -> Any:
 
 
 def test_a_locked_account_looks_like_an_unknown_address_and_is_unlocked_on_a_known_device(
-    client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    open_browser: OpenBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limits, "LOCK_AFTER", 3)
-    ada = client()
+    ada = open_browser()
     register(ada)
     log_out(ada)
     for email in (EMAIL, "nobody@example.com"):
         for number in range(3):
-            guesser = client(REMOTE_ADDR=f"198.51.100.{number}")
+            guesser = open_browser(REMOTE_ADDR=f"198.51.100.{number}")
             log_in(guesser, email=email, password="a wrong one", status=422)
-    stranger = client(REMOTE_ADDR="203.0.113.1")
+    stranger = open_browser(REMOTE_ADDR="203.0.113.1")
     assert log_in_locked(stranger, EMAIL) == log_in_locked(stranger, "nobody@example.com")
     log_in(ada)
     log_in(stranger)
-    log_in_locked(client(), "nobody@example.com")
+    log_in_locked(open_browser(), "nobody@example.com")
 
 
 def test_a_guesser_is_rate_limited_and_the_owners_device_is_not(
-    ada: list[webtest.TestApp], client: MakeClient
+    ada: list[webtest.TestApp], open_browser: OpenBrowser
 ) -> None:
     log_out(ada[0])
-    guesser = client()
+    guesser = open_browser()
     for _ in range(5):
         log_in(guesser, password="a wrong one", status=422)
     answer = log_in(guesser, status=429)
@@ -451,10 +457,12 @@ def test_a_guesser_is_rate_limited_and_the_owners_device_is_not(
     log_in(ada[0])
 
 
-def test_registrations_are_rate_limited_and_the_form_keeps_its_values(client: MakeClient) -> None:
+def test_registrations_are_rate_limited_and_the_form_keeps_its_values(
+    open_browser: OpenBrowser,
+) -> None:
     for number in range(20):
-        register(client(), email=f"{number}@example.com")
-    answer = register(client(), status=429)
+        register(open_browser(), email=f"{number}@example.com")
+    answer = register(open_browser(), status=429)
     assert answer.headers["Retry-After"] == "60"
     assert answer.forms[0]["email"].value == EMAIL
 

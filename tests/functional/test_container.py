@@ -193,7 +193,7 @@ def test_accounts_survive_compose_down_and_up() -> None:
 
 
 def test_compose_recovers_from_a_killed_database_under_traffic(
-    tell: Callable[[str], None],
+    print_figure: Callable[[str], None],
 ) -> None:
     port = free_port()
     run = compose("docker-compose.yml", {"PORT": port})
@@ -211,7 +211,7 @@ def test_compose_recovers_from_a_killed_database_under_traffic(
             before = traffic.statuses()
             time.sleep(2)
         statuses = traffic.statuses()
-        tell(f"docker compose kill db, start db: {dict(statuses)}")
+        print_figure(f"docker compose kill db, start db: {dict(statuses)}")
         assert set(statuses) <= {200, 303, 429, 503}
         assert statuses[200] > before[200]
         assert traffic.unexpectedly_logged_out == []

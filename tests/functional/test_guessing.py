@@ -45,7 +45,7 @@ def ports(checkout: Path, new_database: NewDatabase, start: Start) -> tuple[int,
 
 
 def test_five_of_200_simultaneous_guesses_are_tried_and_other_people_can_log_in(
-    ports: tuple[int, int], tell: Callable[[str], None]
+    ports: tuple[int, int], print_figure: Callable[[str], None]
 ) -> None:
     owner, other = Person(ports[0], "192.0.2.1"), Person(ports[1], "192.0.2.2")
     for person, email in ((owner, EMAIL), (other, "grace@example.com")):
@@ -83,7 +83,7 @@ def test_five_of_200_simultaneous_guesses_are_tried_and_other_people_can_log_in(
     assert status == 429
     time.sleep(wait)
     assert stranger.log_in()[0] == 303
-    tell(
+    print_figure(
         f"200 guesses in {seconds:.1f} s: {counted[422]} tried, {counted[429]} answered 429, "
         f"Retry-After {min(waits)} to {max(waits)} s; another account from another address: "
         f"{other_statuses[0]}; the owner's device: {other_statuses[1]}; the guesser's address "

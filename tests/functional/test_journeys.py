@@ -6,7 +6,7 @@ import pytest
 import webtest
 from psycopg2.extensions import connection as Connection
 
-from tests.conftest import MakeClient
+from tests.conftest import OpenBrowser
 from tests.people import EMAIL, PASSWORD, error_of, log_in, log_out, register
 
 
@@ -93,9 +93,9 @@ def test_the_login_page_redirects_a_logged_in_browser_to_the_requested_page(
 
 
 def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(
-    browser: webtest.TestApp, client: MakeClient
+    browser: webtest.TestApp, open_browser: OpenBrowser
 ) -> None:
-    register(client())
+    register(open_browser())
     wrong = log_in(browser, password="a wrong password", status=422)
     unknown = log_in(browser, email="ann@example.com", password="a wrong password", status=422)
     assert "The address or the password is wrong" in wrong

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from waitress.adjustments import Adjustments
 
 from hello_login.server.serving import Server
-from tests.conftest import MakeClient
+from tests.conftest import OpenBrowser
 from tests.functional.servers import send_raw
 from tests.people import STYLESHEET, csrf_token, register
 
@@ -92,7 +92,7 @@ def encode(fields: list[tuple[str, bytes]]) -> str:
 @pytest.mark.parametrize("examples", [FEW, pytest.param(3000, marks=pytest.mark.slow)])
 def test_random_requests_to_every_route_never_get_a_5xx(
     browser: webtest.TestApp,
-    tell: Callable[[str], None],
+    print_figure: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
     examples: int,
 ) -> None:
@@ -164,7 +164,7 @@ def test_random_requests_to_every_route_never_get_a_5xx(
         assert status < 500
 
     send()
-    tell(f"{statuses.total()} examples, 5xx: 0, otherwise {dict(sorted(statuses.items()))}")
+    print_figure(f"{statuses.total()} examples, 5xx: 0, otherwise {dict(sorted(statuses.items()))}")
     assert statuses.total() >= examples
     assert {200, 303, 400, 404, 405, 422} <= set(statuses)
 
@@ -282,7 +282,7 @@ def test_no_request_is_smuggled_behind_a_body_with_two_lengths(
 
 @pytest.mark.parametrize("examples", [FEW, pytest.param(500, marks=pytest.mark.slow)])
 def test_random_bytes_on_a_connection_never_get_a_5xx(
-    site: int, tell: Callable[[str], None], examples: int
+    site: int, print_figure: Callable[[str], None], examples: int
 ) -> None:
     statuses: Counter[int] = Counter()
     lines = st.lists(
@@ -324,7 +324,7 @@ def test_random_bytes_on_a_connection_never_get_a_5xx(
             assert status < 500
 
     send()
-    tell(f"{statuses.total()} answers to raw bytes, 5xx: 0, otherwise {dict(statuses)}")
+    print_figure(f"{statuses.total()} answers to raw bytes, 5xx: 0, otherwise {dict(statuses)}")
     assert statuses[400] > 10
 
 
@@ -341,8 +341,8 @@ def test_a_failing_error_page_is_answered_with_500_and_no_details(
     assert b"what went wrong" not in body
 
 
-def test_json_posted_to_a_form_is_refused(client: MakeClient) -> None:
-    program = client(HTTP_ACCEPT="application/json")
+def test_json_posted_to_a_form_is_refused(open_browser: OpenBrowser) -> None:
+    program = open_browser(HTTP_ACCEPT="application/json")
     answer = program.post_json("/login", {"email": "a"}, status=415)
     assert answer.json["error"] == "We can't read this kind of content"
     assert answer.json["request_id"] == answer.headers["X-Request-ID"]

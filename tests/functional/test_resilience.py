@@ -90,7 +90,7 @@ def count_connections(database: Database) -> int:
 
 
 def test_five_restarts_of_the_database_cause_no_500_and_lose_no_data(
-    database: Database, serve: Serve, tell: Callable[[str], None]
+    database: Database, serve: Serve, print_figure: Callable[[str], None]
 ) -> None:
     server = serve(**QUICK)
     with Traffic(server.port) as traffic:
@@ -107,7 +107,7 @@ def test_five_restarts_of_the_database_cause_no_500_and_lose_no_data(
         after = count_connections(database)
     statuses = traffic.statuses()
     longest = max(end - began for began, end in outages)
-    tell(
+    print_figure(
         f"5 restarts, the longest of {longest:.1f} s: {dict(statuses)}; "
         f"connections before {before}, after {after}"
     )
@@ -143,7 +143,7 @@ def test_a_database_outage_affects_only_pages_that_need_the_database(
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_deployment_answers_every_accepted_request(
-    serve: Serve, tell: Callable[[str], None], processes: str
+    serve: Serve, print_figure: Callable[[str], None], processes: str
 ) -> None:
     slow_hashes = {"argon2_passes": "100", "argon2_memory_kib": "1024", "processes": processes}
     patient = {**QUICK["constants"], "hello_login.server.serving.QUEUE_SECONDS": 30}
@@ -159,7 +159,7 @@ def test_a_deployment_answers_every_accepted_request(
             assert running.wait(timeout=30) == 0
         time.sleep(1)
     statuses = traffic.statuses()
-    tell(f"3 deployments, {processes} processes: {dict(statuses)}")
+    print_figure(f"3 deployments, {processes} processes: {dict(statuses)}")
     assert set(statuses) == {200, 303}
 
 
@@ -273,7 +273,7 @@ def measure_greeting(port: int, seconds: float) -> list[float]:
 
 
 def test_a_flood_of_logins_does_not_take_the_site_down(
-    serve: Serve, tell: Callable[[str], None]
+    serve: Serve, print_figure: Callable[[str], None]
 ) -> None:
     server = serve(secure_cookies="false", constants=QUICK["constants"])
     (process,) = server._processes
@@ -308,7 +308,7 @@ def test_a_flood_of_logins_does_not_take_the_site_down(
         thread.join()
 
     p99 = [statistics.quantiles(times, n=100)[98] for times in (quiet, flooded)]
-    tell(
+    print_figure(
         f"200 logins at once for 20 s: {dict(statuses)}; greeting p99 {p99[0]:.1f} ms without, "
         f"{p99[1]:.1f} ms with: {p99[1] / p99[0]:.1f} times; {len(flooded)} greetings; resident "
         f"{before} MiB before, {most_memory} MiB with"
@@ -319,7 +319,7 @@ def test_a_flood_of_logins_does_not_take_the_site_down(
 
 
 def test_a_server_killed_during_writes_leaves_no_partial_transactions(
-    database: Database, serve: Serve, tell: Callable[[str], None]
+    database: Database, serve: Serve, print_figure: Callable[[str], None]
 ) -> None:
     server = serve(**QUICK)
     accounts = 0
@@ -359,10 +359,12 @@ def test_a_server_killed_during_writes_leaves_no_partial_transactions(
         assert orphans == 0
         check_nothing_lost_or_doubled(database, traffic)
         database.query("TRUNCATE users CASCADE; SELECT")
-    tell(f"20 kills: {accounts} accounts registered, no partial transaction")
+    print_figure(f"20 kills: {accounts} accounts registered, no partial transaction")
 
 
-def test_slow_clients_do_not_block_others(serve: Serve, tell: Callable[[str], None]) -> None:
+def test_slow_clients_do_not_block_others(
+    serve: Serve, print_figure: Callable[[str], None]
+) -> None:
     server = serve(**QUICK)
     heads = {
         "a slow head": b"POST /login HTTP/1.1\r\nHost: localhost\r\n",
@@ -387,5 +389,5 @@ def test_slow_clients_do_not_block_others(serve: Serve, tell: Callable[[str], No
     finally:
         for connection in slow_connections:
             connection.close()
-    tell(f"beside 200 slow clients a registration took at most {max(times):.0f} ms")
+    print_figure(f"beside 200 slow clients a registration took at most {max(times):.0f} ms")
     assert max(times) < 5000

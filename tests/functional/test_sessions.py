@@ -8,7 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 import hello_login
 from hello_login.web.routes import STATIC
-from tests.conftest import SECRET_KEY, MakeClient, MakeIni
+from tests.conftest import SECRET_KEY, MakeIni, OpenBrowser
 from tests.people import EMAIL, PASSWORD, STYLESHEET, csrf_token, log_in, log_out, register
 
 
@@ -20,21 +20,21 @@ def cookies_set(response: Any) -> dict[str, str]:
 
 
 @pytest.fixture
-def production_browser(client: MakeClient, production_app: Any) -> webtest.TestApp:
+def production_browser(open_browser: OpenBrowser, production_app: Any) -> webtest.TestApp:
     """Return a browser of the production site."""
     more = {
         "wsgi.url_scheme": "https",
         "HTTP_ORIGIN": "https://localhost",
         "HTTP_HOST": "localhost",
     }
-    return client(production_app, **more)
+    return open_browser(production_app, **more)
 
 
 def test_a_stolen_session_cookie_is_void_after_the_logout(
-    browser: webtest.TestApp, client: MakeClient
+    browser: webtest.TestApp, open_browser: OpenBrowser
 ) -> None:
     register(browser)
-    thief = client()
+    thief = open_browser()
     thief.set_cookie("session", browser.cookies["session"])
     assert "Ada" in thief.get("/account")
     log_out(browser)
@@ -56,9 +56,11 @@ def test_a_second_login_in_a_logged_in_browser_creates_no_session(
         assert cursor.fetchone() == (1,)
 
 
-def test_a_logout_does_not_end_other_sessions(browser: webtest.TestApp, client: MakeClient) -> None:
+def test_a_logout_does_not_end_other_sessions(
+    browser: webtest.TestApp, open_browser: OpenBrowser
+) -> None:
     register(browser)
-    other = client()
+    other = open_browser()
     log_in(other)
     log_out(other)
     assert "Ada" in browser.get("/account")
@@ -74,11 +76,11 @@ def test_a_forged_session_cookie_is_ignored(browser: webtest.TestApp) -> None:
 
 
 def test_a_session_cookie_signed_with_another_key_is_ignored(
-    browser: webtest.TestApp, client: MakeClient, ini: MakeIni
+    browser: webtest.TestApp, open_browser: OpenBrowser, ini: MakeIni
 ) -> None:
     register(browser)
     for secret_key, status in [(SECRET_KEY, 200), ("another key, quite long enough as well", 303)]:
-        other = client(hello_login.main({}, **ini(secret_key=secret_key)))
+        other = open_browser(hello_login.main({}, **ini(secret_key=secret_key)))
         other.set_cookie("session", browser.cookies["session"])
         other.get("/account", status=status)
 
@@ -200,23 +202,23 @@ def test_a_login_or_registration_form_redirects_if_another_tab_has_logged_in(
 
 @pytest.mark.parametrize("sent", ["session={}", "x=1 session={}", "x=1,session={}", "session ={}"])
 def test_a_session_cookie_is_accepted_only_under_its_exact_name(
-    browser: webtest.TestApp, client: MakeClient, sent: str
+    browser: webtest.TestApp, open_browser: OpenBrowser, sent: str
 ) -> None:
     register(browser)
     header = sent.format(browser.cookies["session"])
     status = 200 if sent == "session={}" else 303
-    client(HTTP_COOKIE=header).get("/account", status=status)
+    open_browser(HTTP_COOKIE=header).get("/account", status=status)
 
 
 def test_a_cookie_planted_by_a_sibling_subdomain_does_not_replace_the_session(
-    browser: webtest.TestApp, client: MakeClient
+    browser: webtest.TestApp, open_browser: OpenBrowser
 ) -> None:
-    attacker = client()
+    attacker = open_browser()
     register(browser)
     register(attacker, name="Eve", email="eve@example.com")
     for planted in ("x=1 session={}", "x=1,session={}", "session={}"):
         own, evil = browser.cookies["session"], planted.format(attacker.cookies["session"])
-        victim = client(HTTP_COOKIE=f"session={own}; {evil}")
+        victim = open_browser(HTTP_COOKIE=f"session={own}; {evil}")
         assert "Ada" in victim.get("/account")
 
 
@@ -303,10 +305,10 @@ def test_every_response_has_the_security_headers(
 
 
 def test_production_sends_hsts_even_without_a_trusted_proxy(
-    client: MakeClient, production_app: Any
+    open_browser: OpenBrowser, production_app: Any
 ) -> None:
     for scheme in ("http", "https"):
-        browser = client(production_app, **{"wsgi.url_scheme": scheme})
+        browser = open_browser(production_app, **{"wsgi.url_scheme": scheme})
         for path in ("/", "/nowhere", STYLESHEET):
             headers = browser.get(path, status="*").headers
             assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
@@ -342,10 +344,10 @@ def test_every_change_of_an_account_needs_the_csrf_token(
 
 
 def test_the_json_greeting_does_not_query_the_database(
-    client: MakeClient, browser: webtest.TestApp, db: Connection
+    open_browser: OpenBrowser, browser: webtest.TestApp, db: Connection
 ) -> None:
     register(browser)
-    program = client(HTTP_ACCEPT="application/json")
+    program = open_browser(HTTP_ACCEPT="application/json")
     program.set_cookie("session", browser.cookies["session"])
     db.close()
     program.get("/")

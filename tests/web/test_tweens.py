@@ -7,7 +7,7 @@ import webtest
 from pyramid.traversal import split_path_info
 
 from hello_login.web.routes import STATIC
-from tests.conftest import MakeClient
+from tests.conftest import OpenBrowser
 from tests.people import PASSWORD, STYLESHEET, register
 
 
@@ -16,13 +16,13 @@ def logged_fields(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 
 def test_each_request_has_a_log_line(
-    browser: webtest.TestApp, client: MakeClient, caplog: pytest.LogCaptureFixture
+    browser: webtest.TestApp, open_browser: OpenBrowser, caplog: pytest.LogCaptureFixture
 ) -> None:
     register(browser)
     caplog.set_level("INFO", "hello_login")
     caplog.clear()
     answer = browser.get("/account?tab=1")
-    client(REMOTE_ADDR="2001:db8::1").delete("/nowhere", status=404)
+    open_browser(REMOTE_ADDR="2001:db8::1").delete("/nowhere", status=404)
     account, nowhere = logged_fields(caplog)
     assert account.pop("ms") > 0
     assert account.pop("user_id") > 0

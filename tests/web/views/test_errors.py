@@ -9,7 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login.web.routes import STATIC
 from hello_login.web.views import greeting
-from tests.conftest import MakeClient
+from tests.conftest import OpenBrowser
 from tests.people import register
 
 ACCEPTED = {
@@ -37,7 +37,7 @@ ACCEPTED = {
     ],
 )
 def test_errors_are_shown_in_html_or_json_as_requested(
-    client: MakeClient,
+    open_browser: OpenBrowser,
     accept: str,
     content_type: str,
     method: str,
@@ -45,7 +45,7 @@ def test_errors_are_shown_in_html_or_json_as_requested(
     status: int,
     title: str,
 ) -> None:
-    response = client(HTTP_ACCEPT=accept).request(path, method=method, status=status)
+    response = open_browser(HTTP_ACCEPT=accept).request(path, method=method, status=status)
     assert response.content_type == content_type
     assert response.headers["Vary"] == "Accept"
     quoted = response.headers["X-Request-ID"]
@@ -153,9 +153,9 @@ def test_more_than_100_fields_are_refused_and_not_parsed(
 
 @pytest.mark.parametrize("header", ["Origin", "Referer"])
 def test_an_origin_that_is_not_a_url_is_refused(
-    client: MakeClient, production_app: Any, header: str
+    open_browser: OpenBrowser, production_app: Any, header: str
 ) -> None:
-    browser = client(production_app, **{"wsgi.url_scheme": "https"})
+    browser = open_browser(production_app, **{"wsgi.url_scheme": "https"})
     browser.post("/login", headers={header: "https://["}, status=400)
 
 
@@ -189,8 +189,8 @@ def test_a_page_that_needs_a_login_redirects_to_the_login_and_back(
     assert response.headers["Vary"] == "Accept"
 
 
-def test_a_json_request_for_a_page_that_needs_a_login_gets_a_403(client: MakeClient) -> None:
-    response = client(HTTP_ACCEPT="application/json").get("/account", status=403)
+def test_a_json_request_for_a_page_that_needs_a_login_gets_a_403(open_browser: OpenBrowser) -> None:
+    response = open_browser(HTTP_ACCEPT="application/json").get("/account", status=403)
     assert response.json["error"] == "You don't have access to this page"
 
 
@@ -205,13 +205,13 @@ def test_a_logged_in_user_is_not_redirected_to_the_login(
 
 @pytest.mark.parametrize("accept", ACCEPTED)
 def test_an_unexpected_error_is_described_only_in_the_log(
-    client: MakeClient,
+    open_browser: OpenBrowser,
     accept: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.delattr(greeting, "GREETING")
-    response = client(HTTP_ACCEPT=accept).get("/", status=500)
+    response = open_browser(HTTP_ACCEPT=accept).get("/", status=500)
     assert response.content_type == ACCEPTED[accept]
     assert "Something went wrong here" in response
     assert "GREETING" not in response

@@ -4,7 +4,7 @@ from typing import Any
 
 import webtest
 
-from tests.conftest import MakeClient
+from tests.conftest import OpenBrowser
 from tests.people import log_out, register
 
 
@@ -22,9 +22,11 @@ def test_a_message_is_shown_once_after_a_redirect(browser: webtest.TestApp) -> N
 
 
 def test_a_shown_message_is_deleted_from_the_browser_over_https(
-    client: MakeClient, production_app: Any
+    open_browser: OpenBrowser, production_app: Any
 ) -> None:
-    browser = client(production_app, **{"wsgi.url_scheme": "https", "HTTP_ORIGIN": "https://x"})
+    browser = open_browser(
+        production_app, **{"wsgi.url_scheme": "https", "HTTP_ORIGIN": "https://x"}
+    )
     browser.set_cookie("__Host-flash", "logged_out")
     page = browser.get("/")
     assert message_on(page) == "You are logged out."

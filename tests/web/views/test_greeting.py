@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.conftest import MakeClient
+from tests.conftest import OpenBrowser
 
 GREETING = "Hello World, Little Dude, How Are You?"
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "image/png", "text/html;q=0.5, */*"])
-def test_programs_are_greeted_in_json(client: MakeClient, accept: str) -> None:
-    response = client(HTTP_ACCEPT=accept).get("/")
+def test_programs_are_greeted_in_json(open_browser: OpenBrowser, accept: str) -> None:
+    response = open_browser(HTTP_ACCEPT=accept).get("/")
     assert response.content_type == "application/json"
     assert response.json == {"answer": GREETING}
     assert response.headers["Vary"] == "Accept"
@@ -18,14 +18,14 @@ def test_programs_are_greeted_in_json(client: MakeClient, accept: str) -> None:
 @pytest.mark.parametrize(
     "accept", ["text/html", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"]
 )
-def test_browsers_are_greeted_with_a_page(client: MakeClient, accept: str) -> None:
-    response = client(HTTP_ACCEPT=accept).get("/")
+def test_browsers_are_greeted_with_a_page(open_browser: OpenBrowser, accept: str) -> None:
+    response = open_browser(HTTP_ACCEPT=accept).get("/")
     assert response.html.h1.get_text() == GREETING
     assert response.headers["Vary"] == "Accept"
     assert [link["href"] for link in response.html.nav("a")] == ["/login", "/register"]
 
 
-def test_a_request_without_an_accept_header_is_greeted_in_json(client: MakeClient) -> None:
-    browser = client()
+def test_a_request_without_an_accept_header_is_greeted_in_json(open_browser: OpenBrowser) -> None:
+    browser = open_browser()
     del browser.extra_environ["HTTP_ACCEPT"]
     assert browser.get("/").json == {"answer": GREETING}
