@@ -70,7 +70,7 @@ def _no_ignored_signals() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _known_distributions() -> Iterator[None]:
-    """Read what is installed once: plaster parses all of it anew for each .ini file."""
+    """Read the installed distributions once: plaster reads them again for each .ini file."""
     known = [
         SimpleNamespace(metadata=each.metadata, entry_points=each.entry_points)
         for each in metadata.distributions()
@@ -83,7 +83,7 @@ def _known_distributions() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """The URL of the suite's own PostgreSQL."""
+    """Start PostgreSQL for the test run, and return its URL."""
     folder = Path(tempfile.mkdtemp(prefix="hello_login-tests-"))
     server = EmbeddedPostgres(folder, fsync=False)
     try:
@@ -95,7 +95,7 @@ def server_url() -> Iterator[str]:
 
 @contextlib.contextmanager
 def make_folder() -> Iterator[Path]:
-    """A folder that every user can reach, unlike tmp_path, with a blank in its name."""
+    """Return a folder that every user can access, unlike tmp_path, with a space in its name."""
     with tempfile.TemporaryDirectory(prefix="hello login-tests-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -103,14 +103,14 @@ def make_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """One for the test alone."""
+    """Return a folder for this test only."""
     with make_folder() as folder:
         yield folder
 
 
 @pytest.fixture
 def development_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where a development database of the test's own may be started; it is stopped afterwards."""
+    """Return the path for a development database, which is stopped after the test."""
     started = contextlib.ExitStack()
     monkeypatch.setattr(embedded, "at_exit", started)
     yield folder / ".postgres"
@@ -139,7 +139,7 @@ def new_database(server_url: str) -> Iterator[NewDatabase]:
 
 @pytest.fixture(scope="session")
 def migrated(new_database: NewDatabase) -> str:
-    """Return the name of a migrated database that is copied only."""
+    """Return the name of a migrated database that is only copied."""
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
     return url.rpartition("/")[2].partition("?")[0]
@@ -153,7 +153,7 @@ def database_url(new_database: NewDatabase, migrated: str) -> str:
 
 @pytest.fixture
 def print_figure(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints a figure, whatever pytest captures."""
+    """Return a function that prints a figure despite pytest's capture."""
 
     def write(text: str) -> None:
         with capsys.disabled():
@@ -164,20 +164,20 @@ def print_figure(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
 
 @pytest.fixture
 def url(new_database: NewDatabase, migrated: str) -> str:
-    """The URL of a migrated database of the test's own, for what it commits."""
+    """Return the URL of a migrated database for this test only, which may commit to it."""
     return new_database(migrated)
 
 
 class Uncommitted(Connection):
-    """Commits nothing, so that each test finds the database empty."""
+    """A connection that never commits, so that each test finds the database empty."""
 
     def commit(self) -> None:
-        """What is counted for ever elsewhere is forgotten here."""
+        """Do nothing, so that rate limits are rolled back, too."""
 
 
 @pytest.fixture
 def db(database_url: str) -> Iterator[Connection]:
-    """A connection whose transaction is rolled back."""
+    """Return a connection whose transaction is rolled back."""
     connection = psycopg2.connect(database_url, connection_factory=Uncommitted)
     yield connection
     connection.close()
@@ -188,7 +188,7 @@ MakeIni = Callable[..., dict[str, str]]
 
 @pytest.fixture(scope="session")
 def ini(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> MakeIni:
-    """Makes [app:main] for the tests; values given by name go first."""
+    """Return a function that makes [app:main] for the tests; its arguments override values."""
 
     # Many tests make an application of their own: the templates are compiled once for all.
     compiled = tmp_path_factory.mktemp("templates")
@@ -210,13 +210,13 @@ def ini(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> MakeIni:
 
 @pytest.fixture(scope="session")
 def passwords(ini: MakeIni) -> Passwords:
-    """Passwords, hashed as cheaply as argon2 can."""
+    """Return Passwords with the lowest costs that argon2 allows."""
     return Passwords(settings.load({}, ini(), {}))
 
 
 @pytest.fixture
-def happened() -> list[Event]:
-    """The events that were noted."""
+def logged_events() -> list[Event]:
+    """Return the list to which events are logged."""
     return []
 
 
@@ -225,11 +225,11 @@ OpenVisitor = Callable[..., Visitor]
 
 
 @pytest.fixture
-def open_visitor(db: Connection, passwords: Passwords, happened: list[Event]) -> OpenVisitor:
-    """Returns a visitor for each client."""
+def open_visitor(db: Connection, passwords: Passwords, logged_events: list[Event]) -> OpenVisitor:
+    """Return a function that makes a visitor for a client."""
 
     def make(client: Client = CLIENT, *, db: Connection = db, **more: Passwords) -> Visitor:
-        actor = Actor(db, client, happened.append)
+        actor = Actor(db, client, logged_events.append)
         return Visitor(actor, more.get("passwords", passwords), SECRET_KEY)
 
     return make
@@ -237,19 +237,19 @@ def open_visitor(db: Connection, passwords: Passwords, happened: list[Event]) ->
 
 @pytest.fixture
 def visitor(open_visitor: OpenVisitor) -> Visitor:
-    """The visitor for CLIENT."""
+    """Return the visitor for CLIENT."""
     return open_visitor()
 
 
 @pytest.fixture(scope="session")
 def app(ini: MakeIni) -> Any:
-    """The application, as development.ini makes it."""
+    """Return the application with the cookies of development.ini."""
     return hello_login.main({}, **ini())
 
 
 @pytest.fixture(scope="session")
 def production_app(ini: MakeIni) -> Any:
-    """The application, as production.ini makes it."""
+    """Return the application with the cookies of production.ini."""
     return hello_login.main({}, **ini(secure_cookies="true"))
 
 
@@ -258,9 +258,9 @@ OpenBrowser = Callable[..., webtest.TestApp]
 
 @pytest.fixture
 def open_browser(db: Connection, app: Any) -> Iterator[OpenBrowser]:
-    """Makes browsers of their own, which share the test's transaction; nothing is committed.
+    """Return a function that opens a browser; all share one transaction, which never commits.
 
-    An error aborts nothing either: what it leaves behind would be seen.
+    An error does not abort it either, so that tests see what a failed request leaves behind.
     """
     manager = transaction.TransactionManager(explicit=True)
     manager.begin()
@@ -283,5 +283,5 @@ def open_browser(db: Connection, app: Any) -> Iterator[OpenBrowser]:
 
 @pytest.fixture
 def browser(open_browser: OpenBrowser) -> webtest.TestApp:
-    """One browser."""
+    """Return a browser."""
     return open_browser()

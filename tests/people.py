@@ -1,4 +1,4 @@
-"""What people do in a browser, for the journeys."""
+"""Steps that people take in a browser."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ NEW_PASSWORD = "staple battery horse"
 
 
 def register(browser: webtest.TestApp, *, status: int | None = 303, **typed: str) -> Any:
-    """Fill in and send the form, and return the answer; status: what it must be, None for any."""
+    """Send the registration form, and return the answer; None accepts any status."""
     form = browser.get("/register").forms[0]
     values = {"name": "Ada Lovelace", "email": EMAIL, "password": PASSWORD, **typed}
     values.setdefault("confirm", values["password"])
@@ -31,7 +31,7 @@ def log_in(
     page: str = "/login",
     status: int | None = 303,
 ) -> Any:
-    """Fill in and send the form, and return the answer; status: as of register."""
+    """Send the login form, and return the answer; None accepts any status."""
     form = browser.get(page).forms[0]
     form["email"] = email
     form["password"] = password
@@ -40,7 +40,7 @@ def log_in(
 
 
 def log_out(browser: webtest.TestApp) -> Any:
-    """Press the button in the page's head."""
+    """Press the logout button in the page's header."""
     return browser.get("/").forms[0].submit(status=303)
 
 
@@ -64,7 +64,7 @@ def change_password(
 
 
 def end(browser: webtest.TestApp, button: str) -> Any:
-    """Press the first button on the account page that says so."""
+    """Press the first button with this text on the account page."""
     forms = browser.get("/account").forms.values()
     form = next(form for form in forms if button in form.text)
     return form.submit("session", status=303)
@@ -76,5 +76,5 @@ def csrf_token(browser: webtest.TestApp) -> str:
 
 
 def error_of(page: Any, field: str) -> str:
-    """What stands beside the field."""
+    """Return the error message of the field."""
     return str(page.html.find(id=f"{field}-error").get_text())

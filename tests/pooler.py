@@ -1,4 +1,4 @@
-"""What a pooler does to the connections of its clients."""
+"""A stand-in for a pooler, which lets connections share sessions."""
 
 import os
 

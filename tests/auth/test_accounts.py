@@ -65,7 +65,7 @@ def test_deactivating_an_account_ends_its_sessions_and_refuses_logins(
 
 
 def test_deleting_an_account_leaves_one_event_without_its_id(
-    visitor: Visitor, db: Connection, happened: list[Event]
+    visitor: Visitor, db: Connection, logged_events: list[Event]
 ) -> None:
     user_id = visitor.register_ada()
     session = visitor.begin_session(user_id)
@@ -75,4 +75,4 @@ def test_deleting_an_account_leaves_one_event_without_its_id(
         assert cursor.fetchall() == [("deleted", None, "192.0.2.1")]
         cursor.execute("SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM sessions)")
         assert cursor.fetchone() == (0,)
-    assert happened[-1] == Event("deleted", user_id, session.fingerprint, "192.0.2.1", None)
+    assert logged_events[-1] == Event("deleted", user_id, session.fingerprint, "192.0.2.1", None)

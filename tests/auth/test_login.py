@@ -47,7 +47,7 @@ def test_a_deactivated_account_cannot_reauthenticate(
 
 
 def test_a_rate_limited_login_is_logged_but_not_stored(
-    visitor: Visitor, db: Connection, happened: list[Event]
+    visitor: Visitor, db: Connection, logged_events: list[Event]
 ) -> None:
     user_id = visitor.register_ada()
     for _ in range(30):
@@ -55,7 +55,7 @@ def test_a_rate_limited_login_is_logged_but_not_stored(
             visitor.authenticate(email=EMAIL, password="a wrong one")
     stored = [event.event for event in events.list_of_user(db, user_id, 100)]
     assert stored == ["login_failed"] * 5 + ["registered"]
-    assert [event.event for event in happened].count("login_throttled") == 25
+    assert [event.event for event in logged_events].count("login_throttled") == 25
 
 
 @pytest.mark.parametrize("email", [EMAIL, "nobody@example.com"])

@@ -548,9 +548,11 @@ def test_expired_rate_limits_are_deleted(guess: Guess, db: Connection) -> None:
         assert cursor.fetchone() == (3,)
 
 
-def test_a_rate_limited_registration_is_logged(visitor: Visitor, happened: list[Event]) -> None:
+def test_a_rate_limited_registration_is_logged(
+    visitor: Visitor, logged_events: list[Event]
+) -> None:
     for _ in range(20):
         visitor.rate_limiter.admit_registration()
     with pytest.raises(RateLimited):
         visitor.rate_limiter.admit_registration()
-    assert happened[1:] == [Event("registration_throttled", address="192.0.2.1")]
+    assert logged_events[1:] == [Event("registration_throttled", address="192.0.2.1")]

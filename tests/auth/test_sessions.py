@@ -86,7 +86,7 @@ def test_a_renewed_session_has_a_new_token_and_the_same_limits(
 
 
 def test_an_account_has_at_most_a_hundred_sessions(
-    visitor: Visitor, db: Connection, happened: list[Event]
+    visitor: Visitor, db: Connection, logged_events: list[Event]
 ) -> None:
     user_id = visitor.register_ada()
     grace = visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
@@ -111,6 +111,6 @@ def test_an_account_has_at_most_a_hundred_sessions(
     assert len(sessions.list_live(db, user_id)) == 100
     assert len(sessions.list_live(db, grace)) == 1
     ended = Event("session_ended_by_limit", user_id, oldest.fingerprint, CLIENT.address)
-    assert happened[-2] == ended
+    assert logged_events[-2] == ended
     recorded = events.list_of_user(db, user_id, 2)
     assert [event.event for event in recorded] == ["logged_in", "session_ended_by_limit"]
