@@ -21,12 +21,6 @@ SERVER_ERROR_KEY = "hello_login.server_error"
 MAX_PATH_LENGTH = 200
 """Characters.  No path of this site has more than 60."""
 
-CONDITIONAL_HEADERS = (
-    *("HTTP_RANGE", "HTTP_IF_RANGE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"),
-    *("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"),
-)
-"""Headers that ask for part of a response, or for none if it has not changed."""
-
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -123,8 +117,7 @@ def refuse_malformed(handler: Callable[[Any], Any], _registry: Any) -> Callable[
         if len(environ["PATH_INFO"]) > MAX_PATH_LENGTH:
             raise HTTPNotFound
         # After all tweens, WebOb fails for malformed dates and ranges.  No page needs them.
-        for name in CONDITIONAL_HEADERS:
-            environ.pop(name, None)
+        request.remove_conditional_headers(remove_encoding=False)
         _refuse_costly_form(request)
         try:
             _ = request.path_info, dict(request.cookies)
