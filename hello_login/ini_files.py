@@ -31,10 +31,9 @@ def read_app(config_uri: str) -> Mapping[str, str]:
         raise SystemExit(f"Can't use {path}: rename the folder, because its path contains a %.")
     try:
         loader = plaster.get_loader(config_uri, protocols=["wsgi"])
-        app: Mapping[str, str] = loader.get_wsgi_app_settings()
+        return dict(loader.get_wsgi_app_settings())
     except (OSError, LookupError, ImportError, configparser.Error, plaster.PlasterError) as error:
         raise SystemExit(f"Can't use {config_uri}: {error}") from None
-    return app
 
 
 def parse_data_folder(value: str) -> Path:

@@ -104,7 +104,7 @@ class EmbeddedPostgres:
     def _ensure_running(self) -> None:
         """Start the server, or wait until a running one answers or ends."""
         deadline = time.monotonic() + START_TIMEOUT
-        while not self._answers():
+        while self._run("pg_isready", "-h", self._socket, "-p", "5432").returncode != 0:
             if not self._is_held("server.lock"):
                 self._start_server()
             elif time.monotonic() > deadline:
@@ -139,9 +139,6 @@ class EmbeddedPostgres:
         if initdb.returncode != 0:
             raise SystemExit(f"initdb failed in {self.data}: {initdb.stderr.strip()}")
         unfinished.rename(self._cluster)
-
-    def _answers(self) -> bool:
-        return self._run("pg_isready", "-h", self._socket, "-p", "5432").returncode == 0
 
     @property
     def _cluster(self) -> Path:

@@ -155,11 +155,11 @@ def _respond(request: Any, status: int, text: ErrorText | None = None) -> Any:
     # It reads neither the path nor the identity: that may be what failed.
     text = text or ERROR_TEXTS.get(status) or ERROR_TEXTS[400 if status < 500 else 500]
     values = {"error": text.title, "advice": text.advice, "request_id": request.id}
+    renderer = "json"
     if negotiate_media_type(request, JSON, HTML) == HTML:
         values["retry_label"] = _retry_label(request) if text.retry else ""
-        response = render_to_response("hello_login.web:templates/error.jinja2", values, request)
-    else:
-        response = render_to_response("json", values, request)
+        renderer = "hello_login.web:templates/error.jinja2"
+    response = render_to_response(renderer, values, request)
     response.status_int = status
     response.vary = ["Accept"]
     return response
