@@ -54,9 +54,8 @@ def includeme(config: Any) -> None:
     """Add the tweens of this module and the cookie filter."""
     config.add_tween(f"{__name__}.log_requests", under=INGRESS, over=f"{__name__}.add_headers")
     config.add_tween(f"{__name__}.add_headers", under=INGRESS, over="pyramid_tm.tm_tween_factory")
-    config.add_tween(
-        "hello_login.web.cookies.filter_cookies", under=INGRESS, over=f"{__name__}.log_requests"
-    )
+    cookie_filter = "hello_login.web.cookies.filter_cookies"
+    config.add_tween(cookie_filter, under=INGRESS, over=f"{__name__}.log_requests")
     config.add_tween(f"{__name__}.refuse_malformed", under=EXCVIEW)
 
 
@@ -140,8 +139,7 @@ def _refuse_costly_form(request: Any) -> None:
     content_type = request.environ.get("CONTENT_TYPE", "")
     may_be_form = request.method == "POST" or request.content_type in PARSED_TYPES
     if may_be_form and not FORM_TYPE.fullmatch(content_type):
-        raise HTTPUnsupportedMediaType(
-            "The content is not of the type that this site's forms have."
-        )
+        reason = "The content is not of the type that this site's forms have."
+        raise HTTPUnsupportedMediaType(reason)
     if request.query_string.count("&") + request.body.count(b"&") >= MAX_FIELDS:
         raise HTTPBadRequest("The request has more fields than any form of this site.")
