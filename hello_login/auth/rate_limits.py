@@ -124,8 +124,8 @@ class RateLimiter:
     def admit_profile_change(self, session: Session) -> None:
         """Count a change of the profile in this session.  Raises RateLimited.
 
-        The limit is the session's, not the account's: a thief of its cookie can't use up the changes
-        of the owner's other sessions.
+        The limit is the session's, not the account's: a thief of its cookie can't use up the
+        changes of the owner's other sessions.
         """
         limit = self._limit(MAX_PROFILE_CHANGES_PER_SESSION, "profile", session.id.hex())
         with self.autocommit() as db:
@@ -157,8 +157,8 @@ class RateLimiter:
     def _reauthentication_limits(self, session: Session) -> list[Limit]:
         """Return the limits of asking for the password in a session.
 
-        No limit is the account's: a thief who has the cookie of a session must not use up the tries of
-        its owner, who may be in the same session from another network.  The thief can't begin
+        No limit is the account's: a thief who has the cookie of a session must not use up the tries
+        of its owner, who may be in the same session from another network.  The thief can't begin
         further sessions without the password, so a limit for all of them is not needed.
         """
         key = session.id.hex()

@@ -75,8 +75,8 @@ def count(
                         ELSE now() + limits.forget_after
                         END
                FROM state, held
-               JOIN unnest(%(keys)s::bytea[], %(max_failures)s::integer[], %(forget_after)s::interval[],
-                           %(locks)s::integer[])
+               JOIN unnest(%(keys)s::bytea[], %(max_failures)s::integer[],
+                           %(forget_after)s::interval[], %(locks)s::integer[])
                     AS limits (key, max_failures, forget_after, lock_after)
                  ON limits.key = held.key
               WHERE throttles.key = held.key

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
             output = _run_command(arguments, operator, checked)
         print(output, flush=True)
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn):
-        remedy = f"initialize_db {arguments.config_uri}"
+        remedy = f"run initialize_db {arguments.config_uri}"
         raise SystemExit(f"The schema is out of date: {remedy}") from None
     except psycopg2.OperationalError as error:
         raise SystemExit(f"Nothing was changed: {error}") from None

@@ -65,7 +65,7 @@ class AuthTktSecurityPolicy:
         self._session: Any = RequestLocalCache(self._find_session)
 
     def session(self, request: Any) -> Session | None:
-        """Return the session, or None.  Queries at most once per request, and not without a cookie."""
+        """Return the session, or None.  Queries once per request, and not without a cookie."""
         session: Session | None = self._session.get_or_create(request)
         return session
 

@@ -91,7 +91,7 @@ def change_profile(request: Any) -> Any:
                 if not sessions.lock_live(request.db, session):
                     return _redirect_too_late(request)
                 accounts.change_profile(request.actor, session, name=name, email=email)
-                # A new address required the password, so the session gets a new token (ASVS 5.0, 7.2.4).
+                # A new address required the password: renew the session (ASVS 5.0, 7.2.4).
                 headers = _renew_session(request) if email != session.user.email else []
                 return redirect(request, request.route_path("account"), "profile_changed", headers)
         except accounts.EmailTaken:
