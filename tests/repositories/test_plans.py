@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import NamedTupleCursor
 
+from hello_login import repositories
 from hello_login.db import connections, migrations
 from hello_login.db.transactions import GENERIC_PLANS
 from hello_login.repositories import events, sessions, throttles, users
@@ -103,14 +104,14 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
 """A call of every repository function; a name after a comma tells variants apart."""
 
 
-class RecordingCursor(Cursor):
+class RecordingCursor(NamedTupleCursor):
     """Record the statements that cursors execute."""
 
     executed: list[bytes] = []  # noqa: RUF012 - shared by all cursors
 
     def execute(self, query: str | bytes, vars: object = None) -> None:  # type: ignore[override]  # noqa: A002
         self.executed.append(self.mogrify(query, vars))  # type: ignore[arg-type]
-        super().execute(query, vars)  # type: ignore[arg-type]
+        super().execute(query, vars)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,9 @@ def large_db(new_database: NewDatabase) -> Iterator[Connection]:
     with connection.cursor() as cursor:
         cursor.execute(FILL)
     connection.commit()
-    yield connection
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repositories, "NamedTupleCursor", RecordingCursor)
+        yield connection
     connection.close()
 
 
