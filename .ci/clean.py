@@ -14,6 +14,7 @@ CREATED = (
     "bench/.venv",
     "build",
     ".hypothesis",
+    ".mail",
     ".mypy_cache",
     ".pytest_cache",
     ".ruff_cache",

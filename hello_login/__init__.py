@@ -24,16 +24,22 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
     """
     checked = settings.load(global_config, ini, os.environ)
     log.setLevel(checked.log_level)
+    if checked.secure_cookies and checked.mail_url is None:
+        log.warning("No mail is sent: set MAIL_URL, MAIL_FROM and SITE_URL, or else MAIL_URL=none")
     with Configurator(settings=ini) as config:
         config.registry.hello_login = checked
         config.registry.passwords = Passwords(checked)
         config.registry.database_url = checked.database_url or prepare_development(checked)
         config.include("pyramid_jinja2")
         config.include(".db.transactions")
+        config.include(".mail")
         config.include(".web.tweens")
+        config.include(".web.hosts")
         config.include(".web.security")
         config.include(".web.routes")
         config.include(".web.views")
+        if checked.embedded_postgres and (checked.mail_url or "").startswith("file:"):
+            config.include(".dev.mailbox")
         return config.make_wsgi_app()
 
 

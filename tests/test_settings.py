@@ -1,9 +1,11 @@
 """Settings are read from the .ini file and the environment, and checked."""
 
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 
+import hello_login
 from hello_login import settings
 from hello_login.db import migrations
 from tests.conftest import ROOT
@@ -72,6 +74,20 @@ def test_another_url_is_refused_without_showing_its_password(url: str) -> None:
 
 def test_a_short_secret_key_is_refused_without_showing_it() -> None:
     (message,) = problems(environ={"SECRET_KEY": "abc123"})
+    assert message.startswith("SECRET_KEY is too short: set it to 32 or more")
+    assert "abc123" not in message
+
+
+def test_several_secret_keys_are_separated_by_blanks_or_commas() -> None:
+    newer, older = "n" * 32, "o" * 40
+    for value in (f"{newer} {older}", f"{newer},{older}", f" {newer},\n {older},"):
+        loaded = settings.load({}, INI, {**ENVIRON, "SECRET_KEY": value})
+        assert loaded.secret_keys == (newer, older)
+
+
+@pytest.mark.parametrize("value", [",", "abc123 " + "k" * 32, "k" * 32 + ",abc123"])
+def test_each_of_several_secret_keys_must_be_long_enough(value: str) -> None:
+    (message,) = problems(environ={"SECRET_KEY": value})
     assert message.startswith("SECRET_KEY is too short: set it to 32 or more")
     assert "abc123" not in message
 
@@ -207,3 +223,189 @@ def test_an_unknown_log_level_is_refused() -> None:
     assert settings.load({}, INI, {**ENVIRON, "LOG_LEVEL": "debug"}).log_level == "DEBUG"
     (message,) = problems(environ={"LOG_LEVEL": "loud"})
     assert message == "LOG_LEVEL is 'loud': set it to debug, info, warning or error."
+
+
+MAIL = {
+    "SITE_URL": "https://login.example.org",
+    "MAIL_URL": "smtp://ada:pa55@mail.example.org:587",
+    "MAIL_FROM": "Hello Login <login@example.org>",
+}
+DEVELOPMENT = {**INI, "hello_login.secure_cookies": "false"}
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("https://login.example.org", "https://login.example.org"),
+        ("https://Login.Example.Org/", "https://login.example.org"),
+        ("https://login.example.org:443", "https://login.example.org"),
+        ("https://localhost:8443", "https://localhost:8443"),
+        ("https://192.0.2.1:80", "https://192.0.2.1:80"),
+    ],
+)
+def test_the_site_url_is_kept_as_browsers_write_an_origin(value: str, url: str) -> None:
+    assert settings.load({}, INI, {**ENVIRON, "SITE_URL": value}).site_url == url
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("login.example.org", "https://", "https://login.example.org/path", "https://a b"),
+        *("https://ada:pa55@login.example.org", "ftp://login.example.org", "https://a:port"),
+    ],
+)
+def test_a_wrong_site_url_is_refused_without_showing_it(value: str) -> None:
+    assert problems(environ={"SITE_URL": value}) == [
+        "SITE_URL is not the URL of a site: set it to https://HOST, without a path."
+    ]
+
+
+def test_the_site_url_of_production_begins_with_https() -> None:
+    assert problems(environ={"SITE_URL": "http://login.example.org"}) == [
+        "SITE_URL begins with http: set it to https://HOST, without a path."
+    ]
+    environ = {**ENVIRON, "SITE_URL": "http://login.example.org:80"}
+    assert settings.load({}, DEVELOPMENT, environ).site_url == "http://login.example.org"
+
+
+def test_without_a_site_url_development_is_localhost_on_its_port() -> None:
+    assert settings.load({}, INI, ENVIRON).site_url is None
+    assert settings.load({}, DEVELOPMENT, ENVIRON).site_url == "http://localhost:5000"
+    environ = {**ENVIRON, "PORT": "8080"}
+    assert settings.load({}, DEVELOPMENT, environ).site_url == "http://localhost:8080"
+    ini = {"http_port": "9090"}
+    assert settings.load(ini, DEVELOPMENT, environ).site_url == "http://localhost:9090"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("smtp://mail.example.org", "smtp://mail.example.org:2525/", "file:/tmp/mail"),
+        *("smtp://ada:pa55@mail.example.org:587", "smtps://ada%40a.org:pa%2F55@mail.example.org"),
+    ],
+)
+def test_mail_is_sent_by_smtp_or_to_files(value: str) -> None:
+    loaded = settings.load({}, INI, {**ENVIRON, **MAIL, "MAIL_URL": value})
+    assert loaded.mail_url == value
+    assert loaded.sends_mail
+
+
+def test_no_mail_is_sent_if_the_mail_url_is_missing_or_none() -> None:
+    assert not settings.load({}, INI, ENVIRON).sends_mail
+    assert not settings.load({}, INI, {**ENVIRON, "MAIL_URL": "none"}).sends_mail
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("mail.example.org", "http://ada:pa55@mail.example.org", "smtp://", "file:", "smtp:///a"),
+        *("smtp://ada:pa55/x@mail.example.org", "smtp://ada:55#pa55@mail.example.org"),
+        *("smtp://ada:pa55@mail.example.org:x", "smtp://mail.example.org:587/pa55"),
+        *("smtp://mail.example.org:587/?pa55", "smtp://pa55@mail.example.org", "smtp://[pa55"),
+        *("smtp://ada:pa55@mail.example.org:0", "smtp://ada:pa55%0A@mail.example.org"),
+        *("smtp://ada:pa55\u2100@mail.example.org", "smtp://ada:pa55%C3%A4@mail.example.org"),
+    ],
+)
+def test_a_wrong_mail_url_is_refused_without_showing_its_password(value: str) -> None:
+    (message,) = problems(environ={**MAIL, "MAIL_URL": value})
+    assert message.startswith("MAIL_URL is not a URL: set it to smtp://user:")
+    assert "pa55" not in message
+
+
+def test_the_packaged_development_ini_writes_its_mails_into_the_current_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    packaged = Path(settings.__file__).parent / ".mail"
+    loaded = settings.load({}, {}, {**ENVIRON, **MAIL, "MAIL_URL": f"file:{packaged}"})
+    assert loaded.mail_url == f"file:{folder / '.mail'}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["login@example.org", "Hello Login <login@example.org>", '"Login, \xc5sa" <login@example.org>'],
+)
+def test_mails_come_from_an_address_with_or_without_a_name(value: str) -> None:
+    assert settings.load({}, INI, {**ENVIRON, **MAIL, "MAIL_FROM": value}).mail_from == value
+    message = EmailMessage()
+    message["From"] = value
+    assert message["From"].addresses[0].addr_spec == "login@example.org"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("login", "Hello Login", "login@example.org, ada@example.org", "\xe5sa@example.org"),
+        *("login@\xe5sa.example", "Hello\nLogin <login@example.org>", "pa55@"),
+        *(
+            "Login, Hello <login@example.org>",
+            "Hello: login@example.org;x",
+            "Login:",
+            "@",
+            "<>",
+            "<login@example.org",
+        ),
+    ],
+)
+def test_what_mails_cannot_come_from_is_refused(value: str) -> None:
+    (message,) = problems(environ={**MAIL, "MAIL_FROM": value})
+    assert message == (
+        "MAIL_FROM is not an address: set it to an address, such as "
+        '"Hello Login <login@example.org>".'
+    )
+
+
+def test_mail_needs_the_url_of_the_site_and_a_sender() -> None:
+    missing = {**MAIL, "SITE_URL": "", "MAIL_FROM": ""}
+    assert [message.partition(": ")[0] for message in problems(environ=missing)] == [
+        "SITE_URL is missing, and MAIL_URL needs it",
+        "MAIL_FROM is missing, and MAIL_URL needs it",
+    ]
+    assert settings.load({}, DEVELOPMENT, {**ENVIRON, **MAIL, "SITE_URL": ""}).sends_mail
+    assert settings.load({}, INI, {**ENVIRON, **missing, "MAIL_URL": "none"})
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("help@example.org", "mailto:help@example.org"),
+        ("mailto:help@example.org", "mailto:help@example.org"),
+        ("h?body=x@example.org", "mailto:h%3Fbody%3Dx@example.org"),
+        ("https://example.org/help?from=login", "https://example.org/help?from=login"),
+    ],
+)
+def test_the_contact_is_kept_as_a_url(value: str, url: str) -> None:
+    assert settings.load({}, INI, {**ENVIRON, "CONTACT": value}).contact == url
+
+
+@pytest.mark.parametrize("value", ["help", "https://", "https:///a", "javascript:x@example.org"])
+def test_a_contact_that_cannot_be_linked_is_refused(value: str) -> None:
+    (message,) = problems(environ={"CONTACT": value})
+    assert message.startswith("CONTACT is neither an address nor a page: set it to one such as")
+
+
+def test_the_repr_of_settings_does_not_show_the_password_of_the_mail_server() -> None:
+    assert "pa55" not in repr(settings.load({}, INI, {**ENVIRON, **MAIL}))
+
+
+@pytest.mark.parametrize(
+    ("ini", "environ", "warnings"),
+    [
+        (INI, {}, 1),
+        (INI, {"MAIL_URL": "none"}, 0),
+        (INI, {**MAIL}, 0),
+        (DEVELOPMENT, {}, 0),
+    ],
+)
+def test_production_without_a_mail_url_warns_once_at_start(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ini: dict[str, str],
+    environ: dict[str, str],
+    warnings: int,
+) -> None:
+    for name, value in {**ENVIRON, **environ}.items():
+        monkeypatch.setenv(name, value)
+    hello_login.main({}, **ini)
+    told = [each for each in caplog.records if "set MAIL_URL" in each.message]
+    assert [each.levelname for each in told] == ["WARNING"] * warnings

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import events
+from ..repositories import events, mails
 from .clients import Client
 
 RETENTION = timedelta(days=90)
@@ -28,6 +28,9 @@ class Actor:
     log_after_commit: Callable[[events.Event], None]
     """Writes an event to the security log if the transaction is committed."""
 
+    sends_mail: bool = False
+    """MAIL_URL is set, so accounts are notified by mail."""
+
     def record(self, name: str, user_id: int | None, fingerprint: str | None = None) -> None:
         """Add an event of the account to account_events, and log it after the commit.
 
@@ -39,6 +42,15 @@ class Actor:
         events.delete_older(self.db, RETENTION)
         events.insert(self.db, event if user_id is not None else event._replace(user_id=NO_USER))
         self.log_after_commit(event)
+
+    def notify(self, kind: str, user_id: int, recipient: str | None = None) -> None:
+        """Queue a mail to the account's address, to be sent after the commit.
+
+        recipient: another address.
+        """
+        if self.sends_mail:
+            facts = {"from_address": self.client.address, "device": self.client.device}
+            mails.insert_notice(self.db, kind, user_id, recipient, **facts)
 
 
 def make_event(

@@ -36,8 +36,11 @@ def complete_login(actor: Actor, user_id: int, *, remembered: bool = False) -> I
     remembered: "Stay logged in" was chosen.
     """
     # This locks the account's row, so that simultaneous logins count each other's sessions.
-    credentials = users.record_login(actor.db, user_id)
+    credentials, is_new = users.record_login(actor.db, user_id)
     sessions.make_room(actor, user_id)
+    device = actor.client.known
+    if not is_new and (device is None or device.auth_hash != credentials.auth_hash):
+        actor.notify("new_device", user_id)
     return sessions.begin(actor, credentials, remembered=remembered)
 
 

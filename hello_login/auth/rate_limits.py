@@ -44,6 +44,9 @@ MAX_REAUTHENTICATIONS_PER_NETWORK = 20
 MAX_REGISTRATIONS_PER_NETWORK = 20
 """Registrations and changes of an address from one network, failed or not, that cause no wait."""
 
+MAX_MAILS_PER_ADDRESS = 3
+"""Mails of one kind that were asked for to one address that cause no wait."""
+
 MAX_PROFILE_CHANGES_PER_SESSION = 20
 """Changes of a name or an address, failed or not, that cause no wait.  Each adds up to two
 events, which are kept for months; few people change either more than once a year."""
@@ -121,6 +124,12 @@ class RateLimiter:
         with self.autocommit() as db:
             self._admit(db, limits, "registration_throttled", None)
 
+    def admit_mail_request(self) -> None:
+        """Count a request for a mail, to any address.  Raises RateLimited."""
+        limits = self._networks(MAX_REGISTRATIONS_PER_NETWORK, "network", "mail")
+        with self.autocommit() as db:
+            self._admit(db, limits, "mail_throttled", None)
+
     def admit_profile_change(self, session: Session) -> None:
         """Count a change of the profile in this session.  Raises RateLimited.
 
@@ -187,9 +196,7 @@ class RateLimiter:
         )
 
     def _limit(self, max_failures: int, *parts: str) -> Limit:
-        text = "\0".join(parts).encode("utf-8", "replace")
-        key = hmac.digest(self.secret_key, text, "sha256")
-        return Limit(key, max_failures, FORGET_AFTER)
+        return make_limit(self.secret_key, max_failures, *parts)
 
     def _admit(
         self, db: Connection, limits: list[Limit], throttled_event: str, user_id: int | None
@@ -207,6 +214,20 @@ class RateLimiter:
             self.log_after_commit(make_event(self.client, throttled_event, user_id))
             raise RateLimited(wait)
         self.counted.update(keys)
+
+
+def make_limit(secret_key: bytes, max_failures: int, *parts: str) -> Limit:
+    """Return a limit of what the parts name; its key is an HMAC, which does not tell them."""
+    text = "\0".join(parts).encode("utf-8", "replace")
+    return Limit(hmac.digest(secret_key, text, "sha256"), max_failures, FORGET_AFTER)
+
+
+def mail_limit(secret_key: bytes, kind: str, address: str) -> Limit:
+    """Return the limit of mails of this kind to this address that somebody asked for.
+
+    Each kind has its own: nobody can ask for other mails until the owner gets no link to reset.
+    """
+    return make_limit(secret_key, MAX_MAILS_PER_ADDRESS, "mail", kind, _lower(address))
 
 
 def count_failure(db: Connection, limits: list[Limit]) -> timedelta:

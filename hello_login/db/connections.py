@@ -4,7 +4,8 @@ import re
 import select
 import time
 from collections import deque
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
@@ -168,6 +169,16 @@ class ConnectionPool:
             if time.monotonic() - started >= 1:
                 self._next_try = time.monotonic() + 1
             raise
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """Lend a connection, each of whose statements is a transaction of its own."""
+        connection = self.acquire()
+        connection.autocommit = True
+        try:
+            yield connection
+        finally:
+            self.release(connection)
 
     def release(self, connection: Connection) -> None:
         """Take back a connection, which must be outside a transaction."""

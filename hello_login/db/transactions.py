@@ -40,7 +40,7 @@ class CommitUnknown(Exception):
 
 
 def includeme(config: Any) -> None:
-    """Add request.tm, request.db and request.autocommit(), connections to registry.database_url.
+    """Add registry.pool, request.tm, request.db and request.autocommit().
 
     A request never holds two connections: autocommit() raises RuntimeError after request.db is
     used.
@@ -62,17 +62,15 @@ def includeme(config: Any) -> None:
         if ENVIRON_KEY in request.environ:
             yield request.environ[ENVIRON_KEY]
             return
-        connection = pool.acquire()
-        connection.autocommit = True
-        try:
-            yield connection
-        except psycopg2.Error as error:
-            if is_temporary(error, connection):
-                mark_error_retryable(error)
-            raise
-        finally:
-            pool.release(connection)
+        with pool.autocommit() as connection:
+            try:
+                yield connection
+            except psycopg2.Error as error:
+                if is_temporary(error, connection):
+                    mark_error_retryable(error)
+                raise
 
+    config.registry.pool = pool
     config.add_settings(
         {
             "tm.manager_hook": "pyramid_tm.explicit_manager",

@@ -73,7 +73,7 @@ def find(db: Connection, session_id: bytes) -> Session | None:
                sessions.last_seen_at > now() - interval '1 minute' AS seen_recently,
                now() - sessions.authenticated_at AS login_age,
                users.id, users.email, users.name, users.created_at, users.last_login_at,
-               users.deactivated_at
+               users.deactivated_at, users.confirmed_at
           FROM sessions
           JOIN users ON users.id = sessions.user_id
          WHERE sessions.id = %s

@@ -19,6 +19,8 @@ class User(NamedTuple):
     created_at: datetime
     last_login_at: datetime | None
     deactivated_at: datetime | None
+    confirmed_at: datetime | None
+    """When a link in a mail to the address was used."""
 
 
 class Credentials(NamedTuple):
@@ -51,7 +53,7 @@ def insert(db: Connection, *, email: str, name: str, password_hash: str) -> int 
 def get_by_id(db: Connection, user_id: int) -> User | None:
     """Return the account with this id, or None."""
     statement = """
-        SELECT id, email, name, created_at, last_login_at, deactivated_at
+        SELECT id, email, name, created_at, last_login_at, deactivated_at, confirmed_at
           FROM users
          WHERE id = %s
     """
@@ -62,7 +64,7 @@ def get_by_id(db: Connection, user_id: int) -> User | None:
 def get_by_email(db: Connection, email: str) -> User | None:
     """Return the account with this address, in upper or lower case, or None."""
     statement = """
-        SELECT id, email, name, created_at, last_login_at, deactivated_at
+        SELECT id, email, name, created_at, last_login_at, deactivated_at, confirmed_at
           FROM users
          WHERE lower(email) = lower(%s)
     """
@@ -73,7 +75,7 @@ def get_by_email(db: Connection, email: str) -> User | None:
 def list_newest(db: Connection, *, before: int, number: int) -> list[User]:
     """Return the accounts with smaller ids, the newest first; at most this number."""
     statement = """
-        SELECT id, email, name, created_at, last_login_at, deactivated_at
+        SELECT id, email, name, created_at, last_login_at, deactivated_at, confirmed_at
           FROM users
          WHERE id < %s
          ORDER BY id DESC
@@ -106,6 +108,11 @@ def get_credentials_by_email(db: Connection, email: str) -> Credentials | None:
     return Credentials(**rows[0]._asdict()) if rows else None
 
 
+def confirm(db: Connection, user_id: int) -> None:
+    """Store that the account's address is confirmed now."""
+    execute(db, "UPDATE users SET confirmed_at = now() WHERE id = %s", [user_id])
+
+
 def lock(db: Connection, user_id: int) -> None:
     """Lock the account's row against changes until the transaction ends."""
     execute(db, "SELECT FROM users WHERE id = %s FOR NO KEY UPDATE", [user_id])
@@ -132,14 +139,15 @@ def update_password_hash(db: Connection, user_id: int, password_hash: str) -> No
 def update_profile(
     db: Connection, user_id: int, *, name: str | None = None, email: str | None = None
 ) -> bool:
-    """Replace the name and the address that are given.
+    """Replace the name and the address that are given.  Another address is not confirmed.
 
     Returns False, with nothing changed, if another account has the address.
     """
     statement = """
         UPDATE users
            SET name = coalesce(%(name)s, name),
-               email = coalesce(%(email)s, email)
+               email = coalesce(%(email)s, email),
+               confirmed_at = CASE WHEN %(email)s IS NULL THEN confirmed_at END
          WHERE id = %(user_id)s
            AND NOT EXISTS (SELECT
                              FROM users
@@ -157,16 +165,19 @@ def update_profile(
     return bool(changed)
 
 
-def record_login(db: Connection, user_id: int) -> Credentials:
-    """Store the time of the login in the account's row, and return its credentials."""
+def record_login(db: Connection, user_id: int) -> tuple[Credentials, bool]:
+    """Store the time of the login in the account's row.
+
+    Returns the account's credentials, and whether it was registered in this transaction.
+    """
     statement = """
         UPDATE users
            SET last_login_at = now()
          WHERE id = %s
-     RETURNING id AS user_id, password_hash
+     RETURNING id AS user_id, password_hash, created_at = now() AS is_new
     """
     (row,) = fetch(db, statement, [user_id])
-    return Credentials(**row._asdict())
+    return Credentials(row.user_id, row.password_hash), row.is_new
 
 
 def deactivate(db: Connection, user_id: int) -> None:

@@ -28,10 +28,10 @@ def open_config(config_uri: str) -> tuple[settings.Settings, str]:
 
 
 @contextmanager
-def as_operator(db: Connection) -> Iterator[Actor]:
+def as_operator(db: Connection, checked: settings.Settings) -> Iterator[Actor]:
     """Yield an actor for an operator's program; then commit, and log its events."""
     happened: list[Event] = []
-    yield Actor(db, Client(), happened.append)
+    yield Actor(db, Client(), happened.append, checked.sends_mail)
     db.commit()
     for event in happened:
         logs.log_security_event(event)

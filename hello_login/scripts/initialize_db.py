@@ -87,7 +87,7 @@ def _migrate(url: str, checked: Settings) -> None:
 def _add_sample_users(db: Connection, checked: Settings) -> None:
     print()
     passwords = Passwords(checked)
-    with as_operator(db) as operator:
+    with as_operator(db, checked) as operator:
         for name, email in SAMPLE_USERS:
             password = secrets.token_urlsafe(12)
             try:

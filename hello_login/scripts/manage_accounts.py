@@ -1,7 +1,6 @@
 """The command manage_accounts, with which the operator manages accounts."""
 
 import argparse
-import getpass
 import os
 import sys
 from datetime import datetime
@@ -10,25 +9,26 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
-from ..auth import accounts, sessions
+from ..auth import accounts, links, sessions
 from ..auth.audit import Actor
-from ..auth.passwords import PasswordRefused, Passwords
 from ..db import connections
-from ..repositories import events, users
+from ..repositories import events, mails, users
 from ..settings import Settings
 from . import as_operator, open_config
 
 COMMANDS = {
     "list": "list accounts, newest first; --before ID continues the list",
     "show": "show an account, its sessions and its last events",
-    "set-password": "replace the password, and end all sessions and waits",
+    "reset-link": "print a one-time link with which the owner sets a new password",
     "deactivate": "refuse logins to the account, and end all sessions",
     "reactivate": "allow logins to the account again",
     "end-sessions": "end all sessions: every device has to log in again",
     "delete": "delete the account and its data; asks first, unless --yes is given",
+    "mails": "list the mails that wait to be sent, or were given up",
 }
 MAX_ID = 2**63 - 1
 SHOWN_SESSIONS = 20
+LISTED_MAILS = 1000
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     connections.wait(url, 0)
     connection = connections.connect(url)
     try:
-        with as_operator(connection) as operator:
+        with as_operator(connection, checked) as operator:
             output = _run_command(arguments, operator, checked)
         print(output, flush=True)
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn):
@@ -71,7 +71,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "  manage_accounts production.ini list\n"
         "  manage_accounts production.ini show ada@example.com\n"
         "  manage_accounts production.ini deactivate 17\n"
-        "  openssl rand -base64 15 | tee /dev/tty | manage_accounts production.ini set-password 17",
+        "  manage_accounts production.ini reset-link ada@example.com",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config_uri", metavar="INI", help="development.ini or production.ini")
@@ -79,7 +79,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     for name, help_text in COMMANDS.items():
         description = f"{help_text.capitalize()}."
         command = commands.add_parser(name, help=help_text, description=description)
-        if name != "list":
+        if name not in ("list", "mails"):
             command.add_argument("account", metavar="ACCOUNT", help="its id or its address")
     listing = commands.choices["list"]
     listing.add_argument("--before", metavar="ID", type=_number, default=MAX_ID)
@@ -94,13 +94,15 @@ def _run_command(arguments: argparse.Namespace, operator: Actor, checked: Settin
     """Run the command, and return the output to print after the commit."""
     if arguments.command == "list":
         return _list(operator.db, arguments.before, arguments.number)
+    if arguments.command == "mails":
+        return _list_mails(operator.db)
     user = _find(operator.db, arguments.account)
     if arguments.command == "show":
         return _describe(operator.db, user, arguments.events)
     output = f"{arguments.command}: done for account {user.id}, {user.email}"
-    if arguments.command == "set-password":
-        _set_password(operator, Passwords(checked), user)
-    elif arguments.command == "end-sessions":
+    if arguments.command == "reset-link":
+        return _make_reset_link(operator, checked, user)
+    if arguments.command == "end-sessions":
         output += f", {sessions.end_all(operator, user)} sessions"
     elif arguments.command == "delete":
         if not arguments.yes and input(f"Delete {user.email} permanently? Type yes: ") != "yes":
@@ -158,19 +160,27 @@ def _describe(db: Connection, user: users.User, number: int) -> str:
     return "\n".join(lines)
 
 
-def _set_password(operator: Actor, passwords: Passwords, user: users.User) -> None:
-    try:
-        if sys.stdin.isatty():
-            password = getpass.getpass("New password: ")
-            if getpass.getpass("Once more: ") != password:
-                raise SystemExit("Nothing was changed: the two passwords differ.")
-        else:
-            password = sys.stdin.readline().rstrip("\r\n")
-        accounts.change_password(operator, passwords, user, password)
-    except PasswordRefused as error:
-        raise SystemExit(f"Nothing was changed. {error}") from None
-    except UnicodeError:
-        raise SystemExit("Nothing was changed: the password is not UTF-8.") from None
+def _make_reset_link(operator: Actor, checked: Settings, user: users.User) -> str:
+    if user.deactivated_at is not None:
+        raise SystemExit(f"Account {user.id}, {user.email}, is deactivated: reactivate it first.")
+    token = links.issue(operator.db, "recover", user.email, user.id)
+    operator.record("reset_link_made", user.id)
+    operator.notify("reset_link_made", user.id)
+    path = f"/link/{token}"
+    if checked.site_url is None:
+        return f"{path}\nPut the URL of the site before it.  It works once, within an hour."
+    return f"{checked.site_url}{path}\nIt works once, within an hour."
+
+
+def _list_mails(db: Connection) -> str:
+    lines = [f"{'id':>8}  {'queued':<20}  {'next try':<20}  {'tries':>5}  {'kind':<15}  recipient"]
+    for mail in mails.list_all(db, LISTED_MAILS):
+        state = _moment(mail.try_at) if mail.try_at else "given up"
+        lines.append(
+            f"{mail.id:>8}  {_moment(mail.created_at):<20}  {state:<20}  {mail.tries:>5}"
+            f"  {mail.kind:<15}  {mail.recipient}"
+        )
+    return "\n".join(lines)
 
 
 def _moment(time: datetime | None) -> str:

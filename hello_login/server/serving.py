@@ -23,6 +23,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from ..auth.clients import Client, parse_address
+from ..mail.sender import Sender
 from .tasks import ErrorTask, Parser, Task
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,9 @@ class Server(TcpWSGIServer):
     _map: Any
 
     def __init__(self, app: Any, listener: socket.socket, adjustments: Adjustments) -> None:
+        """app: its registry.mail_sender, if it has one, runs as long as the server."""
+        registry = getattr(app, "registry", None)
+        self._mail_sender: Sender | None = getattr(registry, "mail_sender", None)
         self.form_dispatcher = ThreadedTaskDispatcher()
         self.form_dispatcher.set_thread_count(adjustments.threads)
         self.stopping = False
@@ -177,9 +181,21 @@ class Server(TcpWSGIServer):
         # Another thread may receive the signal: this wakes the one that waits below.
         os.set_blocking(self.trigger.trigger, False)
         signal.set_wakeup_fd(self.trigger.trigger)
+        if self._mail_sender is not None:
+            self._mail_sender.start()
         while not self.stopping:
             self._step(self.adj.asyncore_loop_timeout)
+        if self._mail_sender is not None:
+            self._mail_sender.stop()
         self._stop_listening()
+        self._drain(graceful_timeout)
+        for dispatcher in (self.task_dispatcher, self.form_dispatcher):
+            dispatcher.shutdown(timeout=1)
+        signal.set_wakeup_fd(-1)
+        self.trigger.close()
+
+    def _drain(self, graceful_timeout: float) -> None:
+        """Finish the requests that have begun, and the mail that is being sent."""
         stopped = time.time()
         while self.active_channels and time.time() < stopped + graceful_timeout:
             for channel in list(self.active_channels.values()):
@@ -191,10 +207,8 @@ class Server(TcpWSGIServer):
             log.warning("Stopped, and cut off %s connections", len(self.active_channels))
             for channel in list(self.active_channels.values()):
                 channel.handle_close()
-        for dispatcher in (self.task_dispatcher, self.form_dispatcher):
-            dispatcher.shutdown(timeout=1)
-        signal.set_wakeup_fd(-1)
-        self.trigger.close()
+        if self._mail_sender is not None:
+            self._mail_sender.join(max(0.0, stopped + graceful_timeout - time.time()))
 
     def _stop(self, number: int, _frame: object) -> None:
         if self.stopping:

@@ -34,7 +34,7 @@ class CSRFTokens:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._key = settings.secret_key.encode()
+        self._keys = [key.encode() for key in settings.secret_keys]
         self._token: Any = RequestLocalCache(self._find_token)
 
     def new_csrf_token(self, request: Any) -> str:
@@ -53,14 +53,22 @@ class CSRFTokens:
 
     def check_csrf_token(self, request: Any, supplied: str) -> bool:
         """Return whether this is the browser's token."""
-        expected = self.get_csrf_token(request).encode()
-        return hmac.compare_digest(expected, supplied.encode("utf-8", "backslashreplace"))
+        expected, session_token = [self.get_csrf_token(request)], request.session_token
+        if session_token is not None:
+            # The page may have been loaded before SECRET_KEY got a newer key.
+            expected += [_derive_token(key, session_token) for key in self._keys[1:]]
+        given = supplied.encode("utf-8", "backslashreplace")
+        return any(hmac.compare_digest(token.encode(), given) for token in expected)
 
     def _find_token(self, request: Any) -> str:
         session_token = request.session_token
         if session_token is not None:
-            return hmac.new(self._key, f"CSRF\0{session_token}".encode(), "sha256").hexdigest()
+            return _derive_token(self._keys[0], session_token)
         return get_cookie(request, "csrf_token") or self.new_csrf_token(request)
+
+
+def _derive_token(key: bytes, session_token: str) -> str:
+    return hmac.new(key, f"CSRF\0{session_token}".encode(), "sha256").hexdigest()
 
 
 def refuse_other_origins(view: Any, info: Any) -> Any:

@@ -148,8 +148,8 @@ class ReauthenticateForm(Form):
     )
 
 
-class NameAndEmailForm(Form):
-    """The fields that registration and the profile share: name and email address."""
+class NameForm(Form):
+    """The name to greet a user by."""
 
     name = StringField(
         "Name",
@@ -157,7 +157,6 @@ class NameAndEmailForm(Form):
         filters=[_filter_up_to(MAX_NAME_LENGTH * NFD_GROWTH, _normalize_name)],
         render_kw={"autocomplete": "name", "dir": "auto"},
     )
-    email = _email_field("email")
 
     def validate_name(self, field: StringField) -> None:
         """Refuse a name that is invisible, breaks the line or reverses the text around it."""
@@ -167,6 +166,12 @@ class NameAndEmailForm(Form):
         if any(_is_control(character) and character not in JOINERS for character in name):
             raise ValidationError("Use one line, without control characters or invisible ones.")
 
+
+class EmailForm(Form):
+    """An email address; the form that asks for a mail to it."""
+
+    email = _email_field("email")
+
     def validate_email(self, field: EmailField) -> None:
         """Replace the field's address with the normalized one, or refuse it."""
         try:
@@ -174,6 +179,10 @@ class NameAndEmailForm(Form):
         except EmailNotValidError as error:
             message = f"{error} An address looks like name@example.org."
             raise ValidationError(message) from error
+
+
+class NameAndEmailForm(EmailForm, NameForm):
+    """The fields that registration and the profile share: name and email address."""
 
 
 class NewPasswordForm(Form):
@@ -208,6 +217,18 @@ class NewPasswordForm(Form):
             self._passwords.check(field.data or "", *self.personal())
         except PasswordRefused as error:
             raise ValidationError(str(error)) from error
+
+
+class LinkForm(Form):
+    """Use a link that needs no more than a click."""
+
+
+class RegisterByLinkForm(NewPasswordForm, NameForm):
+    """Register with the address that a link was mailed to."""
+
+    def personal(self) -> tuple[str, ...]:
+        """Return the name of this form, cut to its maximum length, and the address."""
+        return (self.name.data or "")[:MAX_NAME_LENGTH], *super().personal()
 
 
 class RegisterForm(NewPasswordForm, NameAndEmailForm):

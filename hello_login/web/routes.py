@@ -32,6 +32,10 @@ def includeme(config: Any) -> None:
     config.add_route("change_password", "/account/password")
     config.add_route("end_sessions", "/account/sessions/end")
     config.add_route("delete_account", "/account/delete")
+    config.add_route("confirm_address", "/account/confirm-address")
+    config.add_route("forgot", "/forgot")
+    config.add_route("link", "/link/{token}")
+    config.add_route("change_password_hint", "/.well-known/change-password")
     config.add_route("healthz", "/healthz")
     config.add_route("readyz", "/readyz")
     # Only these names match: Pyramid would keep every other requested path in memory.

@@ -39,6 +39,7 @@ def includeme(config: Any) -> None:
     config.add_request_method(policy.client, "client", reify=True)
     config.add_request_method(policy.loaded_user_id, "loaded_user_id", property=True)
     config.add_request_method(log_after_commit)
+    config.add_request_method(wake_sender_after_commit)
     config.add_request_method(make_actor, "actor", reify=True)
     config.add_request_method(make_rate_limiter, "rate_limiter", reify=True)
     config.set_default_permission("authenticated")
@@ -58,10 +59,14 @@ class AuthTktSecurityPolicy:
         shared = {"secure": settings.secure_cookies, "http_only": True, "wild_domain": False}
         lifetime = {"timeout": DEVICE_COOKIE_LIFETIME, "max_age": DEVICE_COOKIE_LIFETIME}
         name, device_name = cookie_name(settings, "session"), cookie_name(settings, "device")
-        self._cookie = AuthTktCookieHelper(settings.secret_key, cookie_name=name, **shared)
-        # Another secret, so that neither can be taken for the other.
-        secret, options = f"device {settings.secret_key}", shared | lifetime
-        self._device_cookie = AuthTktCookieHelper(secret, cookie_name=device_name, **options)
+        self._cookies = [
+            AuthTktCookieHelper(key, cookie_name=name, **shared) for key in settings.secret_keys
+        ]
+        # Other secrets, so that neither cookie can be taken for the other.
+        options = {**shared, **lifetime, "cookie_name": device_name}
+        self._device_cookies = [
+            AuthTktCookieHelper(f"device {key}", **options) for key in settings.secret_keys
+        ]
         self._session: Any = RequestLocalCache(self._find_session)
 
     def session(self, request: Any) -> Session | None:
@@ -103,18 +108,18 @@ class AuthTktSecurityPolicy:
         same = known is not None and known.auth_hash == issued.auth_hash
         device_id = known.id if same else secrets.token_urlsafe(16)
         return [
-            *self._cookie.remember(request, issued.token, max_age=max_age),
-            *self._device_cookie.remember(request, f"{issued.auth_hash}.{device_id}"),
+            *self._cookies[0].remember(request, issued.token, max_age=max_age),
+            *self._device_cookies[0].remember(request, f"{issued.auth_hash}.{device_id}"),
         ]
 
     def forget(self, request: Any) -> list[tuple[str, str]]:
         """Return the headers that delete the session's cookie; write nothing."""
         self._session.clear(request)
-        return list(self._cookie.forget(request))
+        return list(self._cookies[0].forget(request))
 
     def client(self, request: Any) -> Client:
         """Return the client, from the connection, the headers and the device cookie."""
-        ticket = self._device_cookie.identify(request)
+        ticket = _identify(self._device_cookies, request)
         return Client(
             address=parse_address(request.remote_addr),
             device=describe_device(request.user_agent),
@@ -127,7 +132,7 @@ class AuthTktSecurityPolicy:
 
         The session may have ended.
         """
-        ticket = self._cookie.identify(request)
+        ticket = _identify(self._cookies, request)
         return ticket["userid"] if ticket else None
 
     def _find_session(self, request: Any) -> Session | None:
@@ -139,6 +144,12 @@ class AuthTktSecurityPolicy:
             if session is not None:
                 sessions.record_use(db, session, request.client)
         return session
+
+
+def _identify(cookies: list[AuthTktCookieHelper], request: Any) -> dict[str, Any] | None:
+    """Return the ticket that the key of one of these cookies has signed, or None."""
+    tickets = (cookie.identify(request) for cookie in cookies)
+    return next((ticket for ticket in tickets if ticket), None)
 
 
 def issue_cookies(request: Any, issued: sessions.IssuedSession) -> list[tuple[str, str]]:
@@ -171,14 +182,21 @@ def log_after_commit(request: Any, event: Event) -> None:
     request.tm.get().addAfterCommitHook(log)
 
 
+def wake_sender_after_commit(request: Any) -> None:
+    """Let the mails that the request has queued be sent without delay."""
+    # Waking it after a failed commit does no harm: it finds nothing to send.
+    request.tm.get().addAfterCommitHook(lambda _committed: request.registry.mail_sender.wake())
+
+
 def make_actor(request: Any) -> Actor:
     """Return the request's client and transaction as an Actor."""
-    return Actor(request.db, request.client, request.log_after_commit)
+    sends_mail = request.registry.hello_login.sends_mail
+    return Actor(request.db, request.client, request.log_after_commit, sends_mail)
 
 
 def make_rate_limiter(request: Any) -> RateLimiter:
     """Return the rate limits for the request's client."""
-    key = request.registry.hello_login.secret_key.encode()
+    key = request.registry.hello_login.secret_keys[0].encode()
     # A retried request shares the environ with its earlier run.
     counted = request.environ.setdefault("hello_login.counted", set())
     log = request.log_after_commit

@@ -20,11 +20,14 @@ REFUSED_PAGE = re.compile(
 
 
 class Site:
-    """A server with production's settings, except for plain http and cheap password hashes."""
+    """A server with plain http and cheap password hashes; if it sends mail, to files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
+        """options: as of Server."""
         self.database = Database(folder)
-        self._server = Server(folder, self.database.url, **QUICK)
+        quick = {name: QUICK[name] for name in QUICK if name != "secure_cookies" or not options}
+        self._server = Server(folder, self.database.url, **quick, **options)
+        self._server.environment["MAIL_URL"] = f"file:{folder}/mail" if options else "none"
         self.port = self._server.port
         self.url = f"http://localhost:{self.port}"
         self._server.start()

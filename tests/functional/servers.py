@@ -108,17 +108,18 @@ def change_ini(
 
 
 class Server:
-    """pserve with production.ini, and with changed settings and constants."""
+    """pserve with an .ini file whose settings and constants are changed."""
 
     def __init__(
         self,
         folder: Path,
         url: str,
         constants: Mapping[str, float] = MappingProxyType({}),
+        base: str = "production.ini",
         **settings: str,
     ) -> None:
         self.ini = folder / "changed.ini"
-        self.ini.write_text(change_ini("production.ini", settings, constants))
+        self.ini.write_text(change_ini(base, settings, constants))
         # Each Person sends an address of its own, as a proxy would.
         self.environment = {
             **os.environ,

@@ -28,7 +28,7 @@ from tests.people import PASSWORD
 
 pytestmark = pytest.mark.container
 
-SECRET_KEY = "a secret key of the container tests, long enough"
+SECRET_KEY = "a-secret-key-of-the-container-tests-long-enough"
 SECRETS = {"SECRET_KEY": SECRET_KEY, "POSTGRES_PASSWORD": "a password of the container tests"}
 HEROKU = yaml.safe_load((ROOT / "heroku.yml").read_text())
 
@@ -176,7 +176,7 @@ def compose(file: str, environ: dict[str, str]) -> Callable[..., str]:
 
 def test_accounts_survive_compose_down_and_up() -> None:
     port = free_port()
-    run = compose("docker-compose.yml", {"PORT": port})
+    run = compose("docker-compose.yml", {"PORT": port, "MAIL_URL": "none"})
     try:
         run("up", "--detach", "--build", "--wait")
         browser = Browser(f"http://localhost:{port}")
@@ -196,7 +196,7 @@ def test_compose_recovers_from_a_killed_database_under_traffic(
     print_figure: Callable[[str], None],
 ) -> None:
     port = free_port()
-    run = compose("docker-compose.yml", {"PORT": port})
+    run = compose("docker-compose.yml", {"PORT": port, "MAIL_URL": "none"})
     try:
         run("up", "--detach", "--build", "--wait")
         with Traffic(int(port)) as traffic:

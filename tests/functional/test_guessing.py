@@ -37,6 +37,7 @@ def ports(checkout: Path, new_database: NewDatabase, start: Start) -> tuple[int,
             *("pserve", "quick.ini", f"http_port={each}"),
             DATABASE_URL=url,
             TRUSTED_PROXY="127.0.0.1",
+            MAIL_URL="none",
             PYTHONPATH=str(ROOT),
         )
         assert server.stdout is not None

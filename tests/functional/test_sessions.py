@@ -79,10 +79,50 @@ def test_a_session_cookie_signed_with_another_key_is_ignored(
     browser: webtest.TestApp, open_browser: OpenBrowser, ini: MakeIni
 ) -> None:
     register(browser)
-    for secret_key, status in [(SECRET_KEY, 200), ("another key, quite long enough as well", 303)]:
+    for secret_key, status in [(SECRET_KEY, 200), ("another-key-quite-long-enough-as-well", 303)]:
         other = open_browser(hello_login.main({}, **ini(secret_key=secret_key)))
         other.set_cookie("session", browser.cookies["session"])
         other.get("/account", status=status)
+
+
+NEWER_KEY = "newer-key-quite-long-enough-as-well"
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ",\n"])
+def test_a_newer_key_logs_nobody_out_and_refuses_no_form(
+    browser: webtest.TestApp, open_browser: OpenBrowser, ini: MakeIni, separator: str
+) -> None:
+    register(browser)
+    form_token = csrf_token(browser)
+    keys = f"{NEWER_KEY}{separator}{SECRET_KEY}"
+    other = open_browser(hello_login.main({}, **ini(secret_key=keys)))
+    other.set_cookie("session", browser.cookies["session"])
+    assert csrf_token(other) != form_token
+    other.post("/logout", {"csrf_token": "0" * 64}, status=400)
+    other.post("/logout", {"csrf_token": form_token}, status=303)
+    assert other.get("/account", status=303)
+
+
+def test_the_newest_key_signs_new_cookies(open_browser: OpenBrowser, ini: MakeIni) -> None:
+    both = open_browser(hello_login.main({}, **ini(secret_key=f"{NEWER_KEY} {SECRET_KEY}")))
+    register(both)
+    for key, status in [(NEWER_KEY, 200), (SECRET_KEY, 303)]:
+        alone = open_browser(hello_login.main({}, **ini(secret_key=key)))
+        alone.set_cookie("session", both.cookies["session"])
+        alone.get("/account", status=status)
+
+
+def test_a_device_stays_known_when_a_newer_key_is_added(
+    browser: webtest.TestApp, open_browser: OpenBrowser, ini: MakeIni
+) -> None:
+    register(browser)
+    other = open_browser(hello_login.main({}, **ini(secret_key=f"{NEWER_KEY} {SECRET_KEY}")))
+    other.set_cookie("device", browser.cookies["device"])
+    log_in(other)
+    cookies = [each.cookies["device"] for each in (browser, other)]
+    assert cookies[0] != cookies[1]
+    # After a signature of 128 digits and a time of 8, the cookie names the account and the device.
+    assert len({cookie[136:].partition("!")[0] for cookie in cookies}) == 1
 
 
 def test_the_session_cookie_outlives_the_browser_only_with_remember_me(

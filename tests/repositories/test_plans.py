@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +13,7 @@ from psycopg2.extras import NamedTupleCursor
 from hello_login import repositories
 from hello_login.db import connections, migrations
 from hello_login.db.transactions import GENERIC_PLANS
-from hello_login.repositories import events, sessions, throttles, users
+from hello_login.repositories import events, mails, sessions, throttles, tokens, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.throttles import Limit
 from hello_login.repositories.users import Credentials
@@ -36,6 +36,16 @@ FILL = """
     SELECT 'logged_in', 1 + n % 100000, now() - n * interval '1 second'
       FROM generate_series(1, 1000000) AS n;
 
+    INSERT INTO tokens (id, purpose, user_id, address, expires_at)
+    SELECT sha256(n::text::bytea), 'reset', 1 + n % 100000, 'ada@example.com',
+           now() + n * interval '1 second'
+      FROM generate_series(1, 300000) AS n;
+
+    INSERT INTO mails (kind, recipient, user_id, try_at)
+    SELECT 'new_device', 'ada@example.com', 1 + n % 100000,
+           CASE WHEN n % 2 = 0 THEN 'infinity' ELSE now() + n * interval '1 second' END
+      FROM generate_series(1, 300000) AS n;
+
     ANALYZE;
 """
 
@@ -44,6 +54,13 @@ LIMITS = [Limit(key, 5, timedelta(days=1), resets=(key,)) for key in (SESSION, O
 PERSON = {"name": "Ada", "email": "ada@example.com"}
 LIFETIMES: dict[str, Any] = {"idle_limit": timedelta(hours=2), "limit": timedelta(hours=24)}
 WAITS = {"first_wait": timedelta(minutes=1), "longest_wait": timedelta(hours=1)}
+LINK: dict[str, Any] = {
+    "purpose": "reset",
+    "user_id": 2,
+    "address": "user1@example.com",
+    "lifetime": timedelta(hours=1),
+}
+NOW = datetime.now(timezone.utc)
 
 Call = Callable[[Connection], object]
 
@@ -57,6 +74,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "get_credentials_by_email": lambda db: users.get_credentials_by_email(db, "u@example.com"),
         "lock": lambda db: users.lock(db, 1),
         "lock_if_unchanged": lambda db: users.lock_if_unchanged(db, Credentials(1, "hash 1")),
+        "confirm": lambda db: users.confirm(db, 1),
         "update_password_hash": lambda db: users.update_password_hash(db, 1, "another hash"),
         "update_profile": lambda db: users.update_profile(db, 1, name="Ada", email="a@b.example"),
         "record_login": lambda db: users.record_login(db, 1),
@@ -94,6 +112,26 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "take_back": lambda db: throttles.take_back(db, LIMITS),
         "delete_forgotten": throttles.delete_forgotten,
     },
+    tokens: {
+        "insert": lambda db: tokens.insert(db, NEW, **LINK),
+        "insert_for_mail": lambda db: tokens.insert_for_mail(db, OTHER, mail_id=1, **LINK),
+        "find": lambda db: tokens.find(db, SESSION),
+        "take": lambda db: tokens.take(db, SESSION, "reset"),
+        "delete_of_user": lambda db: tokens.delete_of_user(db, 2),
+        "delete_of_user, undo": lambda db: tokens.delete_of_user(db, 2, NOW),
+        "delete_expired": tokens.delete_expired,
+    },
+    mails: {
+        "insert": lambda db: mails.insert(db, "forgot", "ada@example.com"),
+        "insert_notice": lambda db: mails.insert_notice(db, "new_device", 2),
+        "claim": lambda db: mails.claim(db, [timedelta(minutes=1)]),
+        "list_all": lambda db: mails.list_all(db, 100),
+        "delete": lambda db: mails.delete(db, 1),
+        "delete_with_links": lambda db: mails.delete_with_links(db, 2),
+        "delete_with_links, undo": lambda db: mails.delete_with_links(db, 2, NOW),
+        "give_up": lambda db: mails.give_up(db, 2),
+        "delete_given_up": lambda db: mails.delete_given_up(db, timedelta(days=30)),
+    },
     events: {
         "insert": lambda db: events.insert(db, Event("logged_in", 2, address="192.0.2.1")),
         "list_of_user": lambda db: events.list_of_user(db, 2, 100),
@@ -116,7 +154,9 @@ class RecordingCursor(NamedTupleCursor):
 
 @pytest.fixture(scope="module")
 def large_db(new_database: NewDatabase) -> Iterator[Connection]:
-    """Return a database with 100,000 users, 300,000 sessions, 1,000,000 throttles and events."""
+    """Return a database with 100,000 users, 300,000 sessions, tokens and mails each, and 1,000,000
+    throttles and events each.
+    """
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
     connection = connections.connect(url, GENERIC_PLANS)

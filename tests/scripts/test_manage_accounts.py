@@ -1,7 +1,6 @@
 """The command manage_accounts."""
 
 import dataclasses
-import io
 import os
 import re
 import shutil
@@ -13,15 +12,17 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from hello_login import settings
 from hello_login.auth import accounts
+from hello_login.auth.accounts import LinkExpired
 from hello_login.auth.login import AuthenticationFailed
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited
 from hello_login.db import connections, migrations
-from hello_login.repositories import users
+from hello_login.repositories import mails, users
 from hello_login.scripts import as_operator
 from hello_login.scripts.manage_accounts import main
-from tests.conftest import ROOT, NewDatabase, OpenVisitor
+from tests.conftest import ROOT, MakeIni, NewDatabase, OpenVisitor
 from tests.people import EMAIL, PASSWORD
 from tests.visitor import Visitor
 
@@ -67,14 +68,6 @@ def owner(url: str, open_visitor: OpenVisitor) -> Owner:
     return Owner(open_visitor(db=connections.connect(url)))
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make standard input a terminal."""
-    stdin = io.StringIO()
-    stdin.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr("sys.stdin", stdin)
-
-
 def test_it_lists_accounts_newest_first(owner: Owner, capsys: pytest.CaptureFixture[str]) -> None:
     owner.visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
     owner.visitor.db.commit()
@@ -111,10 +104,10 @@ def test_it_shows_twenty_sessions_of_an_account_and_how_many_more_there_are(
 
 
 def test_it_shows_an_account_without_a_login(
-    url: str, capsys: pytest.CaptureFixture[str], passwords: Passwords
+    url: str, capsys: pytest.CaptureFixture[str], passwords: Passwords, ini: MakeIni
 ) -> None:
     connection = connections.connect(url)
-    with as_operator(connection) as operator:
+    with as_operator(connection, settings.load({}, ini(), {})) as operator:
         accounts.register(operator, passwords, name="Ada", email=EMAIL, password=PASSWORD)
     connection.close()
     main([PRODUCTION, "show", EMAIL])
@@ -123,38 +116,86 @@ def test_it_shows_an_account_without_a_login(
     assert "registered  -  -" in printed
 
 
-def test_it_sets_a_password_from_a_pipe_and_ends_all_sessions(
-    owner: Owner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the site send mail."""
+    monkeypatch.setenv("SITE_URL", "https://login.example.org")
+    monkeypatch.setenv("MAIL_URL", "smtp://mail.example.org")
+    monkeypatch.setenv("MAIL_FROM", "login@example.org")
+
+
+def make_link(capsys: pytest.CaptureFixture[str]) -> str:
+    """Make a link to reset Ada's password, and return its first line."""
+    main([PRODUCTION, "reset-link", EMAIL])
+    return capsys.readouterr().out.splitlines()[0]
+
+
+def reset(visitor: Visitor, link: str) -> None:
+    """Set NEW_PASSWORD with the link of an operator."""
+    token = link.rpartition("/link/")[2]
+    accounts.reset_password(
+        visitor.actor, visitor.passwords, token, "recover", visitor.user(), NEW_PASSWORD
+    )
+    visitor.db.commit()
+
+
+def test_the_owner_sets_a_password_with_a_link_which_works_once_within_an_hour(
+    owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{NEW_PASSWORD}\n"))
-    main([PRODUCTION, "set-password", EMAIL])
-    assert capsys.readouterr().out == f"set-password: done for account 1, {EMAIL}\n"
+    monkeypatch.setenv("SITE_URL", "https://login.example.org")
+    main([PRODUCTION, "reset-link", EMAIL])
+    link, told = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"https://login\.example\.org/link/[\w-]{43}", link)
+    assert told == "It works once, within an hour."
+    assert owner.is_logged_in()
+    assert owner.can_log_in()
+    reset(owner.visitor, link)
     assert not owner.is_logged_in()
     assert not owner.can_log_in()
     assert owner.can_log_in(NEW_PASSWORD)
+    assert owner.visitor.user().confirmed_at is None  # no mail has proven the address
+    with pytest.raises(LinkExpired):
+        reset(owner.visitor, link)
 
 
-@pytest.mark.usefixtures("terminal")
-def test_it_asks_for_a_password_at_a_terminal_without_showing_it(
-    owner: Owner, monkeypatch: pytest.MonkeyPatch
+def test_without_site_url_the_operator_is_told_to_complete_the_link(
+    url: str, owner: Owner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("getpass.getpass", lambda _: NEW_PASSWORD)
-    main([PRODUCTION, "set-password", EMAIL])
-    assert owner.can_log_in(NEW_PASSWORD)
+    main([PRODUCTION, "reset-link", str(owner.user_id)])
+    link, told = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"/link/[\w-]{43}", link)
+    assert told.startswith("Put the URL of the site before it.")
+    with closing(psycopg2.connect(url)) as connection:
+        assert mails.list_all(connection, 10) == []
 
 
-def test_a_password_against_the_rules_changes_nothing(
-    owner: Owner, monkeypatch: pytest.MonkeyPatch
+def test_the_links_of_an_operator_are_events_and_are_told_to_the_owner(
+    url: str, owner: Owner, mail: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
-    with pytest.raises(SystemExit, match=r"^Nothing was changed\. This password is too short"):
-        main([PRODUCTION, "set-password", EMAIL])
-    assert owner.is_logged_in()
-    assert owner.can_log_in()
+    assert mail is None
+    make_link(capsys)
+    main([PRODUCTION, "show", str(owner.user_id)])
+    assert "  reset_link_made  -  -" in capsys.readouterr().out
+    with closing(psycopg2.connect(url)) as connection:
+        (waiting,) = mails.list_all(connection, 10)
+    assert (waiting.kind, waiting.recipient) == ("reset_link_made", EMAIL)
+    assert waiting.facts == {"from_address": None, "device": "Unknown device"}
 
 
-def test_setting_a_password_resets_the_rate_limits_of_the_account(
-    owner: Owner, monkeypatch: pytest.MonkeyPatch
+def test_a_deactivated_account_gets_no_link(
+    owner: Owner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = make_link(capsys)
+    main([PRODUCTION, "deactivate", EMAIL])
+    with pytest.raises(SystemExit, match="is deactivated: reactivate it first"):
+        main([PRODUCTION, "reset-link", EMAIL])
+    main([PRODUCTION, "reactivate", EMAIL])
+    with pytest.raises(LinkExpired):  # the earlier link was voided
+        reset(owner.visitor, link)
+
+
+def test_a_reset_link_lets_the_owner_of_a_locked_account_in_again(
+    owner: Owner, capsys: pytest.CaptureFixture[str]
 ) -> None:
     attacked = dataclasses.replace(owner.visitor, secret_key="k" * 32)
     for _ in range(6):
@@ -162,9 +203,24 @@ def test_setting_a_password_resets_the_rate_limits_of_the_account(
             attacked.authenticate(email=EMAIL, password="a wrong one")
     assert caught.type is RateLimited
     owner.visitor.db.commit()
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{NEW_PASSWORD}\n"))
-    main([PRODUCTION, "set-password", EMAIL])
+    reset(owner.visitor, make_link(capsys))
     assert attacked.authenticate(email=EMAIL, password=NEW_PASSWORD) == owner.user_id
+
+
+def test_it_lists_the_mails_that_wait_and_those_that_were_given_up(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(psycopg2.connect(url)) as connection:
+        mails.insert(connection, "forgot", EMAIL)
+        mails.insert(connection, "register", "grace@example.com")
+        mails.give_up(connection, 2)
+        connection.commit()
+    main([PRODUCTION, "mails"])
+    head, first, second = capsys.readouterr().out.splitlines()
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    assert head.split() == ["id", "queued", "next", "try", "tries", "kind", "recipient"]
+    assert re.fullmatch(rf" +1  {time}  {time}  +0  forgot +ada@example\.com", first)
+    assert re.fullmatch(rf" +2  {time}  given up  +0  register +grace@example\.com", second)
 
 
 def test_deactivating_ends_all_sessions_and_reactivating_allows_new_logins(
@@ -248,39 +304,16 @@ def test_a_repeated_deactivation_or_reactivation_is_reported_and_not_recorded(
     assert owner.user_id == 1
 
 
-@pytest.mark.usefixtures("terminal")
-@pytest.mark.parametrize("command", ["delete", "set-password"])
 def test_nothing_is_changed_when_nothing_is_typed(
-    owner: Owner, monkeypatch: pytest.MonkeyPatch, command: str
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def end_of_input(*_: object) -> None:
+    def end(*_: object) -> None:
         raise EOFError
 
-    monkeypatch.setattr("getpass.getpass", end_of_input)
-    monkeypatch.setattr("builtins.input", end_of_input)
+    monkeypatch.setattr("builtins.input", end)
     with pytest.raises(SystemExit, match="Nothing was changed: the input ended"):
-        main([PRODUCTION, command, EMAIL])
+        main([PRODUCTION, "delete", EMAIL])
     assert owner.is_logged_in()
-
-
-@pytest.mark.usefixtures("terminal")
-def test_two_passwords_that_differ_change_nothing(
-    owner: Owner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    typed = iter([NEW_PASSWORD, f"{NEW_PASSWORD}."])
-    monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
-    with pytest.raises(SystemExit, match="the two passwords differ"):
-        main([PRODUCTION, "set-password", EMAIL])
-    assert owner.can_log_in()
-
-
-def test_a_password_that_is_not_utf_8_changes_nothing(
-    owner: Owner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"staple \xff horse\n"), "utf-8"))
-    with pytest.raises(SystemExit, match="the password is not UTF-8"):
-        main([PRODUCTION, "set-password", EMAIL])
-    assert owner.can_log_in()
 
 
 def test_a_lost_connection_is_reported(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,6 +394,14 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         main(["--help"])
     printed_help = capsys.readouterr().out
-    for command in ("list", "show", "set-password", "deactivate", "reactivate", "end-sessions"):
+    for command in (
+        "list",
+        "show",
+        "reset-link",
+        "deactivate",
+        "reactivate",
+        "end-sessions",
+        "mails",
+    ):
         assert re.search(rf"^    {command}\s+\w+", printed_help, re.MULTILINE)
     assert "manage_accounts production.ini show ada@example.com" in printed_help

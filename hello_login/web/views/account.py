@@ -5,7 +5,7 @@ from itertools import groupby, islice
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
-from pyramid.security import remember
+from pyramid.security import NO_PERMISSION_REQUIRED, remember
 from pyramid.view import view_config
 
 from ...auth import accounts, login, sessions
@@ -15,6 +15,7 @@ from .. import forms
 from ..security import revoke_cookies
 from . import ago, ask_to_wait, form_context, form_view
 from .flash import redirect
+from .mail import require_mail
 
 EVENTS = {
     "registered": "You registered",
@@ -23,6 +24,8 @@ EVENTS = {
     "session_ended": "A session was ended",
     "session_ended_by_limit": "A session was ended, because too many were open",
     "password_changed": "The password was changed",
+    "reset_link_made": "An operator made a link to set a new password",
+    "password_reset": "The password was reset by a link",
     "name_changed": "The name was changed",
     "address_changed": "The email address was changed",
     "deactivated": "The account was deactivated",
@@ -63,6 +66,7 @@ def show_account(request: Any) -> Any:
     alike = groupby(others, key=_event_and_address)
     return {
         "user": session.user,
+        "may_confirm": request.registry.hello_login.sends_mail and not session.user.confirmed_at,
         "current": session.fingerprint,
         "sessions": listed[:SHOWN_SESSIONS],
         "more": len(listed[SHOWN_SESSIONS:]),
@@ -79,7 +83,7 @@ def show_account(request: Any) -> Any:
 def change_profile(request: Any) -> Any:
     """Show the form for name and address; on POST, store them.
 
-    A new address requires the password.
+    A new address requires the password, and, if mail is sent, a link in a mail to it.
     """
     session = request.login_session
     form = forms.ProfileForm(request.POST, obj=session.user)
@@ -90,10 +94,10 @@ def change_profile(request: Any) -> Any:
             if email == session.user.email or _may_have_another_address(request, form):
                 if not sessions.lock_live(request.db, session):
                     return _redirect_too_late(request)
-                accounts.change_profile(request.actor, session, name=name, email=email)
+                message = _store_profile(request, name, email)
                 # A new address required the password: renew the session (ASVS 5.0, 7.2.4).
                 headers = _renew_session(request) if email != session.user.email else []
-                return redirect(request, request.route_path("account"), "profile_changed", headers)
+                return redirect(request, request.route_path("account"), message, headers)
         except accounts.EmailTaken:
             form.email.errors = ["This address belongs to another account: use a different one."]
         except RateLimited as limited:
@@ -161,6 +165,27 @@ def delete_account(request: Any) -> Any:
     return _form_or_redirect(request, form)
 
 
+@view_config(route_name="confirm_address", require_methods=("POST",))
+def confirm_address(request: Any) -> Any:
+    """Queue a mail with a link that confirms the address."""
+    require_mail(request)
+    user, message = request.login_session.user, "link_sent"
+    try:
+        request.rate_limiter.admit_mail_request()
+    except RateLimited:
+        message = "too_many_mails"
+    else:
+        accounts.confirm_address(request.actor, user)
+        request.wake_sender_after_commit()
+    return redirect(request, request.route_path("account"), message)
+
+
+@view_config(route_name="change_password_hint", permission=NO_PERMISSION_REQUIRED)
+def show_where_to_change_password(request: Any) -> Any:
+    """Redirect password managers to the form (W3C: A Well-Known URL for Changing Passwords)."""
+    return HTTPSeeOther(request.route_path("change_password"))
+
+
 def _event_and_address(event: events.Event) -> tuple[str, str | None]:
     return event.event, event.address
 
@@ -209,6 +234,20 @@ def _renew_session(request: Any) -> list[tuple[str, str]]:
     The CSRF token changes with it (ASVS 5.0, 7.2.4).
     """
     return list(remember(request, sessions.renew(request.db, request.login_session)))
+
+
+def _store_profile(request: Any, name: str, email: str) -> str:
+    """Store the name and the address, or send a link to another address; return the flash message.
+
+    Raises EmailTaken, but only if no mail is sent.
+    """
+    session, message = request.login_session, "profile_changed"
+    if email != session.user.email and request.registry.hello_login.sends_mail:
+        accounts.ask_for_address(request.actor, session.user, email)
+        request.wake_sender_after_commit()
+        email, message = session.user.email, "link_sent"
+    accounts.change_profile(request.actor, session, name=name, email=email)
+    return message
 
 
 def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:

@@ -38,6 +38,7 @@ ERROR_TEXTS = {
         "We can't read this kind of content",
         "Send a form of this site, as application/x-www-form-urlencoded.",
     ),
+    421: ErrorText("This is not the address of this site", "Start at the home page."),
     431: ErrorText("This request is too large", "Clear this site's cookies and try again."),
     500: ErrorText(
         "Something went wrong here",
@@ -111,6 +112,7 @@ def show_expired(_error: Any, request: Any) -> Any:
 def show_http_error(error: Any, request: Any) -> Any:
     """Answer with the status of an HTTPError that was raised."""
     response = _respond(request, error.status_int)
+    response.status = error.status  # WebOb does not know the reason of 421
     for name in ("Allow", "Retry-After"):
         if name in error.headers:
             response.headers[name] = error.headers[name]
@@ -157,6 +159,9 @@ def _respond(request: Any, status: int, text: ErrorText | None = None) -> Any:
     values = {"error": text.title, "advice": text.advice, "request_id": request.id}
     renderer = "json"
     if negotiate_media_type(request, JSON, HTML) == HTML:
+        # After a 421, the path alone would lead to the same wrong host.
+        home = request.route_url if status == 421 else request.route_path
+        values["home"] = home("greeting")
         values["retry_label"] = _retry_label(request) if text.retry else ""
         renderer = "hello_login.web:templates/error.jinja2"
     response = render_to_response(renderer, values, request)

@@ -3,19 +3,23 @@
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
+from pyramid.renderers import render_to_response
 from pyramid.security import NO_PERMISSION_REQUIRED
 
 from ...auth import accounts, login
 from ...auth.rate_limits import RateLimited
-from ..forms import RegisterForm
+from ..forms import EmailForm, RegisterForm
 from ..security import issue_cookies
 from . import ask_to_wait, form_context, form_view, redirect_url
 from .flash import redirect
+from .mail import queue_mail, show_sent
 
 
 @form_view("register", "register", permission=NO_PERMISSION_REQUIRED)
 def register(request: Any) -> Any:
     """Show the registration form; on POST, add an account and log in to it."""
+    if request.registry.hello_login.sends_mail:
+        return _ask_for_link(request)
     passwords = request.registry.passwords
     form = RegisterForm(request.POST, passwords, data={"next": request.GET.get("next")})
     if request.identity is not None:
@@ -37,3 +41,18 @@ def register(request: Any) -> Any:
             headers = issue_cookies(request, issued)
             return redirect(request, redirect_url(request, form), "registered", headers)
     return form_context(request, form, advice=passwords.advice)
+
+
+def _ask_for_link(request: Any) -> Any:
+    """Show the form for the address; on POST, queue a mail with a link to register.
+
+    The answer and the work are the same whether the address has an account or not.
+    """
+    if request.identity is not None:
+        return HTTPSeeOther(request.route_path("account"))
+    form = EmailForm(request.POST)
+    if request.method == "POST" and form.validate() and queue_mail(request, form, "register"):
+        return show_sent(request, form)
+    template = "hello_login.web:templates/register_by_mail.jinja2"
+    values = form_context(request, form)
+    return render_to_response(template, values, request, response=request.response)

@@ -1,0 +1,93 @@
+"""Links in mails: one-time tokens, each for one purpose."""
+
+import hashlib
+import secrets
+from datetime import timedelta
+
+from psycopg2.extensions import connection as Connection
+
+from ..repositories import mails, tokens
+from ..repositories.tokens import Link
+
+LIFETIMES = {
+    "register": timedelta(hours=24),
+    "reset": timedelta(hours=1),
+    "recover": timedelta(hours=1),
+    "change": timedelta(hours=24),
+    "undo": timedelta(days=7),
+}
+"""How long a link of each purpose can be used.  ASVS 5.0, 6.4.1: a short time.
+
+recover: a reset by a link that the operator has made.  It confirms no address.
+"""
+
+
+def issue(db: Connection, purpose: str, address: str, user_id: int) -> str:
+    """Add a link to the database, and return its token of 256 random bits."""
+    token = secrets.token_urlsafe(32)
+    tokens.delete_expired(db)
+    tokens.insert(
+        db,
+        _id_of(token),
+        purpose=purpose,
+        user_id=user_id,
+        address=address,
+        lifetime=LIFETIMES[purpose],
+    )
+    return token
+
+
+def issue_for_mail(
+    db: Connection, mail_id: int, purpose: str, address: str, user_id: int | None
+) -> str | None:
+    """Add a link that a waiting mail asks for, and return its token, or None if void() came first.
+
+    address: where the link is mailed to.  user_id: None for a registration.
+    """
+    token = secrets.token_urlsafe(32)
+    tokens.delete_expired(db)
+    inserted = tokens.insert_for_mail(
+        db,
+        _id_of(token),
+        mail_id=mail_id,
+        purpose=purpose,
+        user_id=user_id,
+        address=address,
+        lifetime=LIFETIMES[purpose],
+    )
+    return token if inserted else None
+
+
+def find(db: Connection, token: str) -> Link | None:
+    """Return the link with this token, or None if it was used or has expired; change nothing."""
+    return tokens.find(db, _id_of(token))
+
+
+def use(db: Connection, token: str, purpose: str) -> Link | None:
+    """Delete the link with this token and purpose, and return it, or None if there is none."""
+    return tokens.take(db, _id_of(token), purpose)
+
+
+def void(db: Connection, user_id: int) -> None:
+    """Delete the account's links and the mails that wait with one, but none that undoes a change.
+
+    Somebody who has taken an account over must not void the link of its owner.
+    The account's row must be locked.
+    """
+    # The mails first: a link that is added to one in the meantime is deleted then.
+    mails.delete_with_links(db, user_id)
+    tokens.delete_of_user(db, user_id)
+
+
+def void_after_undo(db: Connection, user_id: int, used: Link) -> None:
+    """Delete what void() deletes, and the links that undo later changes of the address.
+
+    Those of earlier changes stay: a thief who changes the address twice can undo the second
+    change, but not void the owner's link.
+    """
+    mails.delete_with_links(db, user_id, used.expires_at - LIFETIMES["undo"])
+    tokens.delete_of_user(db, user_id, used.expires_at)
+
+
+def _id_of(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

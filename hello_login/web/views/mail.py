@@ -1,0 +1,116 @@
+"""The views of mail: they ask for a link, and use one."""
+
+from typing import Any
+
+from pyramid.httpexceptions import HTTPNotFound
+from pyramid.renderers import render_to_response
+from pyramid.security import NO_PERMISSION_REQUIRED
+
+from ...auth import accounts, links, login, sessions
+from ...auth.accounts import LinkExpired
+from ...auth.rate_limits import RateLimited
+from ...repositories import mails, users
+from ...repositories.sessions import Session
+from ...repositories.tokens import Link
+from .. import forms
+from ..security import issue_cookies
+from . import ask_to_wait, form_context, form_view
+from .flash import redirect
+
+
+@form_view("forgot", "forgot", permission=NO_PERMISSION_REQUIRED)
+def forgot_password(request: Any) -> Any:
+    """Show the form for the address; on POST, queue a mail with a link to set a new password.
+
+    The answer and the work are the same whether the address has an account or not.
+    """
+    require_mail(request)
+    form = forms.EmailForm(request.POST, obj=request.identity)
+    if request.method == "POST" and form.validate() and queue_mail(request, form, "forgot"):
+        return show_sent(request, form)
+    return form_context(request, form)
+
+
+def require_mail(request: Any) -> None:
+    """Raise HTTPNotFound if no mail is sent."""
+    if not request.registry.hello_login.sends_mail:
+        raise HTTPNotFound
+
+
+def queue_mail(request: Any, form: forms.EmailForm, kind: str) -> bool:
+    """Queue a mail to the form's address; add an error to the form if there were too many."""
+    try:
+        request.rate_limiter.admit_mail_request()
+    except RateLimited as limited:
+        ask_to_wait(request, form, limited.wait)
+        return False
+    mails.insert(request.db, kind, form.email.data or "")
+    request.wake_sender_after_commit()
+    return True
+
+
+def show_sent(request: Any, form: forms.EmailForm) -> Any:
+    """Return the page that names the address to which a mail is on its way."""
+    template = "hello_login.web:templates/sent.jinja2"
+    return render_to_response(template, {"form": form}, request)
+
+
+@form_view("link", "link", permission=NO_PERMISSION_REQUIRED)
+def use_link(request: Any) -> Any:
+    """Show what the link is for, and use it on POST only: programs open the links of mails."""
+    token, session = request.matchdict["token"], request.login_session
+    with request.autocommit() as db:
+        link = links.find(db, token)
+        user = users.get_by_id(db, link.user_id) if link and link.user_id else None
+    try:
+        if link is not None and link.purpose == "register":
+            return _register(request, token, link.address, session)
+        if link is None or user is None:
+            raise LinkExpired
+        if link.purpose == "change":
+            return _change_address(request, token, user, link.address)
+        return _set_password(request, token, user, link)
+    except LinkExpired:
+        template = "hello_login.web:templates/link_expired.jinja2"
+        response = render_to_response(template, {}, request)
+        response.status_int = 404
+        return response
+
+
+def _register(request: Any, token: str, address: str, session: Session | None) -> Any:
+    passwords = request.registry.passwords
+    form = forms.RegisterByLinkForm(request.POST, passwords, address)
+    if request.method == "POST" and form.validate():
+        name, password = form.name.data or "", form.password.data or ""
+        user_id = accounts.register_by_link(
+            request.actor, passwords, token, name=name, email=address, password=password
+        )
+        if session is not None:
+            sessions.end(request.actor, session)
+        headers = issue_cookies(request, login.complete_login(request.actor, user_id))
+        return redirect(request, request.route_path("account"), "registered", headers)
+    return form_context(request, form, purpose="register", address=address, advice=passwords.advice)
+
+
+def _set_password(request: Any, token: str, user: users.User, link: Link) -> Any:
+    """Set a new password, and undo a change of the address if the link is for that."""
+    passwords = request.registry.passwords
+    address = link.address if link.purpose == "undo" else user.email
+    form = forms.NewPasswordForm(request.POST, passwords, user.name, address)
+    if request.method == "POST" and form.validate():
+        actor, password = request.actor, form.password.data or ""
+        if link.purpose == "undo":
+            accounts.undo_address(actor, passwords, token, user, address, password)
+        else:
+            accounts.reset_password(actor, passwords, token, link.purpose, user, password)
+        return redirect(request, request.route_path("login"), "password_reset")
+    values = {"purpose": link.purpose, "address": address, "advice": passwords.advice}
+    return form_context(request, form, **values)
+
+
+def _change_address(request: Any, token: str, user: users.User, address: str) -> Any:
+    form = forms.LinkForm(request.POST)
+    if request.method == "POST":
+        accounts.change_address(request.actor, token, user)
+        return redirect(request, request.route_path("account"), "address_changed")
+    return form_context(request, form, purpose="change", address=address)

@@ -1,0 +1,101 @@
+"""Journeys through mails and their links in a real Chromium, with the mailbox of development."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.browser.site import Site, open_page
+from tests.conftest import make_folder
+
+PASSWORDS = ("correct horse battery", "staple battery horse", "another horse staple")
+
+
+@pytest.fixture(scope="module")
+def mail_site(chromium: Any) -> Iterator[Site]:  # noqa: ARG001 (no site without Chromium)
+    with make_folder() as folder:
+        site = Site(folder, base="development.ini")
+        yield site
+        site.stop()
+
+
+@pytest.fixture(params=[True, False], ids=["script", "no script"])
+def page(chromium: Any, mail_site: Site, request: pytest.FixtureRequest) -> Iterator[Any]:
+    with ExitStack() as opened:
+        options = {"java_script_enabled": request.param}
+        yield opened.enter_context(open_page(chromium, mail_site, **options))
+
+
+def press(page: Any, button: str) -> None:
+    page.get_by_role("button", name=button, exact=True).click()
+
+
+def choose_password(page: Any, password: str) -> None:
+    page.get_by_label("Password", exact=True).fill(password)
+    page.get_by_label("Password, once more", exact=True).fill(password)
+
+
+def log_in(page: Any, email: str, password: str) -> None:
+    page.goto("/login")
+    page.get_by_label("Email address").fill(email)
+    page.get_by_label("Password", exact=True).fill(password)
+    press(page, "Log in")
+
+
+def open_link(page: Any, subject: str, recipient: str) -> None:
+    """Wait for the newest mail with this subject and recipient, and follow its link."""
+    for _ in range(100):
+        page.goto("/dev/mailbox")
+        subjects = page.locator("h2").all_inner_texts()
+        recipients = page.locator("h2 + .hint").all_inner_texts()
+        mails = list(zip(subjects, recipients, strict=True))
+        if (subject, f"To {recipient}") in mails:
+            number = mails.index((subject, f"To {recipient}"))
+            page.locator("pre").nth(number).locator("a[href*='/link/']").click()
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"no mail {subject!r} to {recipient}")
+
+
+def test_a_user_registers_recovers_the_password_and_changes_the_address_by_mail(
+    page: Any, request: pytest.FixtureRequest
+) -> None:
+    name = "ada" if "no" in request.node.callspec.id else "grace"
+    old, new = f"{name}@example.com", f"{name}@example.org"
+
+    page.goto("/register")
+    page.get_by_label("Email address").fill(old)
+    press(page, "Send the link")
+    assert old in page.get_by_role("main").inner_text()
+    open_link(page, "Confirm your address", old)
+    page.get_by_label("Name").fill("Ada Lovelace")
+    choose_password(page, PASSWORDS[0])
+    press(page, "Register")
+    assert "Your account is ready" in page.get_by_role("status").inner_text()
+    press(page, "Log out")
+
+    page.goto("/login")
+    page.get_by_role("link", name="Forgot your password?").click()
+    page.get_by_label("Email address").fill(old)
+    press(page, "Send the link")
+    open_link(page, "Set a new password", old)
+    choose_password(page, PASSWORDS[1])
+    press(page, "Set password")
+    log_in(page, old, PASSWORDS[1])
+    assert "Ada Lovelace" in page.get_by_role("navigation").inner_text()
+
+    page.goto("/account/profile")
+    page.get_by_label("Email address").fill(new)
+    page.get_by_label("Your password", exact=True).fill(PASSWORDS[1])
+    press(page, "Save")
+    assert old in page.get_by_role("main").inner_text()
+    open_link(page, "Confirm your address", new)
+    press(page, "Confirm")
+    assert new in page.get_by_role("main").inner_text()
+
+    open_link(page, "Your address was changed", old)
+    choose_password(page, PASSWORDS[2])
+    press(page, "Get it back")
+    log_in(page, old, PASSWORDS[2])
+    assert old in page.get_by_role("main").inner_text()

@@ -1,0 +1,107 @@
+"""SMTP servers, and senders that use them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import trustme
+from psycopg2.extensions import connection as Connection
+
+from hello_login.db.connections import ConnectionPool
+from hello_login.mail.sender import Sender
+from hello_login.mail.transports import make_transport
+from tests.conftest import NewDatabase
+from tests.mail.smtp import SmtpServer
+
+MakeSmtp = Callable[..., SmtpServer]
+MakeSender = Callable[..., Sender]
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """The authority of the SMTP servers' certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture(autouse=True)
+def certificates(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let clients trust the authority, and return the file with its certificate."""
+    path = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    return path
+
+
+@pytest.fixture
+def make_smtp(authority: trustme.CA) -> Iterator[MakeSmtp]:
+    """Starts SMTP servers."""
+    servers = []
+
+    def start(**options: Any) -> SmtpServer:
+        servers.append(SmtpServer(authority, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def smtp(make_smtp: MakeSmtp) -> SmtpServer:
+    """One SMTP server with STARTTLS."""
+    return make_smtp()
+
+
+@pytest.fixture(scope="session")
+def committed_url(new_database: NewDatabase, migrated: str) -> str:
+    """Return the URL of a database that is emptied before each test."""
+    return new_database(migrated)
+
+
+@pytest.fixture
+def url(committed_url: str) -> str:
+    """Return the URL of an empty database."""
+    with closing(psycopg2.connect(committed_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("TRUNCATE users, mails, tokens, throttles CASCADE")
+        connection.commit()
+    return committed_url
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Connection]:
+    """A connection to the test's database that commits each statement."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def make_sender(url: str) -> Iterator[MakeSender]:
+    """Makes senders for a MAIL_URL, each with connections of its own as a process has them."""
+
+    pools: list[ConnectionPool] = []
+
+    def make(mail_url: str) -> Sender:
+        pools.append(ConnectionPool(url))
+        return Sender(
+            pools[-1],
+            make_transport(mail_url),
+            site_url="https://login.example.org",
+            mail_from="Hello Login <login@example.org>",
+            key=b"k" * 32,
+        )
+
+    yield make
+    for pool in pools:
+        for connection in pool._idle:
+            connection.close()
+
+
+@pytest.fixture
+def sender(make_sender: MakeSender, smtp: SmtpServer) -> Sender:
+    """The sender for smtp."""
+    return make_sender(smtp.url)
