@@ -1,8 +1,8 @@
 """A real PostgreSQL with the real migrations; each test's transaction is rolled back."""
 
 import contextlib
+import os
 import secrets
-import shutil
 import signal
 import sys
 import tempfile
@@ -92,7 +92,8 @@ def server_url() -> Iterator[str]:
         # The data is thrown away, so nothing has to be written to disk.
         server._run("pg_ctl", "stop", "-D", server._cluster, "-m", "immediate")
         server.stop()
-        shutil.rmtree(folder)
+        # Deleting hundreds of databases takes seconds, which nobody has to wait for.
+        os.posix_spawnp("rm", ["rm", "-rf", str(folder)], os.environ)
 
 
 @contextlib.contextmanager
