@@ -72,7 +72,7 @@ def ask_for_address(actor: Actor, user: User, address: str) -> None:
 
 def confirm_address(actor: Actor, user: User) -> None:
     """Queue a mail with a link that confirms the account's address."""
-    mails.insert(actor.db, "confirm", user.email, user_id=user.id)
+    mails.insert_notice(actor.db, "confirm", user.id)  # the address may have changed meanwhile
 
 
 def deactivate(actor: Actor, user: User) -> None:

@@ -49,7 +49,8 @@ class Actor:
         recipient: another address.
         """
         if self.sends_mail:
-            facts = {"from_address": self.client.address, "device": self.client.device}
+            address = self.client.address or (self.client.request_id and "unknown")
+            facts = {"from_address": address, "device": self.client.device}
             mails.insert_notice(self.db, kind, user_id, recipient, **facts)
 
 

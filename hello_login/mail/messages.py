@@ -38,6 +38,8 @@ def compose(
     text = TEMPLATES.get_template(f"{template}.txt").render(facts, created_at=created_at)
     subject, _, body = text.partition("\n\n")
     checked = validate_email(recipient, check_deliverability=False)
+    if "=?" in checked.local_part:  # it would be decoded in the header, line ends included
+        raise ValueError("The recipient is an encoded word")
     message = EmailMessage(ASCII)
     message["From"] = sender
     message["To"] = Address(username=checked.local_part, domain=checked.ascii_domain)

@@ -50,6 +50,13 @@ def insert_notice(
                CASE WHEN %(kind)s <> 'deleted' THEN id END
           FROM users
          WHERE id = %(user_id)s
+           AND NOT EXISTS (SELECT
+                             FROM mails
+                            WHERE user_id = %(user_id)s
+                              AND kind = %(kind)s
+                              AND kind <> 'address_changed'
+                              AND facts = %(facts)s::jsonb
+                              AND tries = 0)
     """
     values = {"kind": kind, "recipient": recipient, "facts": json.dumps(facts), "user_id": user_id}
     execute(db, statement, values)

@@ -113,6 +113,9 @@ def normalize_email(address: str) -> str:
     # The time to encode a label grows with the square of its length.
     if LABEL_TOO_LONG.search(unicodedata.normalize("NFC", address.rpartition("@")[2])):
         raise EmailNotValidError("Use no more than 63 characters between two dots.")
+    # Mail headers decode "=?utf-8?q?a=0d=0a...?=", which is a local part as well (RFC 2047).
+    if "=?" in address:
+        raise EmailNotValidError("Use an address without =?.")
     return validate_email(address, check_deliverability=False).normalized
 
 

@@ -13,6 +13,7 @@ import webtest
 
 import hello_login
 from hello_login.auth import sessions
+from hello_login.auth.rate_limits import RateLimiter
 from hello_login.db import transactions
 from hello_login.repositories import mails
 from tests.conftest import MakeIni, OpenBrowser
@@ -723,8 +724,11 @@ def test_requests_for_mail_from_a_network_have_a_limit_whatever_the_address(
 
 
 @pytest.mark.parametrize("page", ["/forgot", "/register"])
-def test_an_address_that_is_none_is_refused_at_once(site: MailSite, page: str) -> None:
-    answer = site.ask(page, "nobody", status=422)
+@pytest.mark.parametrize("address", ["nobody", "=?utf-8?q?ada=0d=0ax?=@example.com"])
+def test_an_address_that_is_none_is_refused_at_once(
+    site: MailSite, page: str, address: str
+) -> None:
+    answer = site.ask(page, address, status=422)
     assert "An address looks like" in error_of(answer, "email")
     assert site.execute("SELECT count(*) FROM mails") == [(0,)]
 
@@ -872,3 +876,54 @@ def test_production_has_no_mailbox(ini: MakeIni, tmp_path: Path, secure: str) ->
     assert "mailbox" not in routes
     assert "link" in routes
     webtest.TestApp(app, {"HTTP_HOST": "localhost"}).get("/dev/mailbox", status=404)
+
+
+def test_an_ended_session_gets_no_link_to_confirm_an_address(
+    site: MailSite, browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = csrf_token_of(browser)
+    admit = RateLimiter.admit_mail_request
+
+    def end_session(limiter: RateLimiter) -> None:
+        site.execute("DELETE FROM sessions")
+        admit(limiter)
+
+    monkeypatch.setattr(RateLimiter, "admit_mail_request", end_session)
+    answer = browser.post("/account/confirm-address", {"csrf_token": token}, status=303)
+    assert "had ended" in answer.follow().follow().html.find(role="status").get_text()
+    assert site.deliver() == []
+
+
+def test_many_logins_queue_one_notice_for_each_device(
+    site: MailSite, browser: webtest.TestApp
+) -> None:
+    assert browser.get("/account")
+    for _ in range(3):
+        log_in(site.open_browser())
+    log_in(site.open_browser(HTTP_USER_AGENT="curl/8"))
+    assert [each["Subject"] for each in site.deliver()] == ["A login from a new device"] * 2
+    log_in(site.open_browser())
+    assert len(site.deliver()) == 1
+
+
+def test_an_undo_link_whose_address_is_taken_works_when_the_address_is_free_again(
+    site: MailSite, browser: webtest.TestApp
+) -> None:
+    change_address(browser, NEW_ADDRESS)
+    use(site.open_browser(), site.deliver_link(NEW_ADDRESS))
+    undo = site.deliver_link(EMAIL)
+    site.register(site.open_browser(), EMAIL)
+    use(site.open_browser(), undo, password=NEW_PASSWORD, status=404)
+    site.execute("DELETE FROM users WHERE email = %s", EMAIL)
+    use(site.open_browser(), undo, password=NEW_PASSWORD)
+    assert site.execute("SELECT email FROM users") == [(EMAIL,)]
+
+
+def test_a_notice_does_not_name_the_operator_if_the_clients_address_is_unknown(
+    site: MailSite, browser: webtest.TestApp
+) -> None:
+    assert browser.get("/account")
+    log_in(site.open_browser(REMOTE_ADDR="203.0.113.9:4711"))
+    (mail,) = site.deliver()
+    assert "unknown" in text_of(mail)
+    assert "operator" not in text_of(mail)

@@ -95,6 +95,7 @@ def test_no_line_is_longer_than_998_characters(text: str) -> None:
         "ada",
         "",
         "ada@example.com\0",
+        "=?utf-8?q?ada=0d=0ax?=@example.com",
     ],
 )
 def test_what_is_not_one_address_is_no_recipient(recipient: str) -> None:

@@ -87,7 +87,9 @@ def find_kinds() -> set[str]:
     """Return the kinds of mails that the code queues, as its calls name them."""
     kinds = set()
     for path in (ROOT / "hello_login").rglob("*.py"):
-        calls = r"(?:notify|mails\.insert|queue_mail)\((?:[^\"()]*[ (])?\"(\w+)\""
+        calls = (
+            r"(?:notify|mails\.insert|mails\.insert_notice|queue_mail)\((?:[^\"()]*[ (])?\"(\w+)\""
+        )
         kinds |= set(re.findall(calls, path.read_text()))
     return kinds
 

@@ -175,6 +175,8 @@ def confirm_address(request: Any) -> Any:
     except RateLimited:
         message = "too_many_mails"
     else:
+        if not sessions.lock_live(request.db, request.login_session):
+            return _redirect_too_late(request)
         accounts.confirm_address(request.actor, user)
         request.wake_sender_after_commit()
     return redirect(request, request.route_path("account"), message)

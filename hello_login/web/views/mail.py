@@ -71,6 +71,7 @@ def use_link(request: Any) -> Any:
             return _change_address(request, token, user, link.address)
         return _set_password(request, token, user, link)
     except LinkExpired:
+        request.tm.doom()  # or an undo whose address is taken just now would be used up
         template = "hello_login.web:templates/link_expired.jinja2"
         response = render_to_response(template, {}, request)
         response.status_int = 404
