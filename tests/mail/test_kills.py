@@ -24,7 +24,7 @@ from tests.mail.smtp import SmtpServer, accept, hang_at
 
 pytestmark = pytest.mark.slow
 
-Tell = Callable[[str], None]
+PrintFigure = Callable[[str], None]
 Serve = Callable[..., Server]
 
 MAILS = 1000
@@ -108,7 +108,7 @@ def check_log(server: Server, smtp: SmtpServer) -> None:
 
 
 def test_no_mail_is_lost_when_the_server_is_killed_while_it_sends(
-    serve: Serve, smtp: SmtpServer, server_database: Database, tell: Tell
+    serve: Serve, smtp: SmtpServer, server_database: Database, print_figure: PrintFigure
 ) -> None:
     chance = random.Random(15)  # noqa: S311 - it fails at the same places each time
     steps: Counter[str] = Counter()
@@ -152,7 +152,7 @@ def test_no_mail_is_lost_when_the_server_is_killed_while_it_sends(
     wait_for(all_sent)
     arrived = Counter(each.recipient for each in smtp.received)
     twice = sum(arrived.values()) - len(arrived)
-    tell(
+    print_figure(
         f"{len(arrived)} of {MAILS} mails arrived, {twice} of them twice, after {KILLS} kills; "
         f"SMTP failed in {sum(failures.values())} of {steps['RCPT']} tries"
     )
@@ -191,14 +191,14 @@ def test_a_mail_is_sent_after_a_kill_in_any_step_of_its_delivery(
 
 
 def test_the_processes_of_a_server_share_the_work_and_send_each_mail_once(
-    serve: Serve, smtp: SmtpServer, server_database: Database, tell: Tell
+    serve: Serve, smtp: SmtpServer, server_database: Database, print_figure: PrintFigure
 ) -> None:
     recipients = queue(server_database, 200)
     server = serve(smtp, processes="2")
     process = server.start()
     started = time.monotonic()
     wait_for(lambda: count_waiting(server_database) == 0)
-    tell(f"Two processes sent 200 mails in {time.monotonic() - started:.1f} s")
+    print_figure(f"Two processes sent 200 mails in {time.monotonic() - started:.1f} s")
     assert Counter(each.recipient for each in smtp.received) == dict.fromkeys(recipients, 1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
@@ -206,7 +206,7 @@ def test_the_processes_of_a_server_share_the_work_and_send_each_mail_once(
 
 
 def test_pages_keep_their_pace_while_the_smtp_server_hangs_and_a_stop_is_in_time(
-    serve: Serve, smtp: SmtpServer, server_database: Database, tell: Tell
+    serve: Serve, smtp: SmtpServer, server_database: Database, print_figure: PrintFigure
 ) -> None:
     server = serve(smtp, graceful_timeout="2")
     process = server.start()
@@ -225,7 +225,7 @@ def test_pages_keep_their_pace_while_the_smtp_server_hangs_and_a_stop_is_in_time
     queue(server_database, 10)
     wait_for(lambda: bool(smtp.logins))
     during = measure()
-    tell(f"A page takes {during:.2f} ms while SMTP hangs, {before:.2f} ms before")
+    print_figure(f"A page takes {during:.2f} ms while SMTP hangs, {before:.2f} ms before")
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     process.wait(30)
