@@ -140,6 +140,8 @@ class SmtpServer:
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._listen())
+        # Not before: a stop would end the step above, and not run_forever().
+        self._loop.call_soon(self._listens.set)
         self._loop.run_forever()
         self._loop.run_until_complete(self._close())
         self._loop.run_until_complete(self._end_connections())
@@ -149,7 +151,6 @@ class SmtpServer:
         listener = socket.create_server(("127.0.0.1", self.port))
         self.port = listener.getsockname()[1]
         self._server = await self._loop.create_server(self._connect, sock=listener, ssl=self._tls)
-        self._listens.set()
 
     async def _close(self) -> None:
         self._server.close()
