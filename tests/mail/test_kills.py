@@ -27,8 +27,8 @@ pytestmark = pytest.mark.slow
 PrintFigure = Callable[[str], None]
 Serve = Callable[..., Server]
 
-MAILS = 1000
-KILLS = 20
+MAILS = 500
+KILLS = 10
 
 
 @pytest.fixture(scope="module")
