@@ -183,7 +183,7 @@ class Sender:
     def _admit(self, db: Connection, mail: Mail) -> bool:
         """Count a mail to the address; return False if there were too many.
 
-        It is counted here, because a request must not tell by its work what is known of an address.
+        The sender counts it: the work of a request must not tell whether an address is known.
         """
         if mail.tries > 1:
             return True

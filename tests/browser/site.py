@@ -23,7 +23,7 @@ class Site:
     """A server with plain http and cheap password hashes; if it sends mail, to files."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
-        """options: as of Server."""
+        """options: the options of Server."""
         self.database = Database(folder)
         quick = {name: QUICK[name] for name in QUICK if name != "secure_cookies" or not options}
         self._server = Server(folder, self.database.url, **quick, **options)
