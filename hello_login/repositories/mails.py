@@ -42,6 +42,7 @@ def insert_notice(
 ) -> None:
     """Add a mail to the account's address, or to another recipient.
 
+    Add nothing while an alike notice to the same address waits for its first try.
     It is deleted with the account, unless it tells of that.
     """
     statement = """
@@ -55,6 +56,7 @@ def insert_notice(
                             WHERE user_id = %(user_id)s
                               AND kind = %(kind)s
                               AND kind <> 'address_changed'
+                              AND recipient = coalesce(%(recipient)s::text, users.email)
                               AND facts = %(facts)s::jsonb
                               AND tries = 0)
     """

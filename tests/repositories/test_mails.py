@@ -143,3 +143,15 @@ def test_waiting_mails_with_links_are_deleted_for_one_account(db: Connection) ->
     mails.delete_with_links(db, ada, mails.list_all(db, 10)[0].created_at - MINUTE)
     of_ada = [mail.kind for mail in mails.list_all(db, 10) if mail.user_id == ada]
     assert of_ada == ["password_changed"]
+
+
+def test_alike_notices_wait_as_one_mail_for_each_recipient(db: Connection) -> None:
+    ada = add_user(db)
+    for recipient in (None, None, "old@example.com", "old@example.com"):
+        mails.insert_notice(db, "new_device", ada, recipient, device="curl")
+    mails.insert_notice(db, "new_device", ada, device="Firefox")
+    assert [each.recipient for each in mails.list_all(db, 10)] == [
+        "ada@example.com",
+        "old@example.com",
+        "ada@example.com",
+    ]
