@@ -103,7 +103,12 @@ class Sender:
             self._wake.clear()
 
     def send_due(self) -> int:
-        """Send every mail whose time has come, and return the number of tries."""
+        """Send every mail whose time has come, and return the number of tries.
+
+        Also delete a few of the mails that were given up long ago.
+        """
+        with self._pool.autocommit() as db:
+            mails.delete_given_up(db, GIVEN_UP_KEPT)
         tries = 0
         while not self._stopping and self._send_one():
             tries += 1
@@ -115,7 +120,6 @@ class Sender:
         No connection is held while the message is delivered, which may take long.
         """
         with self._pool.autocommit() as db:
-            mails.delete_given_up(db, GIVEN_UP_KEPT)
             mail = mails.claim(db, WAITS)
         if mail is None:
             return False
@@ -162,9 +166,9 @@ class Sender:
                 template, recipient, user_id = "reset", owner.email, owner.id
             elif owner is not None and owner.id != mail.user_id:
                 template, recipient, purpose = TAKEN[mail.kind], owner.email, None
-        link = None
         if purpose not in (None, "register") and user_id is None:
             return None
+        link = None
         if purpose is not None:
             token = links.issue_for_mail(db, mail.id, purpose, recipient, user_id)
             if token is None:
