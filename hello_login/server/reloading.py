@@ -6,6 +6,7 @@ does not notice that its terminal was closed.
 """
 
 import functools
+import logging
 import os
 import select
 import signal
@@ -57,6 +58,8 @@ def _end_worker(*_: object) -> None:  # in a child
 
     After DATABASE_STOP_SECONDS it ends in any case, and embedded.py stops the database later.
     """
+    # The other threads run on without the database, and would log that they miss it.
+    logging.disable()
     # Returning from the server would wait for open connections, and for a thread of hupper that
     # sleeps for up to a second.
     threading.Timer(DATABASE_STOP_SECONDS, os._exit, (0,)).start()

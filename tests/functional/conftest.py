@@ -8,19 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from hello_login.dev.embedded import EmbeddedPostgres
 from tests.conftest import ROOT
-from tests.functional.commands import BIN
+from tests.functional.commands import BIN, database_runs
 from tests.functional.servers import free_port
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def checkout(folder: Path) -> Path:
+def checkout(folder: Path) -> Iterator[Path]:
     """Return a folder with what pserve and initialize_db need; its path has a blank."""
     for name in ("development.ini", "production.ini", "sql"):
         (folder / name).symlink_to(ROOT / name)
-    return folder
+    yield folder
+    if database_runs(folder):  # Its files can't be removed while it writes some.
+        database = EmbeddedPostgres(folder / ".postgres")
+        database.start()
+        database.stop()
 
 
 @pytest.fixture

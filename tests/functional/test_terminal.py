@@ -104,10 +104,28 @@ def make_serve(checkout: Path, port: int) -> Iterator[MakeServe]:
         terminal.process.wait()
 
 
+def include_module(checkout: Path, code: str) -> dict[str, str]:
+    """Let the application include a module `edited`; return the environment that it needs."""
+    ini = (checkout / "development.ini").read_text()
+    (checkout / "development.ini").unlink()
+    edited = ini.replace("\n[server:main]", "pyramid.includes = edited\n\n[server:main]")
+    (checkout / "development.ini").write_text(edited)
+    (checkout / "edited.py").write_text(code)
+    return {"PYTHONPATH": str(checkout)}
+
+
+POLL_ALL_THE_TIME = """
+from hello_login.mail import sender
+sender.POLL_SECONDS = 0.001
+def includeme(config): pass
+"""
+
+
 def test_ctrl_c_stops_make_serve_with_one_line_while_a_browser_is_connected(
     make_serve: MakeServe, checkout: Path, port: int
 ) -> None:
-    terminal = make_serve()
+    # The thread that sends mails meets the end of the database for certain.
+    terminal = make_serve(**include_module(checkout, POLL_ALL_THE_TIME))
     assert get(port) == GREETING
     with socket.create_connection(("127.0.0.1", port)):
         assert terminal.press_ctrl_c() == ["Received SIGINT, waiting for server to exit ..."]
@@ -167,12 +185,7 @@ def test_make_serve_prints_once_why_it_cannot_start_and_exits(
 def test_make_serve_waits_for_the_fix_of_a_syntax_error(
     make_serve: MakeServe, checkout: Path, port: int
 ) -> None:
-    ini = (checkout / "development.ini").read_text()
-    (checkout / "development.ini").unlink()
-    edited = ini.replace("\n[server:main]", "pyramid.includes = edited\n\n[server:main]")
-    (checkout / "development.ini").write_text(edited)
-    (checkout / "edited.py").write_text("def includeme(")
-    terminal = make_serve(PYTHONPATH=str(checkout))
+    terminal = make_serve(**include_module(checkout, "def includeme("))
     assert eventually(lambda: "SyntaxError" in terminal.printed), terminal.printed
     assert eventually(lambda: "Press ENTER" in terminal.printed)
     (checkout / "edited.py").write_text("def includeme(config): pass\n")
