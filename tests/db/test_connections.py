@@ -15,6 +15,7 @@ from psycopg2.extensions import connection as Connection
 from hello_login.db import connections
 from hello_login.db.connections import ConnectionPool
 from tests.conftest import NewDatabase
+from tests.rows import execute
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +24,6 @@ def superuser(server_url: str) -> Iterator[Connection]:
     with closing(psycopg2.connect(server_url)) as connection:
         connection.autocommit = True
         yield connection
-
-
-def execute(db: Connection, statement: str) -> list[tuple[str, ...]]:
-    with db.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 MakeUrl = Callable[..., str]

@@ -14,6 +14,7 @@ from pyramid.request import apply_request_extensions
 from hello_login import settings
 from hello_login.db import connections, transactions
 from tests.conftest import MakeIni, NewDatabase
+from tests.rows import execute
 
 
 @pytest.fixture
@@ -39,12 +40,6 @@ def join(manager: transaction.TransactionManager, pool: connections.ConnectionPo
     joined = transactions.ConnectionDataManager(manager, pool, autocommit=False)
     manager.get().join(joined)
     return joined.connection
-
-
-def execute(connection: Connection, statement: str) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def notes(pool: connections.ConnectionPool) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
@@ -24,20 +24,12 @@ from tests.people import (
     send,
 )
 from tests.pooler import swap_sessions
+from tests.rows import execute
 
 END_CONNECTION = "PERFORM pg_terminate_backend(pg_backend_pid());"
 DEADLOCK = "RAISE EXCEPTION USING ERRCODE = 'deadlock_detected';"
 READ_ONLY = "RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction';"
 CONFLICT = "RAISE EXCEPTION USING ERRCODE = 'serialization_failure';"
-
-
-@pytest.fixture
-def operator(url: str) -> Iterator[Connection]:
-    """Yield a connection in autocommit mode."""
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    yield connection
-    connection.close()
 
 
 @pytest.fixture
@@ -53,53 +45,47 @@ Sabotage = Callable[..., None]
 
 
 @pytest.fixture
-def sabotage(operator: Connection) -> Sabotage:
+def sabotage(database: Connection) -> Sabotage:
     """Return a function that makes the next writes to a table, or their commits, fail."""
 
     def plan(table: str, error: str, *, at: str = "statement", times: int = 1) -> None:
         deferred = "DEFERRABLE INITIALLY DEFERRED" if at == "commit" else ""
         constraint = "CONSTRAINT" if at == "commit" else ""
-        with operator.cursor() as cursor:
-            cursor.execute(
-                f"""
-                CREATE SEQUENCE attempts;
-                CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN
-                    -- A rollback does not reset a sequence.
-                    IF nextval('attempts') <= {times} THEN {error} END IF;
-                    RETURN NULL;
-                END $$;
-                CREATE {constraint} TRIGGER fail
-                 AFTER INSERT OR UPDATE OR DELETE ON {table}
-                       {deferred}
-                   FOR EACH ROW EXECUTE FUNCTION fail();
-                """
-            )
+        execute(
+            database,
+            f"""
+            CREATE SEQUENCE attempts;
+            CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                -- A rollback does not reset a sequence.
+                IF nextval('attempts') <= {times} THEN {error} END IF;
+                RETURN NULL;
+            END $$;
+            CREATE {constraint} TRIGGER fail
+             AFTER INSERT OR UPDATE OR DELETE ON {table}
+                   {deferred}
+               FOR EACH ROW EXECUTE FUNCTION fail();
+            """,
+        )
 
     return plan
 
 
-def fetch(operator: Connection, statement: str) -> Any:
-    with operator.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall()
-
-
 @pytest.mark.parametrize("error", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
 def test_a_registration_that_fails_before_its_commit_is_retried(
-    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, error: str
+    browser: webtest.TestApp, sabotage: Sabotage, database: Connection, error: str
 ) -> None:
     sabotage("sessions", error)
     register(browser)
     assert "Ada Lovelace" in browser.get("/account")
-    events = fetch(operator, "SELECT event FROM account_events ORDER BY id")
+    events = execute(database, "SELECT event FROM account_events ORDER BY id")
     assert events == [("registered",), ("logged_in",)]
-    assert fetch(operator, "SELECT DISTINCT failures FROM throttles") == [(1,)]
+    assert execute(database, "SELECT DISTINCT failures FROM throttles") == [(1,)]
 
 
 @pytest.mark.parametrize("error", [END_CONNECTION, DEADLOCK, READ_ONLY, CONFLICT])
 def test_a_retried_login_counts_as_one_login(
-    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection, error: str
+    browser: webtest.TestApp, sabotage: Sabotage, database: Connection, error: str
 ) -> None:
     register(browser)
     log_out(browser)
@@ -107,18 +93,18 @@ def test_a_retried_login_counts_as_one_login(
         log_in(browser, password="a wrong one", status=422)
     sabotage("sessions", error)
     log_in(browser)
-    assert fetch(operator, "SELECT count(*) FROM sessions") == [(1,)]
+    assert execute(database, "SELECT count(*) FROM sessions") == [(1,)]
     assert "Ada Lovelace" in browser.get("/account")
 
 
 def test_a_request_that_fails_three_times_gets_503(
-    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+    browser: webtest.TestApp, sabotage: Sabotage, database: Connection
 ) -> None:
     sabotage("sessions", DEADLOCK, times=3)
     answer = register(browser, status=503)
     assert "Our database is too busy" in answer
     assert answer.headers["Retry-After"] == "5"
-    assert fetch(operator, "SELECT count(*) FROM users") == [(0,)]
+    assert execute(database, "SELECT count(*) FROM users") == [(0,)]
     register(browser)
 
 
@@ -131,27 +117,27 @@ def test_a_commit_that_postgresql_refuses_is_retried(
 
 
 def test_a_commit_with_an_unknown_outcome_is_not_retried(
-    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+    browser: webtest.TestApp, sabotage: Sabotage, database: Connection
 ) -> None:
     sabotage("users", END_CONNECTION, at="commit")
     answer = register(browser, status=503)
     assert "tell whether that was done" in answer
     assert "Retry-After" not in answer.headers
-    assert fetch(operator, "SELECT count(*) FROM users") == [(0,)]
-    assert fetch(operator, "SELECT last_value FROM attempts") == [(1,)]
+    assert execute(database, "SELECT count(*) FROM users") == [(0,)]
+    assert execute(database, "SELECT last_value FROM attempts") == [(1,)]
 
 
 def test_a_page_whose_commit_fails_is_retried(
-    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+    browser: webtest.TestApp, sabotage: Sabotage, database: Connection
 ) -> None:
     register(browser)
-    fetch(operator, "UPDATE sessions SET last_seen_at = now() - interval '1 hour' RETURNING 1")
+    execute(database, "UPDATE sessions SET last_seen_at = now() - interval '1 hour'")
     sabotage("sessions", END_CONNECTION, at="commit")
     assert "Ada Lovelace" in browser.get("/account")
 
 
 def test_a_connection_closed_after_the_last_query_of_a_page_causes_no_error(
-    browser: webtest.TestApp, operator: Connection, monkeypatch: pytest.MonkeyPatch
+    browser: webtest.TestApp, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(browser)
     ended: list[Any] = []
@@ -160,7 +146,7 @@ def test_a_connection_closed_after_the_last_query_of_a_page_causes_no_error(
     def end_connection(db: Connection, token: str) -> Session | None:
         found = find(db, token)
         pid = db.info.backend_pid
-        ended.append(fetch(operator, f"SELECT pg_terminate_backend({pid}, 5000)"))
+        ended.append(execute(database, f"SELECT pg_terminate_backend({pid}, 5000)"))
         return found
 
     monkeypatch.setattr(sessions, "find", end_connection)
@@ -170,28 +156,25 @@ def test_a_connection_closed_after_the_last_query_of_a_page_causes_no_error(
 
 
 def test_a_page_survives_a_migration_that_changes_a_columns_type(
-    browser: webtest.TestApp, operator: Connection
+    browser: webtest.TestApp, database: Connection
 ) -> None:
     register(browser)
     assert "Ada Lovelace" in browser.get("/account")
-    statement = "ALTER TABLE users ALTER COLUMN name TYPE varchar(100)"
-    with operator.cursor() as cursor:
-        cursor.execute(statement)
+    execute(database, "ALTER TABLE users ALTER COLUMN name TYPE varchar(100)")
     assert "Ada Lovelace" in browser.get("/account")
 
 
 def test_a_connection_to_a_read_only_server_is_replaced(
-    url: str, ini: MakeIni, operator: Connection
+    url: str, ini: MakeIni, database: Connection
 ) -> None:
     any_server = f"{url}&target_session_attrs=any"
     site = hello_login.main({}, **ini(database_url=any_server))
     browser = webtest.TestApp(site, extra_environ={"HTTP_HOST": "localhost"})
-    name = operator.info.dbname
-    with operator.cursor() as cursor:
-        cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        answer = register(browser, status=503)
-        assert answer.headers["Retry-After"] == "5"
-        cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    name = database.info.dbname
+    execute(database, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    answer = register(browser, status=503)
+    assert answer.headers["Retry-After"] == "5"
+    execute(database, f"ALTER DATABASE {name} RESET default_transaction_read_only")
     register(browser)
 
 
@@ -242,20 +225,19 @@ def test_missing_tables_are_an_outage_until_the_migration(
 
 
 def test_an_older_schema_is_an_outage(
-    browser: webtest.TestApp, operator: Connection, caplog: pytest.LogCaptureFixture
+    browser: webtest.TestApp, database: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with operator.cursor() as cursor:
-        cursor.execute("ALTER TABLE users DROP COLUMN deactivated_at")
+    execute(database, "ALTER TABLE users DROP COLUMN deactivated_at")
     log_in(browser, status=503)
     assert ": run initialize_db" in caplog.text
 
 
 def test_an_error_in_our_sql_causes_a_500_and_no_retry(
-    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+    browser: webtest.TestApp, sabotage: Sabotage, database: Connection
 ) -> None:
     sabotage("users", "PERFORM nothing_of_this_name();", times=9)
     register(browser, status=500)
-    assert fetch(operator, "SELECT last_value FROM attempts") == [(1,)]
+    assert execute(database, "SELECT last_value FROM attempts") == [(1,)]
 
 
 def test_a_statement_that_waits_too_long_for_a_lock_is_cancelled(
@@ -296,7 +278,7 @@ def test_a_statement_that_takes_too_long_is_cancelled(
 
 
 def test_errors_leak_no_connection(
-    browser: webtest.TestApp, sabotage: Sabotage, operator: Connection
+    browser: webtest.TestApp, sabotage: Sabotage, database: Connection
 ) -> None:
     register(browser)
     log_out(browser)
@@ -311,14 +293,14 @@ def test_errors_leak_no_connection(
          WHERE application_name = 'hello_login'
            AND datname = current_database()
     """
-    assert fetch(operator, statement) == [("idle",)]
+    assert execute(database, statement) == [("idle",)]
 
 
 def test_an_ended_session_leads_to_the_login_page(
-    browser: webtest.TestApp, operator: Connection
+    browser: webtest.TestApp, database: Connection
 ) -> None:
     register(browser)
-    fetch(operator, "DELETE FROM sessions RETURNING 1")
+    execute(database, "DELETE FROM sessions")
     answer = browser.get("/account", status=303)
     assert "/login" in answer.location
     assert EMAIL not in log_in(browser, password=PASSWORD)

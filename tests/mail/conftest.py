@@ -1,19 +1,15 @@
 """SMTP servers, and senders that use them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 import trustme
-from psycopg2.extensions import connection as Connection
 
 from hello_login.db.connections import ConnectionPool
 from hello_login.mail.sender import Sender
 from hello_login.mail.transports import make_transport
-from tests.conftest import NewDatabase
 from tests.mail.smtp import SmtpServer
 
 MakeSmtp = Callable[..., SmtpServer]
@@ -55,28 +51,10 @@ def smtp(make_smtp: MakeSmtp) -> SmtpServer:
     return make_smtp()
 
 
-@pytest.fixture(scope="session")
-def committed_url(new_database: NewDatabase, migrated: str) -> str:
-    """Return the URL of a database that is emptied before each test."""
-    return new_database(migrated)
-
-
 @pytest.fixture
-def url(committed_url: str) -> str:
+def url(emptied_url: str) -> str:
     """Return the URL of an empty database."""
-    with closing(psycopg2.connect(committed_url)) as connection, connection.cursor() as cursor:
-        cursor.execute("TRUNCATE users, mails, tokens, throttles CASCADE")
-        connection.commit()
-    return committed_url
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Connection]:
-    """A connection to the test's database that commits each statement."""
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    yield connection
-    connection.close()
+    return emptied_url
 
 
 @pytest.fixture

@@ -1,27 +1,15 @@
 """The table mails."""
 
 from datetime import timedelta
-from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from hello_login.repositories import mails, users
+from tests.rows import add_user, execute
 
 MINUTE = timedelta(minutes=1)
 WAITS = [MINUTE, 3 * MINUTE]
-
-
-def add_user(db: Connection, email: str = "ada@example.com") -> int:
-    user_id = users.insert(db, email=email, name="Ada", password_hash="a hash")
-    assert user_id is not None
-    return user_id
-
-
-def query(db: Connection, statement: str) -> list[tuple[Any, ...]]:
-    with db.cursor() as cursor:
-        cursor.execute(statement)
-        return list(cursor.fetchall())
 
 
 def test_a_mail_is_claimed_with_its_facts_until_it_is_deleted(db: Connection) -> None:
@@ -29,7 +17,7 @@ def test_a_mail_is_claimed_with_its_facts_until_it_is_deleted(db: Connection) ->
     mails.insert(db, "change", "new@example.com", user_id=ada, name="Ada", device=None)
     mail = mails.claim(db, WAITS)
     assert mail is not None
-    ((now,),) = query(db, "SELECT now()")
+    ((now,),) = execute(db, "SELECT now()")
     assert mail[1:] == (
         "change",
         "new@example.com",
@@ -55,7 +43,7 @@ def test_each_try_has_its_wait_and_the_last_wait_is_that_of_all_further_tries(
         assert mail.try_at is not None
         waits.append(mail.try_at - mail.created_at)
         assert mails.claim(db, WAITS) is None
-        query(db, "UPDATE mails SET try_at = now() RETURNING id")
+        execute(db, "UPDATE mails SET try_at = now()")
     assert waits == [MINUTE, 3 * MINUTE, 3 * MINUTE]
     assert mails.list_all(db, 10)[0].tries == 3
 
@@ -63,7 +51,7 @@ def test_each_try_has_its_wait_and_the_last_wait_is_that_of_all_further_tries(
 def test_the_mail_that_has_waited_longest_is_claimed_first(db: Connection) -> None:
     for kind in ("first", "second"):
         mails.insert(db, kind, "ada@example.com")
-    query(db, "UPDATE mails SET try_at = now() - interval '1 s' WHERE kind = 'second' RETURNING id")
+    execute(db, "UPDATE mails SET try_at = now() - interval '1 s' WHERE kind = 'second'")
     claimed = [mails.claim(db, WAITS) for _ in range(2)]
     assert [mail and mail.kind for mail in claimed] == ["second", "first"]
 
@@ -89,7 +77,7 @@ def test_a_mail_that_is_given_up_is_not_claimed_and_is_deleted_when_it_is_old(
     assert mails.claim(db, WAITS) is None
     assert {mail.try_at for mail in mails.list_all(db, 20)} == {None}
     mails.insert(db, "register", "waits@example.com")
-    query(db, "UPDATE mails SET created_at = now() - interval '2 days' RETURNING id")
+    execute(db, "UPDATE mails SET created_at = now() - interval '2 days'")
     mails.delete_given_up(db, timedelta(days=3))
     assert len(mails.list_all(db, 20)) == 13
     mails.delete_given_up(db, timedelta(days=1))

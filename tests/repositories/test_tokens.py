@@ -8,15 +8,10 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from hello_login.repositories import mails, tokens, users
+from tests.rows import add_user
 
 ONE, TWO = b"1" * 32, b"2" * 32
 HOUR = timedelta(hours=1)
-
-
-def add_user(db: Connection, email: str = "ada@example.com") -> int:
-    user_id = users.insert(db, email=email, name="Ada", password_hash="a hash")
-    assert user_id is not None
-    return user_id
 
 
 def add(

@@ -1,0 +1,33 @@
+"""Rows that tests insert, read and delete."""
+
+from contextlib import closing
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+from hello_login.repositories import users
+
+
+def add_user(db: Connection, email: str = "ada@example.com") -> int:
+    """Insert a user who can't log in, and return the id."""
+    user_id = users.insert(db, email=email, name="Ada", password_hash="a hash")
+    assert user_id is not None
+    return user_id
+
+
+def execute(db: Connection, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Execute a statement, and return its rows; a % needs no doubling if it has no parameters."""
+    with db.cursor() as cursor:
+        cursor.execute(statement, parameters or None)
+        # A SELECT without columns has an empty description.
+        return cursor.fetchall() if cursor.description is not None else []
+
+
+def empty_tables(url: str) -> None:
+    """Delete all rows of the application; ids are not used again."""
+    # A transaction that another test has left open would block this one for ever.
+    with closing(psycopg2.connect(url, options="-c lock_timeout=10s")) as connection:
+        for table in ("users", "mails", "tokens", "throttles", "account_events"):
+            execute(connection, f"DELETE FROM {table}")  # noqa: S608
+        connection.commit()
