@@ -17,6 +17,7 @@ import webtest
 import hello_login
 from tests.conftest import MakeIni
 from tests.people import EMAIL, PASSWORD, csrf_token
+from tests.rows import empty_tables, execute
 
 MAIL_FROM = "Hello Login <login@example.org>"
 WAITING_FOR_LOCKS = """
@@ -33,10 +34,18 @@ class MailSite:
     def __init__(self, ini: MakeIni, url: str, folder: Path) -> None:
         self.url = url
         self.folder = folder
+        self._database = psycopg2.connect(url)
+        self._database.autocommit = True
         settings = {"mail_url": f"file:{folder}", "mail_from": MAIL_FROM}
         self.app: Any = hello_login.main(
             {}, **ini(database_url=url, site_url="http://localhost", **settings)
         )
+
+    def empty(self) -> None:
+        """Delete all accounts and mails."""
+        empty_tables(self.url)
+        for left in self.folder.glob("*"):
+            left.unlink()
 
     def open_browser(self, **environ: str) -> webtest.TestApp:
         """Return a browser without cookies."""
@@ -73,11 +82,7 @@ class MailSite:
 
     def execute(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Execute a statement, commit, and return its rows."""
-        with closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
-            cursor.execute(statement, parameters)
-            rows = cursor.fetchall() if cursor.description else []
-            connection.commit()
-        return rows
+        return execute(self._database, statement, *parameters)
 
     def dump(self) -> str:
         """Return every row of every table as text."""

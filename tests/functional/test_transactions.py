@@ -4,7 +4,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -36,14 +36,22 @@ from tests.people import (
     register,
     send,
 )
+from tests.rows import execute
 
 
-@pytest.fixture
-def site(url: str, ini: MakeIni, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return the application on that database, with timeouts for races on a loaded machine."""
-    monkeypatch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 30)
-    monkeypatch.setattr(transactions, "STATEMENT_TIMEOUT_SECONDS", 60)
-    return hello_login.main({}, **ini(database_url=url))
+@pytest.fixture(autouse=True)
+def url(emptied_url: str) -> str:
+    """Return the URL of an empty database."""
+    return emptied_url
+
+
+@pytest.fixture(scope="module")
+def site(shared_url: str, ini: MakeIni) -> Iterator[Any]:
+    """Yield the application on that database, with timeouts for races on a loaded machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 30)
+        patch.setattr(transactions, "STATEMENT_TIMEOUT_SECONDS", 60)
+        yield hello_login.main({}, **ini(database_url=shared_url))
 
 
 def open_browser(site: Any) -> webtest.TestApp:
@@ -103,22 +111,18 @@ def test_a_registration_that_fails_midway_leaves_no_rows(
     assert (count_rows(url, "users"), count_rows(url, "sessions")) == (0, 0)
 
 
-def test_a_connection_closed_between_two_requests_is_replaced(site: Any, url: str) -> None:
+def test_a_connection_closed_between_two_requests_is_replaced(
+    site: Any, database: Connection
+) -> None:
     browser = open_browser(site)
     register(browser)
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT count(pg_terminate_backend(pid, 5000))
-              FROM pg_stat_activity
-             WHERE datname = current_database()
-               AND pid <> pg_backend_pid()
-            """
-        )
-        assert cursor.fetchone() == (1,)
-    connection.close()
+    statement = """
+        SELECT count(pg_terminate_backend(pid, 5000))
+          FROM pg_stat_activity
+         WHERE datname = current_database()
+           AND pid <> pg_backend_pid()
+    """
+    assert execute(database, statement) >= [(1,)]
     assert "Ada" in browser.get("/account")
 
 
@@ -259,7 +263,7 @@ def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limits, "MAX_PER_ACCOUNT_AND_NETWORK", 100)
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 1
     deadlocks = []
 
     def attempt(number: int) -> None:
