@@ -71,10 +71,10 @@ def eventually(condition: Any, seconds: float) -> bool:
     return bool(condition())
 
 
-def test_the_server_is_a_real_postgresql_in_utf_8(server: EmbeddedPostgres) -> None:
-    url = server.start()
-    assert query(url, "SHOW server_version_num")[0] >= "180000"
-    assert query(url, "SELECT lower('\N{LATIN CAPITAL LETTER A WITH DIAERESIS}')") == ("\xe4",)
+def test_the_server_is_a_real_postgresql_in_utf_8(server_url: str) -> None:
+    assert query(server_url, "SHOW server_version_num")[0] >= "180000"
+    lower = query(server_url, "SELECT lower('\N{LATIN CAPITAL LETTER A WITH DIAERESIS}')")
+    assert lower == ("\xe4",)
 
 
 @pytest.mark.slow
@@ -165,12 +165,14 @@ def test_the_server_keeps_running_during_a_reload(
     server._users = reloaded._users = None
 
 
+@pytest.mark.slow
 def test_data_survives_a_kill_of_the_server(server: EmbeddedPostgres) -> None:
     query(server.start(), "CREATE TABLE kept ()")
     os.kill(postmaster_pid(server.data), signal.SIGKILL)
     query(server.start(), "SELECT * FROM kept")
 
 
+@pytest.mark.slow
 def test_a_process_id_reused_by_another_process_does_no_harm(
     server: EmbeddedPostgres,
 ) -> None:
@@ -197,7 +199,6 @@ def test_an_interrupted_initdb_is_repeated(server: EmbeddedPostgres) -> None:
     assert query(server.start(), "SELECT 1") == (1,)
 
 
-@pytest.mark.slow
 def test_a_path_too_long_for_a_socket_puts_the_socket_elsewhere(data: Path) -> None:
     server = EmbeddedPostgres(data / ("long" * 30), fsync=False)
     url = server.start()
@@ -228,6 +229,7 @@ def test_a_copied_folder_with_a_long_path_has_its_own_server(data: Path) -> None
         original.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 30])
 def test_a_link_leads_to_the_socket_of_a_short_and_of_a_long_path(data: Path, length: int) -> None:
     """One psql command works for every path."""

@@ -14,7 +14,6 @@ import webtest
 
 import hello_login
 from hello_login import logs
-from hello_login.db import migrations
 from hello_login.scripts import manage_accounts
 from tests.conftest import ROOT, SECRET_KEY, MakeIni, NewDatabase
 from tests.people import (
@@ -104,10 +103,9 @@ class RecordedSite:
 
 
 @pytest.fixture(scope="module")
-def recorded_site(new_database: NewDatabase, ini: MakeIni) -> Iterator[RecordedSite]:
+def recorded_site(new_database: NewDatabase, migrated: str, ini: MakeIni) -> Iterator[RecordedSite]:
     """Yield a site on a database of its own; it records all loggers as JSON."""
-    url = new_database()
-    list(migrations.migrate(url, ROOT / "sql"))
+    url = new_database(migrated)
     recorded = RecordedSite(hello_login.main({}, **ini(database_url=url)), url)
 
     class Recorder(logging.Handler):

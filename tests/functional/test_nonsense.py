@@ -42,7 +42,7 @@ ROUTES = [
     "/nowhere",
 ]
 FIELDS = ["name", "email", "password", "confirm", "current", "remember", "next", "session", "x"]
-FEW = 200
+FEW = 100
 """The number of examples in a fast test."""
 
 
