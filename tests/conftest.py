@@ -184,7 +184,7 @@ def shared_url(new_database: NewDatabase, migrated: str) -> str:
 def emptied_url(shared_url: str) -> str:
     """Return shared_url, after emptying the database: much faster than a database of its own.
 
-    Ids go on from test to test.  A test that changes the schema needs a database of its own.
+    A test that changes the schema needs a database of its own.
     """
     empty_tables(shared_url)
     return shared_url

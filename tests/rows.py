@@ -25,9 +25,11 @@ def execute(db: Connection, statement: str, *parameters: object) -> list[tuple[A
 
 
 def empty_tables(url: str) -> None:
-    """Delete all rows of the application; ids are not used again."""
+    """Delete all rows of the application, and let ids begin at 1 again."""
     # A transaction that another test has left open would block this one for ever.
     with closing(psycopg2.connect(url, options="-c lock_timeout=10s")) as connection:
         for table in ("users", "mails", "tokens", "throttles", "account_events"):
             execute(connection, f"DELETE FROM {table}")  # noqa: S608
+        for table in ("users", "mails", "account_events"):
+            execute(connection, f"ALTER SEQUENCE {table}_id_seq RESTART")
         connection.commit()

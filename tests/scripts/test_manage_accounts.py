@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -31,11 +32,11 @@ NEW_PASSWORD = "staple battery horse"
 
 
 @pytest.fixture
-def url(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Set DATABASE_URL to that of a new, migrated database, and return it."""
-    monkeypatch.setenv("DATABASE_URL", url)
+def url(emptied_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Set DATABASE_URL to that of an empty database, and return it."""
+    monkeypatch.setenv("DATABASE_URL", emptied_url)
     monkeypatch.setenv("SECRET_KEY", "k" * 32)
-    return url
+    return emptied_url
 
 
 class Owner:
@@ -63,9 +64,10 @@ class Owner:
 
 
 @pytest.fixture
-def owner(url: str, open_visitor: OpenVisitor) -> Owner:
+def owner(url: str, open_visitor: OpenVisitor) -> Iterator[Owner]:
     """Register Ada and log her in."""
-    return Owner(open_visitor(db=connections.connect(url)))
+    with closing(connections.connect(url)) as connection:
+        yield Owner(open_visitor(db=connection))
 
 
 def test_it_lists_accounts_newest_first(owner: Owner, capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,10 +335,15 @@ def test_a_read_only_server_is_reported(
         operator.autocommit = True
         name = operator.info.dbname
         cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    for database_url in (url, f"{url}&target_session_attrs=any"):
-        monkeypatch.setenv("DATABASE_URL", database_url)
-        with pytest.raises(SystemExit, match=r"^PostgreSQL takes no writes: .*: name the primary"):
-            main([PRODUCTION, "end-sessions", EMAIL])
+        try:
+            for database_url in (url, f"{url}&target_session_attrs=any"):
+                monkeypatch.setenv("DATABASE_URL", database_url)
+                with pytest.raises(
+                    SystemExit, match=r"^PostgreSQL takes no writes: .*: name the primary"
+                ):
+                    main([PRODUCTION, "end-sessions", EMAIL])
+        finally:
+            cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     assert owner.is_logged_in()
 
 
