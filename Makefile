@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help serve test test-slow browser-test containers browser pictures bench lint format requirements clean sure
+.PHONY: help serve test coverage test-slow browser-test containers browser pictures bench lint format requirements clean sure
 .DEFAULT_GOAL := help
 
 # Files of another user, such as root, who ran make before.
@@ -30,9 +30,14 @@ help:     ## Show this list
 serve: .venv/installed    ## Serve http://localhost:5000 on an embedded PostgreSQL (PORT=N for another port)
 	@exec $(BIN)/pserve development.ini --reload
 
-test: .venv/installed    ## Run the fast tests on an embedded PostgreSQL, and require every branch to be covered
-	@$(BIN)/python -m pytest -m 'not slow and not browser and not container' --numprocesses 2 --dist loadfile \
-		--cov --cov-report=term --cov-fail-under=100
+# Four processes for two cores: many tests wait for PostgreSQL, for a socket or for a lock.
+FAST := -m 'not slow and not browser and not container' --numprocesses 4 --dist loadfile
+
+test: .venv/installed    ## Run the fast tests on an embedded PostgreSQL
+	@$(BIN)/python -m pytest $(FAST)
+
+coverage: .venv/installed    ## Run the fast tests again, and require that they cover every branch
+	@$(BIN)/python -m pytest $(FAST) --cov --cov-report=term --cov-fail-under=100
 
 test-slow: .venv/installed    ## Run the slow tests: large tables, floods, kills, real processes, many random inputs
 	@$(BIN)/python -m pytest -m slow
