@@ -8,6 +8,7 @@ from pyramid.config import Configurator
 
 from . import settings
 from .auth.passwords import Passwords
+from .auth.totp import SecretBox
 from .db import migrations
 from .server.reloading import stop_reloader_on_exit
 
@@ -29,6 +30,8 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
     with Configurator(settings=ini) as config:
         config.registry.hello_login = checked
         config.registry.passwords = Passwords(checked)
+        config.registry.totp_secrets = SecretBox(checked.secret_keys, "totp")
+        config.registry.totp_setup = SecretBox(checked.secret_keys, "totp set-up")
         config.registry.database_url = checked.database_url or prepare_development(checked)
         config.include("pyramid_jinja2")
         config.include(".db.transactions")

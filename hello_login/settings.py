@@ -227,6 +227,9 @@ class Settings:
     """Characters.  ASVS 5.0, 6.2.1 wants 8 at least; NIST SP 800-63B-4, 3.1.1.2 wants 15 where the
     password is the only factor."""
 
+    second_factor_required: bool = _setting(_parse_boolean, False)
+    """An account without a second factor can only set one up (ASVS 5.0, 6.3.3)."""
+
     processes: int = _number(1, 1, 64)
     """The number of serving processes."""
 

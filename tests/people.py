@@ -67,7 +67,23 @@ def end(browser: webtest.TestApp, button: str) -> Any:
     """Press the first button with this text on the account page."""
     forms = browser.get("/account").forms.values()
     form = next(form for form in forms if button in form.text)
-    return form.submit("session", status=303)
+    return form.submit(status=303)
+
+
+def confirm(
+    browser: webtest.TestApp,
+    *,
+    password: str = PASSWORD,
+    page: str = "/account/confirm",
+    status: int | None = 303,
+) -> Any:
+    """Type the password on the page that asks for it again, and return the answer.
+
+    page: with the page to go on with.  status: None accepts any.
+    """
+    form = browser.get(page).forms[1]
+    form["current"] = password
+    return form.submit(status=status or "*")
 
 
 def csrf_token(browser: webtest.TestApp) -> str:

@@ -22,12 +22,13 @@ APPLICABLE = re.findall(
     5.2.1 5.3.2
     4.1.1 4.1.2 4.1.3 4.1.4 4.2.1
     6.1.1 6.1.2 6.1.3 6.2.1 6.2.2 6.2.3 6.2.4 6.2.5 6.2.6 6.2.7 6.2.8 6.2.9 6.2.10 6.2.11 6.2.12
-    6.3.1 6.3.2 6.3.3 6.3.4 6.3.5 6.3.7 6.3.8 6.4.1 6.4.2 6.4.3 6.4.4 6.4.5 6.4.6
+    6.3.1 6.3.2 6.3.3 6.3.4 6.3.5 6.3.6 6.3.7 6.3.8 6.4.1 6.4.2 6.4.3 6.4.4 6.4.5 6.4.6
+    6.5.1 6.5.2 6.5.3 6.5.4 6.5.5 6.5.6 6.5.8
     7.1.1 7.1.2 7.2.1 7.2.2 7.2.3 7.2.4 7.3.1 7.3.2 7.4.1 7.4.2 7.4.3 7.4.4 7.4.5 7.5.1 7.5.2
     7.5.3 7.6.2
     9.1.1 9.1.2 9.1.3 9.2.1 9.2.2 9.2.3
     8.1.1 8.1.2 8.2.1 8.2.2 8.2.3 8.3.1
-    11.1.1 11.1.2 11.2.1 11.2.2 11.2.3 11.2.4 11.4.1 11.4.2 11.5.1
+    11.1.1 11.1.2 11.2.1 11.2.2 11.2.3 11.2.4 11.3.1 11.3.2 11.3.3 11.4.1 11.4.2 11.5.1
     12.1.1 12.1.2 12.2.1 12.2.2 12.3.1 12.3.2 12.3.3 12.3.4
     13.1.1 13.1.2 13.1.3 13.1.4 13.2.2 13.2.3 13.2.6 13.3.1 13.3.4 13.4.1 13.4.2 13.4.3 13.4.4
     13.4.5 13.4.6 13.4.7
@@ -37,7 +38,7 @@ APPLICABLE = re.findall(
     16.5.1 16.5.2 16.5.3 16.5.4
     """,
 )
-"""The requirements of ASVS 5.0 that apply to a login with a password."""
+"""The requirements of ASVS 5.0 that apply to a login with a password and a second factor."""
 
 
 def test_the_trace_lists_every_applicable_requirement_once_and_in_order() -> None:
@@ -63,5 +64,6 @@ def test_each_test_that_the_trace_names_exists() -> None:
 def test_the_security_page_lists_every_event_that_is_logged() -> None:
     listed = set(re.findall(r"`(\w+)`", SECURITY.partition("| event |")[2].partition("\n\n")[0]))
     unlisted = {"deleted", "registration_throttled", "profile_throttled", "mail_throttled"}
+    unlisted |= {"second_step_begun", "second_rate_limited", "factor_rate_limited", "check_passed"}
     unlisted |= {"csrf_refused", "access_refused"}
     assert listed == {*EVENTS, *FAILURES, *unlisted}

@@ -126,6 +126,12 @@ def test_a_boolean_is_true_or_false() -> None:
     assert loaded.secure_cookies is False
 
 
+def test_a_second_factor_is_required_only_if_the_operator_says_so() -> None:
+    assert settings.load({}, INI, ENVIRON).second_factor_required is False
+    required = {**INI, "hello_login.second_factor_required": "true"}
+    assert settings.load({}, required, ENVIRON).second_factor_required is True
+
+
 def test_the_default_migrations_are_those_of_the_package() -> None:
     folder = settings.load({}, {}, ENVIRON).migrations
     assert migrations.names(folder) == migrations.names(ROOT / "sql")

@@ -4,7 +4,7 @@ from ..repositories import events, mails, users
 from ..repositories.sessions import Session
 from ..repositories.tokens import Link
 from ..repositories.users import User
-from . import links, sessions
+from . import links, second_factor, sessions
 from .audit import Actor, make_event
 from .passwords import Passwords
 
@@ -161,6 +161,7 @@ def undo_address(
 ) -> None:
     """Use a link: give the account its earlier address and a new password, and end all sessions.
 
+    A second factor that was added after the change is removed: the owner may not have added it.
     address: the earlier one.  The address that the account had until now is told, but gets no link.
     Raises PasswordRefused, or LinkExpired if the link was used or voided, or the address taken
     meanwhile.
@@ -174,6 +175,7 @@ def undo_address(
     actor.record("password_reset", user.id)
     actor.notify("password_reset", user.id)
     links.void_after_undo(actor.db, user.id, link)
+    second_factor.remove_newer(actor, user, link.expires_at - links.LIFETIMES["undo"])
     sessions.end_all(actor, user)
 
 

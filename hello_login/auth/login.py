@@ -1,17 +1,42 @@
-"""The steps of a login: RateLimiter.admit_login (rate_limits), authenticate, complete_login."""
+"""The steps of a login: RateLimiter.admit_login (rate_limits), authenticate, complete_login.
+
+An account with a second factor needs more: begin_half_login, RateLimiter.admit_code,
+complete_half_login.
+"""
+
+import hashlib
+import secrets
+from datetime import timedelta
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import throttles, users
-from . import sessions
-from .audit import Actor
+from ..repositories import half_logins, throttles, totp, users
+from ..repositories.half_logins import HalfLogin
+from . import second_factor, sessions
+from .audit import Actor, make_event
 from .passwords import Passwords
 from .rate_limits import Attempt
+from .second_factor import CodeRefused
 from .sessions import IssuedSession
+from .totp import SecretBox
+
+HALF_LOGIN_LIFETIME = timedelta(minutes=10)
+"""The time for the second step of a login."""
+
+NOTICE_INTERVAL = timedelta(hours=1)
+"""The owner is told of wrong codes by one mail in this time, at most."""
 
 
 class AuthenticationFailed(Exception):
     """The password is wrong, or there is no active account with this address."""
+
+
+class SecondFactorNeeded(Exception):
+    """The account has a second factor, and the login has not used it."""
+
+
+class HalfLoginEnded(Exception):
+    """The half login has expired or was ended, for example by a new password."""
 
 
 def authenticate(actor: Actor, passwords: Passwords, attempt: Attempt, password: str) -> int:
@@ -29,30 +54,132 @@ def authenticate(actor: Actor, passwords: Passwords, attempt: Attempt, password:
     return credentials.user_id
 
 
-def complete_login(actor: Actor, user_id: int, *, remembered: bool = False) -> IssuedSession:
+def complete_login(
+    actor: Actor, user_id: int, *, remembered: bool = False, second_step: bool = False
+) -> IssuedSession:
     """Begin a session for an authenticated account, and return it with its token.
 
     The browser has no session at this point: the views redirect one that is logged in.
-    remembered: "Stay logged in" was chosen.
+    remembered: "Stay logged in" was chosen.  second_step: the second factor was used.
+    Raises SecondFactorNeeded.
     """
     # This locks the account's row, so that simultaneous logins count each other's sessions.
-    credentials, is_new = users.record_login(actor.db, user_id)
+    recorded = users.record_login(actor.db, user_id, second_step=second_step)
+    if recorded is None:
+        raise SecondFactorNeeded
+    credentials, is_new = recorded
     sessions.make_room(actor, user_id)
-    device = actor.client.known
-    if not is_new and (device is None or device.auth_hash != credentials.auth_hash):
+    if not is_new and not _is_known_device(actor, credentials):
         actor.notify("new_device", user_id)
     return sessions.begin(actor, credentials, remembered=remembered)
 
 
-def reauthenticate(actor: Actor, passwords: Passwords, attempt: Attempt, password: str) -> None:
+def begin_half_login(actor: Actor, user_id: int, *, remembered: bool) -> str:
+    """Add a half login for an account with a locked row, and return its token.
+
+    remembered: "Stay logged in" was chosen.
+    """
+    token = secrets.token_urlsafe(32)
+    # Only a log line: a login that is completed adds an event.
+    actor.log_after_commit(make_event(actor.client, "second_step_begun", user_id))
+    half_logins.delete_expired(actor.db)
+    half_logins.insert(
+        actor.db, _id_of(token), user_id, remembered=remembered, lifetime=HALF_LOGIN_LIFETIME
+    )
+    return token
+
+
+def find_half_login(db: Connection, token: str) -> HalfLogin | None:
+    """Return the half login with this token, or None if it has ended or expired."""
+    return half_logins.find(db, _id_of(token))
+
+
+def end_half_login(db: Connection, token: str) -> None:
+    """Delete the half login with this token, if there is one."""
+    half_logins.delete(db, _id_of(token))
+
+
+def complete_half_login(
+    actor: Actor, box: SecretBox, half: HalfLogin, attempt: Attempt, code: str
+) -> IssuedSession:
+    """Use a code of the second factor, end the account's half logins, and begin a session.
+
+    Takes the attempt back.  Records a wrong code, and tells the owner of it.
+    Raises HalfLoginEnded, or CodeRefused, after which the half login goes on.
+    """
+    users.lock(actor.db, half.user_id)
+    if half_logins.find(actor.db, half.id) is None:
+        _take_back_unchecked(actor.db, attempt)
+        raise HalfLoginEnded
+    try:
+        second_factor.use_code(actor, box, half.user_id, code)
+    except CodeRefused as refused:
+        if refused.reason == "unreadable":
+            _take_back_unchecked(actor.db, attempt)
+        else:
+            _record_wrong_code(actor, attempt, half.user_id)
+        raise
+    half_logins.delete_of_user(actor.db, half.user_id)
+    throttles.take_back(actor.db, attempt.limits)
+    return complete_login(actor, half.user_id, remembered=half.remembered, second_step=True)
+
+
+def _record_wrong_code(actor: Actor, attempt: Attempt, user_id: int) -> None:
+    """Record a wrong code after the right password, and tell the owner unless the device is known.
+
+    The one who typed it knows the password.
+    """
+    credentials = attempt.credentials
+    known = credentials is not None and _is_known_device(actor, credentials)
+    if not known and totp.begin_notice(actor.db, user_id, NOTICE_INTERVAL):
+        actor.notify("second_failed", user_id)
+    actor.record("second_failed", user_id)
+
+
+def _take_back_unchecked(db: Connection, attempt: Attempt) -> None:
+    """Take back an attempt whose code was not checked; reset no limit."""
+    throttles.take_back(db, [limit._replace(resets=()) for limit in attempt.limits])
+
+
+def reauthenticate(
+    actor: Actor,
+    passwords: Passwords,
+    attempt: Attempt,
+    password: str,
+    *,
+    code: str | None = None,
+    box: SecretBox | None = None,
+) -> None:
     """Return if the password of the session's owner is right, and take the attempt back.
 
-    Records a wrong password.  Raises AuthenticationFailed.
+    code, box: a code of the second factor, which must be right too.
+    Records a wrong password or code.  Raises AuthenticationFailed or CodeRefused.
     """
-    if _verify_and_lock(actor.db, passwords, attempt, password) is None:
+    credentials = _verify_and_lock(actor.db, passwords, attempt, password)
+    if credentials is None:
         actor.record("check_failed", attempt.user_id)
         raise AuthenticationFailed
+    if code is not None and box is not None:
+        try:
+            second_factor.use_code(actor, box, credentials.user_id, code)
+        except CodeRefused as refused:
+            if refused.reason == "unreadable":
+                _take_back_unchecked(actor.db, attempt)
+            else:
+                actor.record("check_failed", attempt.user_id)
+            raise
+    actor.log_after_commit(make_event(actor.client, "check_passed", attempt.user_id))
     throttles.take_back(actor.db, attempt.limits)
+
+
+def _is_known_device(actor: Actor, credentials: users.Credentials) -> bool:
+    """Return whether the account's owner has logged in on this device with this password."""
+    device = actor.client.known
+    return device is not None and device.auth_hash == credentials.auth_hash
+
+
+def _id_of(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _verify_and_lock(

@@ -1,7 +1,7 @@
-"""Rate limits for login, re-authentication, registration and changes of a profile.
+"""Rate limits for logins, codes, re-authentication, registration and changes of a profile.
 
-Every attempt is counted as a failure before the password is checked, and taken back if the
-password was right.  So no more attempts than the limit are checked, however many arrive at once.
+Every attempt is counted as a failure before the password or the code is checked, and taken back if
+it was right.  So no more attempts than the limit are checked, however many arrive at once.
 Counting is a transaction of its own on a connection of its own: no rollback undoes it.
 """
 
@@ -50,6 +50,9 @@ MAX_MAILS_PER_ADDRESS = 3
 MAX_PROFILE_CHANGES_PER_SESSION = 20
 """Changes of a name or an address, failed or not, that cause no wait.  Each adds up to two
 events, which are kept for months; few people change either more than once a year."""
+
+MAX_FACTOR_CHANGES = 20
+"""Changes of an account's second factor or recovery codes that cause no wait.  Each adds events."""
 
 FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
@@ -118,6 +121,17 @@ class RateLimiter:
             self._admit(db, limits, "check_throttled", session.user.id)
         return Attempt(limits, session.user.id, credentials)
 
+    def admit_code(self, user_id: int, *, is_app_code: bool) -> Attempt:
+        """Count the second step of a login as failed, and return the attempt.  Raises RateLimited.
+
+        is_app_code: the code is one of an app, and not a recovery code.
+        """
+        with self.autocommit() as db:
+            credentials = users.get_credentials_by_id(db, user_id)
+            limits = self._code_limits(user_id, credentials, is_app_code=is_app_code)
+            self._admit(db, limits, "second_rate_limited", user_id)
+        return Attempt(limits, user_id, credentials)
+
     def admit_registration(self) -> None:
         """Count a registration or a change of an address.  Raises RateLimited."""
         limits = self._networks(MAX_REGISTRATIONS_PER_NETWORK, "network", "registration")
@@ -130,6 +144,12 @@ class RateLimiter:
         with self.autocommit() as db:
             self._admit(db, limits, "mail_throttled", None)
 
+    def admit_factor_change(self, user_id: int) -> None:
+        """Count a change of the account's second factor or recovery codes.  Raises RateLimited."""
+        limit = self._limit(MAX_FACTOR_CHANGES, "factor", str(user_id))
+        with self.autocommit() as db:
+            self._admit(db, [limit], "factor_rate_limited", user_id)
+
     def admit_profile_change(self, session: Session) -> None:
         """Count a change of the profile in this session.  Raises RateLimited.
 
@@ -139,6 +159,10 @@ class RateLimiter:
         limit = self._limit(MAX_PROFILE_CHANGES_PER_SESSION, "profile", session.id.hex())
         with self.autocommit() as db:
             self._admit(db, [limit], "profile_throttled", session.user.id)
+
+    def reset_codes(self, db: Connection, user_id: int) -> None:
+        """Reset the limits of the account's codes: earlier guesses say nothing of another app."""
+        throttles.take_back(db, self._account_limits("code", str(user_id)))
 
     def login_limits(self, email: str, credentials: users.Credentials | None) -> list[Limit]:
         """Return the limits of a login to the account with this address, which may not exist.
@@ -153,15 +177,41 @@ class RateLimiter:
             account = ("address", _lower(email))
         else:
             account = ("account", credentials.auth_hash)
-        limits = [
+        limits = self._account_limits(*account)
+        device = self.client.known
+        if credentials and device and device.auth_hash == credentials.auth_hash:
+            return [_resetting(self._locking(MAX_PER_DEVICE, "device", device.id), limits)]
+        return limits + self._networks(MAX_PER_NETWORK, "network", "any account")
+
+    def _code_limits(
+        self, user_id: int, credentials: users.Credentials | None, *, is_app_code: bool
+    ) -> list[Limit]:
+        """Return the limits of the second step of a login to this account.
+
+        They are like those of the password.  They are the account's, not those of a half login:
+        somebody who knows the password can begin many.  A new password does not reset them, because
+        somebody who reads the owner's mail can set many.
+        A recovery code can't be guessed, so it works although the app's codes are locked.
+        """
+        limits = self._account_limits("code", str(user_id))
+        networks = self._networks(MAX_PER_NETWORK, "network", "code")
+        device = self.client.known
+        if credentials and device and device.auth_hash == credentials.auth_hash:
+            parts = ("device", str(user_id), device.id)
+            limit = self._locking(MAX_PER_DEVICE, "code", *parts)
+            if not is_app_code:
+                limits, limit = [*limits, limit], self._limit(MAX_PER_DEVICE, "recovery", *parts)
+            return [_resetting(limit, limits)]
+        if not is_app_code:
+            return [_resetting(limit, limits, itself=False) for limit in networks]
+        return limits + networks
+
+    def _account_limits(self, *account: str) -> list[Limit]:
+        """Return the limits of an account: from each network of the client, and from anywhere."""
+        return [
             *self._networks(MAX_PER_ACCOUNT_AND_NETWORK, "from a network", *account, reset=True),
             self._locking(LOCK_AFTER, "from anywhere", *account),
         ]
-        device = self.client.known
-        if credentials and device and device.auth_hash == credentials.auth_hash:
-            limit = self._locking(MAX_PER_DEVICE, "device", device.id)
-            return [limit._replace(resets=(limit.key, *(each.key for each in limits)))]
-        return limits + self._networks(MAX_PER_NETWORK, "network", "any account")
 
     def _reauthentication_limits(self, session: Session) -> list[Limit]:
         """Return the limits of asking for the password in a session.
@@ -216,6 +266,12 @@ class RateLimiter:
         self.counted.update(keys)
 
 
+def unlock_codes(db: Connection, secret_key: bytes, user_id: int) -> None:
+    """Reset the failures that may have locked the codes of the account's app everywhere."""
+    limit = make_limit(secret_key, LOCK_AFTER, "from anywhere", "code", str(user_id))
+    throttles.take_back(db, [limit._replace(resets=(limit.key,))])
+
+
 def make_limit(secret_key: bytes, max_failures: int, *parts: str) -> Limit:
     """Return a limit of what the parts name; its key is an HMAC, which does not tell them."""
     text = "\0".join(parts).encode("utf-8", "replace")
@@ -242,6 +298,12 @@ def count_failure(db: Connection, limits: list[Limit]) -> timedelta:
             return wait
         throttles.delete_forgotten(db)
         throttles.insert(db, limits)
+
+
+def _resetting(limit: Limit, others: list[Limit], *, itself: bool = True) -> Limit:
+    """Return the limit so that a success resets others too; and itself, or it takes itself back."""
+    keys = (limit.key,) if itself else ()
+    return limit._replace(resets=(*keys, *(each.key for each in others)))
 
 
 def _lower(email: str) -> str:

@@ -7,8 +7,8 @@ from typing import NamedTuple, cast
 
 from psycopg2.extensions import connection as Connection
 
+from ..repositories import half_logins, users
 from ..repositories import sessions as table
-from ..repositories import users
 from ..repositories.sessions import ListedSession, Session
 from ..repositories.users import Credentials, User
 from .audit import Actor
@@ -99,13 +99,14 @@ def lock_live(db: Connection, session: Session) -> bool:
     return table.exists(db, session.id)
 
 
-def renew(db: Connection, session: Session) -> IssuedSession:
-    """Give a locked session a new token, and store that its owner re-authenticated now.
+def renew(db: Connection, session: Session, *, authenticated: bool = False) -> IssuedSession:
+    """Give a locked session a new token.
 
+    authenticated: store that its owner re-authenticated now, with every factor of the account.
     The limits stay as they are (ASVS 5.0, 7.2.4).
     """
     token = secrets.token_urlsafe(32)
-    remembered, remaining = table.renew(db, session.id, _id_of(token))
+    remembered, remaining = table.renew(db, session.id, _id_of(token), authenticated=authenticated)
     # It exists: lock_live() has locked the account's row.
     credentials = cast(Credentials, users.get_credentials_by_id(db, session.user.id))
     return IssuedSession(token, remembered, remaining, credentials.auth_hash)
@@ -124,7 +125,11 @@ def end_one(actor: Actor, user: User, fingerprint: str) -> None:
 
 
 def end_all(actor: Actor, user: User, *, keep: Session | None = None) -> int:
-    """Delete the account's sessions except one, record that, and return their number."""
+    """Delete the account's sessions except one, record that, and return their number.
+
+    Also delete its half logins.
+    """
+    half_logins.delete_of_user(actor.db, user.id)
     ended = table.delete_of_user(actor.db, user.id, keep=keep and keep.id)
     for fingerprint in ended:
         actor.record("session_ended", user.id, fingerprint)

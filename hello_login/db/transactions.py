@@ -111,8 +111,11 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
 
 def _options() -> str:
     """Return the settings of each connection's session."""
+    # Statements after a lock must see what was committed before: with the snapshot of an earlier
+    # one, a login would not see a second factor that was added meanwhile.
     return (
-        f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s"
+        r"-c default_transaction_isolation=read\ committed"
+        f" -c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s"
         f" -c lock_timeout={LOCK_TIMEOUT_SECONDS}s {GENERIC_PLANS}"
     )
 

@@ -56,7 +56,7 @@ def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]
         (SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
            FROM account_events
           WHERE user_id = %(user_id)s
-            AND event NOT IN ('login_failed', 'check_failed',
+            AND event NOT IN ('login_failed', 'check_failed', 'second_failed',
                               'login_throttled', 'check_throttled')
           ORDER BY happened_at DESC, id DESC
           LIMIT %(number)s)
@@ -64,7 +64,7 @@ def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]
         (SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
            FROM account_events
           WHERE user_id = %(user_id)s
-            AND event IN ('login_failed', 'check_failed',
+            AND event IN ('login_failed', 'check_failed', 'second_failed',
                           'login_throttled', 'check_throttled')
           ORDER BY happened_at DESC, id DESC
           LIMIT %(number)s)

@@ -33,6 +33,9 @@ class Session(NamedTuple):
     login_age: timedelta
     """The time since the last authentication."""
 
+    has_second_factor: bool
+    """A login to its account takes two steps."""
+
     user: User
 
     @property
@@ -72,6 +75,7 @@ def find(db: Connection, session_id: bytes) -> Session | None:
         SELECT sessions.id AS session_id,
                sessions.last_seen_at > now() - interval '1 minute' AS seen_recently,
                now() - sessions.authenticated_at AS login_age,
+               EXISTS (SELECT FROM totp WHERE user_id = users.id) AS has_second_factor,
                users.id, users.email, users.name, users.created_at, users.last_login_at,
                users.deactivated_at, users.confirmed_at
           FROM sessions
@@ -83,7 +87,9 @@ def find(db: Connection, session_id: bytes) -> Session | None:
     """
     for row in fetch(db, statement, [session_id]):
         user = User(**{name: getattr(row, name) for name in User._fields})
-        return Session(bytes(row.session_id), row.seen_recently, row.login_age, user)
+        return Session(
+            bytes(row.session_id), row.seen_recently, row.login_age, row.has_second_factor, user
+        )
     return None
 
 
@@ -113,18 +119,23 @@ def exists(db: Connection, session_id: bytes) -> bool:
     return bool(fetch(db, "SELECT FROM sessions WHERE id = %s", [session_id]))
 
 
-def renew(db: Connection, session_id: bytes, new_id: bytes) -> tuple[bool, timedelta]:
-    """Replace the session's id, and store that its owner authenticated now.
+def renew(
+    db: Connection, session_id: bytes, new_id: bytes, *, authenticated: bool
+) -> tuple[bool, timedelta]:
+    """Replace the session's id.
 
+    authenticated: store that its owner authenticated now.
     Returns whether it is remembered, and the time until its absolute limit.
     """
     statement = """
         UPDATE sessions
-           SET id = %s, authenticated_at = now(), last_seen_at = now()
+           SET id = %s,
+               authenticated_at = CASE WHEN %s THEN now() ELSE authenticated_at END,
+               last_seen_at = now()
          WHERE id = %s
      RETURNING remembered, expires_at - now() AS remaining
     """
-    (row,) = fetch(db, statement, [new_id, session_id])
+    (row,) = fetch(db, statement, [new_id, authenticated, session_id])
     return row.remembered, row.remaining
 
 

@@ -1,7 +1,7 @@
 """The table users: one row for each account."""
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import NamedTuple
 
 import psycopg2.errors
@@ -24,15 +24,22 @@ class User(NamedTuple):
 
 
 class Credentials(NamedTuple):
-    """The id and the password hash of an account."""
+    """What a login to an account needs: its id, its password hash and its second factor."""
 
     user_id: int
     password_hash: str
+    factor_added_at: datetime | None
 
     @property
     def auth_hash(self) -> str:
-        """Return a hash of both, for cookies and rate limits; it changes with the password."""
-        return hashlib.sha256(f"{self.user_id} {self.password_hash}".encode()).hexdigest()[:32]
+        """Return a hash of all, for cookies and rate limits.
+
+        It changes with the password, and when a second factor is added or removed.
+        """
+        parts = [str(self.user_id), self.password_hash]
+        if self.factor_added_at is not None:
+            parts.append(self.factor_added_at.astimezone(timezone.utc).isoformat())
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
 
 
 def insert(db: Connection, *, email: str, name: str, password_hash: str) -> int | None:
@@ -87,8 +94,9 @@ def list_newest(db: Connection, *, before: int, number: int) -> list[User]:
 def get_credentials_by_id(db: Connection, user_id: int) -> Credentials | None:
     """Return the credentials of the active account with this id, or None."""
     statement = """
-        SELECT id AS user_id, password_hash
+        SELECT id AS user_id, password_hash, totp.created_at AS factor_added_at
           FROM users
+          LEFT JOIN totp ON totp.user_id = users.id
          WHERE id = %s
            AND deactivated_at IS NULL
     """
@@ -99,8 +107,9 @@ def get_credentials_by_id(db: Connection, user_id: int) -> Credentials | None:
 def get_credentials_by_email(db: Connection, email: str) -> Credentials | None:
     """Return the credentials of the active account with this address, or None."""
     statement = """
-        SELECT id AS user_id, password_hash
+        SELECT id AS user_id, password_hash, totp.created_at AS factor_added_at
           FROM users
+          LEFT JOIN totp ON totp.user_id = users.id
          WHERE lower(email) = lower(%s)
            AND deactivated_at IS NULL
     """
@@ -165,19 +174,27 @@ def update_profile(
     return bool(changed)
 
 
-def record_login(db: Connection, user_id: int) -> tuple[Credentials, bool]:
+def record_login(
+    db: Connection, user_id: int, *, second_step: bool
+) -> tuple[Credentials, bool] | None:
     """Store the time of the login in the account's row.
 
+    second_step: the second factor was used.
     Returns the account's credentials, and whether it was registered in this transaction.
+    Returns None, and stores nothing, if the account has a second factor that was not used.
     """
+    # The caller has locked the account's row, so no factor is added at the same time.
     statement = """
         UPDATE users
            SET last_login_at = now()
          WHERE id = %s
-     RETURNING id AS user_id, password_hash, created_at = now() AS is_new
+           AND (%s OR NOT EXISTS (SELECT FROM totp WHERE user_id = users.id))
+     RETURNING id AS user_id, password_hash, created_at = now() AS is_new,
+               (SELECT created_at FROM totp WHERE user_id = users.id) AS factor_added_at
     """
-    (row,) = fetch(db, statement, [user_id])
-    return Credentials(row.user_id, row.password_hash), row.is_new
+    for row in fetch(db, statement, [user_id, second_step]):
+        return Credentials(row.user_id, row.password_hash, row.factor_added_at), row.is_new
+    return None
 
 
 def deactivate(db: Connection, user_id: int) -> None:

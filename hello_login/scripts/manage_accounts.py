@@ -9,8 +9,9 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
-from ..auth import accounts, links, sessions
+from ..auth import accounts, links, rate_limits, second_factor, sessions
 from ..auth.audit import Actor
+from ..auth.totp import SecretBox
 from ..db import connections
 from ..repositories import events, mails, users
 from ..settings import Settings
@@ -20,15 +21,20 @@ COMMANDS = {
     "list": "list accounts, newest first; --before ID continues the list",
     "show": "show an account, its sessions and its last events",
     "reset-link": "print a one-time link with which the owner sets a new password",
+    "remove-factors": "let the account log in without a second factor, and end all sessions",
+    "unlock-codes": "accept codes of the account's app again after too many wrong ones",
     "deactivate": "refuse logins to the account, and end all sessions",
     "reactivate": "allow logins to the account again",
     "end-sessions": "end all sessions: every device has to log in again",
     "delete": "delete the account and its data; asks first, unless --yes is given",
     "mails": "list the mails that wait to be sent, or were given up",
+    "renew-secrets": "encrypt the secrets of authenticator apps with the first key of SECRET_KEY",
 }
+WITHOUT_ACCOUNT = ("list", "mails", "renew-secrets")
 MAX_ID = 2**63 - 1
 SHOWN_SESSIONS = 20
 LISTED_MAILS = 1000
+LISTED_UNREADABLE = 10
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -79,7 +85,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     for name, help_text in COMMANDS.items():
         description = f"{help_text.capitalize()}."
         command = commands.add_parser(name, help=help_text, description=description)
-        if name not in ("list", "mails"):
+        if name not in WITHOUT_ACCOUNT:
             command.add_argument("account", metavar="ACCOUNT", help="its id or its address")
     listing = commands.choices["list"]
     listing.add_argument("--before", metavar="ID", type=_number, default=MAX_ID)
@@ -96,13 +102,27 @@ def _run_command(arguments: argparse.Namespace, operator: Actor, checked: Settin
         return _list(operator.db, arguments.before, arguments.number)
     if arguments.command == "mails":
         return _list_mails(operator.db)
+    if arguments.command == "renew-secrets":
+        return _renew_secrets(operator.db, checked)
     user = _find(operator.db, arguments.account)
     if arguments.command == "show":
         return _describe(operator.db, user, arguments.events)
-    output = f"{arguments.command}: done for account {user.id}, {user.email}"
     if arguments.command == "reset-link":
         return _make_reset_link(operator, checked, user)
-    if arguments.command == "end-sessions":
+    if arguments.command == "remove-factors":
+        return _remove_factors(operator, checked, user)
+    return _change(arguments, operator, checked, user)
+
+
+def _change(
+    arguments: argparse.Namespace, operator: Actor, checked: Settings, user: users.User
+) -> str:
+    """Change an account, and return the output."""
+    output = f"{arguments.command}: done for account {user.id}, {user.email}"
+    if arguments.command == "unlock-codes":
+        rate_limits.unlock_codes(operator.db, checked.secret_keys[0].encode(), user.id)
+    elif arguments.command == "end-sessions":
+        users.lock(operator.db, user.id)  # Otherwise a login could be under way.
         output += f", {sessions.end_all(operator, user)} sessions"
     elif arguments.command == "delete":
         if not arguments.yes and input(f"Delete {user.email} permanently? Type yes: ") != "yes":
@@ -145,6 +165,7 @@ def _describe(db: Connection, user: users.User, number: int) -> str:
         f"Address     {user.email}",
         f"Registered  {_moment(user.created_at)}",
         f"Last login  {_moment(user.last_login_at)}",
+        f"Second step {_describe_factor(db, user)}",
         "\nSessions (fingerprint, last seen, address, device)",
     ]
     listed = sessions.list_live(db, user.id)
@@ -158,6 +179,43 @@ def _describe(db: Connection, user: users.User, number: int) -> str:
         where = f"{event.fingerprint or '-'}  {event.address or '-'}"
         lines.append(f"  {_moment(event.happened_at)}  {event.event}  {where}")
     return "\n".join(lines)
+
+
+def _describe_factor(db: Connection, user: users.User) -> str:
+    factor = second_factor.describe(db, user.id)
+    if factor is None:
+        return "none"
+    return f"authenticator app since {_moment(factor[0])}, {factor[1]} recovery codes"
+
+
+def _remove_factors(operator: Actor, checked: Settings, user: users.User) -> str:
+    users.lock(operator.db, user.id)
+    rate_limits.unlock_codes(operator.db, checked.secret_keys[0].encode(), user.id)
+    if not second_factor.remove_all(operator, user):
+        return f"Account {user.id}, {user.email}, has no second factor"
+    return (
+        f"remove-factors: done for account {user.id}, {user.email}.  Its password alone is enough "
+        "now: use reset-link if somebody else may know it"
+    )
+
+
+def _renew_secrets(db: Connection, checked: Settings) -> str:
+    box = SecretBox(checked.secret_keys, "totp")
+    try:
+        renewed, unreadable = second_factor.renew_secrets(db, box)
+    except (psycopg2.OperationalError, KeyboardInterrupt) as error:
+        reason = str(error).strip() or "it was interrupted"
+        raise SystemExit(
+            f"Some secrets may not be encrypted anew yet: {reason}. Run this again."
+        ) from None
+    if unreadable:
+        some = ", ".join(map(str, unreadable[:LISTED_UNREADABLE]))
+        raise SystemExit(
+            f"Encrypted {renewed} secrets anew, but no key in SECRET_KEY decrypts "
+            f"{len(unreadable)} others, for example of account {some}: add the earlier key and run "
+            "this again, or use remove-factors."
+        )
+    return f"renew-secrets: done for {renewed} secrets"
 
 
 def _make_reset_link(operator: Actor, checked: Settings, user: users.User) -> str:

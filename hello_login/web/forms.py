@@ -6,13 +6,14 @@ Each field's length is checked before any step whose time grows faster than the 
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from email_validator import EmailNotValidError, validate_email
 from wtforms import BooleanField, EmailField, HiddenField, PasswordField, StringField
 from wtforms import Form as BaseForm
 from wtforms.validators import DataRequired, EqualTo, InputRequired, StopValidation, ValidationError
 
+from ..auth import second_factor
 from ..auth.passwords import NFD_GROWTH, PasswordRefused, Passwords
 
 MAX_NAME_LENGTH = 100
@@ -32,6 +33,12 @@ LABEL_TOO_LONG = re.compile(r"[^.\u3002\uff0e\uff61]{64}")
 MAX_NEXT_LENGTH = 2000
 """Longer than any URL of this site."""
 
+MAX_CODE_LENGTH = 100
+"""Longer than a recovery code with blanks between its letters."""
+
+MAX_SETUP_LENGTH = 500
+"""Longer than an encrypted secret."""
+
 
 class Form(BaseForm):
     """The base of all forms: lists the errors and chooses the field that gets the focus."""
@@ -42,12 +49,16 @@ class Form(BaseForm):
         return [(self.focus_id(), error) for error in self.form_errors] + of_fields
 
     def focus_id(self) -> str:
-        """Return the id of the first field to fill in again, or else of the first field."""
+        """Return the id of the first field to fill in again, or else of the first field.
+
+        A form without fields has the id of the page's content.
+        """
         fields = [field for field in self if not isinstance(field, HiddenField)]
         wrong = [field for field in fields if field.errors]
         # A password is never sent back to the browser.
         emptied = [field for field in fields if self.form_errors and field.type == "PasswordField"]
-        return str((wrong or emptied or fields)[0].id)
+        chosen = wrong or emptied or fields
+        return str(chosen[0].id) if chosen else "content"
 
 
 class MaxLength:
@@ -72,6 +83,11 @@ def _filter_up_to(
 
 def _normalize_name(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
+
+
+def _normalize_code(text: str) -> str:
+    """Return only letters, in upper case, and digits: people copy blanks and hyphens, too."""
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text)).upper()
 
 
 def _is_control(character: str) -> bool:
@@ -124,6 +140,16 @@ def _password_field(label: str, autocomplete: str, *validators: Any) -> Password
     return PasswordField(label, validators, render_kw=attributes)
 
 
+def _code_field() -> StringField:
+    """Return the field of a code."""
+    return StringField(
+        "Code",
+        [MaxLength(MAX_CODE_LENGTH), InputRequired("Type the code.")],
+        filters=[_filter_up_to(MAX_CODE_LENGTH, _normalize_code)],
+        render_kw={"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"},
+    )
+
+
 class LoginForm(Form):
     """The login form.  A malformed address is treated as an unknown one.
 
@@ -149,6 +175,66 @@ class ReauthenticateForm(Form):
     current = _password_field(
         "Your password", "current-password", InputRequired("Type your password.")
     )
+
+    def typed_code(self) -> str | None:
+        """Return the code, or None if the form asks for none."""
+        return (self["code"].data or "") if "code" in self else None
+
+
+class CodeForm(Form):
+    """A code of the second factor: of the authenticator app, or a recovery code.
+
+    next: the local URL to redirect to after the login.
+    """
+
+    code = _code_field()
+    next = HiddenField(filters=[safe_local_path])
+
+    kind: Literal["app", "recovery"] = "app"
+    """The kind of code that the form asks for.  It takes the other kind as well."""
+
+    def ask_for_recovery_code(self) -> None:
+        """Let a phone's keyboard show letters."""
+        self.kind = "recovery"
+        self.code.label.text = "Recovery code"
+        self.code.render_kw = {
+            "autocomplete": "off",
+            "autocapitalize": "characters",
+            "spellcheck": "false",
+        }
+
+    def validate_code(self, field: StringField) -> None:
+        """Refuse what is no code at all: it would count as a wrong one."""
+        code = field.data or ""
+        if not (second_factor.is_app_code(code) or second_factor.is_recovery_code(code)):
+            raise ValidationError(
+                "A code has 6 digits. A recovery code has 24 letters and digits, without 0, 1, 8 "
+                "and 9."
+            )
+
+
+class ConfirmForm(CodeForm, ReauthenticateForm):
+    """Ask a logged-in user for the password and, if there is a second factor, for a code."""
+
+    def __init__(self, formdata: Any, *, has_second_factor: bool, data: Any = None) -> None:
+        super().__init__(formdata, data=data)
+        if not has_second_factor:
+            del self.code
+
+
+class TotpForm(Form):
+    """Set up an authenticator app.
+
+    setup: the secret that the page shows, encrypted.
+    """
+
+    setup = HiddenField(validators=[MaxLength(MAX_SETUP_LENGTH)])
+    code = _code_field()
+
+    def validate_code(self, field: StringField) -> None:
+        """Refuse what is no code of an app."""
+        if not second_factor.is_app_code(field.data or ""):
+            raise ValidationError("A code of the app has 6 digits.")
 
 
 class NameForm(Form):
@@ -222,8 +308,8 @@ class NewPasswordForm(Form):
             raise ValidationError(str(error)) from error
 
 
-class LinkForm(Form):
-    """Use a link that needs no more than a click."""
+class ButtonForm(Form):
+    """A form that needs no more than a click."""
 
 
 class RegisterByLinkForm(NewPasswordForm, NameForm):
@@ -246,12 +332,6 @@ class RegisterForm(NewPasswordForm, NameAndEmailForm):
         """Return the name and the address of this form, each cut to its maximum length."""
         # The form may have refused them as too long.  The time of the check grows with the length.
         return (self.name.data or "")[:MAX_NAME_LENGTH], (self.email.data or "")[:MAX_EMAIL_LENGTH]
-
-
-class ProfileForm(NameAndEmailForm):
-    """Change the name or the email address.  Only a new address needs the password."""
-
-    current = _password_field("Your password", "current-password")
 
 
 class PasswordForm(NewPasswordForm, ReauthenticateForm):

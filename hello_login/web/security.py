@@ -1,7 +1,8 @@
 """The security policy: how a cookie becomes an identity, and what every view requires.
 
 A view requires a login, a CSRF token unless the method is safe, and GET or HEAD.  It opens itself
-by name: permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=(...).
+by name: permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=(...).  A view that
+is open to users who must set up a second factor first has permission="logged_in".
 """
 
 import secrets
@@ -9,10 +10,8 @@ from typing import Any
 
 from pyramid.authentication import AuthTktCookieHelper
 from pyramid.csrf import new_csrf_token
-from pyramid.httpexceptions import HTTPMethodNotAllowed
 from pyramid.request import RequestLocalCache
 from pyramid.security import Allowed, Denied, forget, remember
-from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 
 from .. import logs
 from ..auth import sessions
@@ -33,8 +32,10 @@ def includeme(config: Any) -> None:
     settings: Settings = config.registry.hello_login
     policy = AuthTktSecurityPolicy(settings)
     config.set_security_policy(policy)
+    config.registry.security_policy = policy
     config.add_request_method(policy.session, "login_session", property=True)
     config.add_request_method(policy.session_token, "session_token", property=True)
+    config.add_request_method(policy.half_login_token, "half_login_token", property=True)
     config.add_request_method(request_id, "id", reify=True)
     config.add_request_method(policy.client, "client", reify=True)
     config.add_request_method(policy.loaded_user_id, "loaded_user_id", property=True)
@@ -44,7 +45,7 @@ def includeme(config: Any) -> None:
     config.add_request_method(make_rate_limiter, "rate_limiter", reify=True)
     config.set_default_permission("authenticated")
     config.include(".csrf")
-    config.add_view_deriver(require_methods, under=FIRST_DERIVER, over="refuse_other_origins")
+    config.include(".guards")
 
 
 class AuthTktSecurityPolicy:
@@ -53,20 +54,23 @@ class AuthTktSecurityPolicy:
     The session cookie signs the session's token.  The session's row has the user and the limits,
     so the cookie has none of its own and is never reissued.
     The device cookie signs that this device has logged in to the account; it is no login.
+    The half-login cookie signs the token of a login that waits for its second step.  It is no login
+    either: only the view of the second step and the logout read it.
     """
 
     def __init__(self, settings: Settings) -> None:
         shared = {"secure": settings.secure_cookies, "http_only": True, "wild_domain": False}
         lifetime = {"timeout": DEVICE_COOKIE_LIFETIME, "max_age": DEVICE_COOKIE_LIFETIME}
-        name, device_name = cookie_name(settings, "session"), cookie_name(settings, "device")
-        self._cookies = [
-            AuthTktCookieHelper(key, cookie_name=name, **shared) for key in settings.secret_keys
-        ]
-        # Other secrets, so that neither cookie can be taken for the other.
-        options = {**shared, **lifetime, "cookie_name": device_name}
-        self._device_cookies = [
-            AuthTktCookieHelper(f"device {key}", **options) for key in settings.secret_keys
-        ]
+
+        def make_cookies(name: str, prefix: str, **more: Any) -> list[AuthTktCookieHelper]:
+            # Other secrets, so that no cookie can be taken for another.
+            options = {**shared, **more, "cookie_name": cookie_name(settings, name)}
+            return [AuthTktCookieHelper(prefix + key, **options) for key in settings.secret_keys]
+
+        self._cookies = make_cookies("session", "")
+        self._half_login_cookies = make_cookies("half_login", "half login ")
+        self._device_cookies = make_cookies("device", "device ", **lifetime)
+        self._second_factor_required = settings.second_factor_required
         self._session: Any = RequestLocalCache(self._find_session)
 
     def session(self, request: Any) -> Session | None:
@@ -90,10 +94,20 @@ class AuthTktSecurityPolicy:
         return session.user.id if isinstance(session, Session) else None
 
     def permits(self, request: Any, _context: object, permission: str) -> Allowed | Denied:
-        """Allow the only permission, "authenticated", to a user who is logged in."""
+        """Allow everything to a user who is logged in.
+
+        While a second factor is required and not set up, allow "logged_in" only.
+        """
         if self.identity(request) is None:
             return Denied("%s: nobody is logged in", permission)
+        if permission != "logged_in" and self.must_set_up(request):
+            return Denied("%s: a second factor is required", permission)
         return Allowed("%s: somebody is logged in", permission)
+
+    def must_set_up(self, request: Any) -> bool:
+        """Return whether the user, who is logged in, must set up a second factor first."""
+        session = self.session(request)
+        return self._second_factor_required and not (session and session.has_second_factor)
 
     def remember(self, request: Any, userid: sessions.IssuedSession) -> list[tuple[str, str]]:
         """Return the headers that set the cookies of a session; write nothing.
@@ -117,6 +131,14 @@ class AuthTktSecurityPolicy:
         self._session.clear(request)
         return list(self._cookies[0].forget(request))
 
+    def remember_half_login(self, request: Any, token: str) -> list[tuple[str, str]]:
+        """Return the headers that set the half-login cookie; write nothing."""
+        return list(self._half_login_cookies[0].remember(request, token))
+
+    def forget_half_login(self, request: Any) -> list[tuple[str, str]]:
+        """Return the headers that delete the half-login cookie; write nothing."""
+        return list(self._half_login_cookies[0].forget(request))
+
     def client(self, request: Any) -> Client:
         """Return the client, from the connection, the headers and the device cookie."""
         ticket = _identify(self._device_cookies, request)
@@ -133,6 +155,11 @@ class AuthTktSecurityPolicy:
         The session may have ended.
         """
         ticket = _identify(self._cookies, request)
+        return ticket["userid"] if ticket else None
+
+    def half_login_token(self, request: Any) -> str | None:
+        """Return the token in the half-login cookie if the signature is right; never query."""
+        ticket = _identify(self._half_login_cookies, request)
         return ticket["userid"] if ticket else None
 
     def _find_session(self, request: Any) -> Session | None:
@@ -158,13 +185,31 @@ def issue_cookies(request: Any, issued: sessions.IssuedSession) -> list[tuple[st
     While the session lasts, its token determines the CSRF token.  The cookie counts afterwards.
     """
     new_csrf_token(request)
-    return list(remember(request, issued))
+    return [*remember(request, issued), *_forget_half_login(request)]
+
+
+def issue_half_login_cookie(request: Any, token: str) -> list[tuple[str, str]]:
+    """Replace the CSRF cookie, and return the headers that set the cookie of a half login.
+
+    The cookie of an ended session is deleted: its token would still determine the CSRF token.
+    """
+    new_csrf_token(request)
+    policy: AuthTktSecurityPolicy = request.registry.security_policy
+    return [*forget(request), *policy.remember_half_login(request, token)]
 
 
 def revoke_cookies(request: Any) -> list[tuple[str, str]]:
-    """Replace the CSRF cookie, and return the headers that delete the session's cookie."""
+    """Replace the CSRF cookie, and return the headers that delete the cookies of a login."""
     new_csrf_token(request)
-    return list(forget(request))
+    return [*forget(request), *_forget_half_login(request)]
+
+
+def _forget_half_login(request: Any) -> list[tuple[str, str]]:
+    """Return the headers that delete the half-login cookie, if the browser has one."""
+    if request.half_login_token is None:
+        return []
+    policy: AuthTktSecurityPolicy = request.registry.security_policy
+    return policy.forget_half_login(request)
 
 
 def request_id(request: Any) -> str:
@@ -201,23 +246,3 @@ def make_rate_limiter(request: Any) -> RateLimiter:
     counted = request.environ.setdefault("hello_login.counted", set())
     log = request.log_after_commit
     return RateLimiter(key, request.client, log, request.autocommit, counted)
-
-
-def require_methods(view: Any, info: Any) -> Any:
-    """Wrap a view, to refuse every method that it does not name (a view deriver).
-
-    Raises HTTPMethodNotAllowed.
-    """
-    if info.exception_only:
-        return view
-    methods: tuple[str, ...] = info.options.get("require_methods", ("GET", "HEAD"))
-
-    def guarded(context: Any, request: Any) -> Any:
-        if request.method not in methods:
-            raise HTTPMethodNotAllowed(headers={"Allow": ", ".join(methods)})
-        return view(context, request)
-
-    return guarded
-
-
-require_methods.options = ("require_methods",)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Rate limits for login, re-authentication, registration and changes of a profile."""
+"""Rate limits for logins, codes, re-authentication, registration and changes of a profile."""
 
 import math
 from collections.abc import Callable
@@ -12,12 +12,14 @@ from hello_login.auth.clients import Client, DeviceCookie
 from hello_login.auth.login import AuthenticationFailed
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import FOREVER, RateLimited
+from hello_login.auth.second_factor import CodeRefused
 from hello_login.repositories import users
 from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
 from hello_login.repositories.throttles import Limit
-from tests.conftest import OpenVisitor
-from tests.people import EMAIL, PASSWORD
+from tests.conftest import SECRET_KEY, OpenVisitor
+from tests.functional.authenticator import add_app, begin_half_login, complete
+from tests.people import EMAIL, NEW_PASSWORD, PASSWORD
 from tests.visitor import Visitor
 
 MINUTE = timedelta(minutes=1)
@@ -556,3 +558,224 @@ def test_a_rate_limited_registration_is_logged(
     with pytest.raises(RateLimited):
         visitor.rate_limiter.admit_registration()
     assert logged_events[1:] == [Event("registration_throttled", address="192.0.2.1")]
+
+
+# Codes of the second factor
+
+
+class Factor:
+    """The second factor of an account, and the codes that people try."""
+
+    def __init__(self, open_visitor: OpenVisitor, session: Session) -> None:
+        self._open_visitor = open_visitor
+        self.user_id = session.user.id
+        self.phone, self.recovery_codes = add_app(open_visitor(), session)
+
+    def type(
+        self, code: str, address: str = "192.0.2.1", known: DeviceCookie | None = None
+    ) -> timedelta:
+        """Try a code in a new half login; return the wait if it is rate-limited."""
+        visitor = self._open_visitor(Client(address, known=known))
+        try:
+            complete(visitor, begin_half_login(visitor, self.user_id), code)
+        except RateLimited as limited:
+            return rounded(limited.wait)
+        except CodeRefused as refused:
+            if refused.reason != "wrong":
+                raise
+        return NO_WAIT
+
+    def guess(self, address: str = "192.0.2.1", known: DeviceCookie | None = None) -> timedelta:
+        """Try a wrong code of the app."""
+        return self.type(self.phone.code(500), address, known)
+
+    def lock(self) -> None:
+        """Guess from many networks until the codes of the app are locked."""
+        for number in range(100):
+            assert self.guess(f"192.0.2.{number}") == NO_WAIT
+
+
+@pytest.fixture
+def factor(open_visitor: OpenVisitor, session: Session) -> Factor:
+    """Return the second factor of Ada's account."""
+    return Factor(open_visitor, session)
+
+
+def test_wrong_codes_are_rate_limited_like_wrong_passwords(factor: Factor, db: Connection) -> None:
+    assert [factor.guess() for _ in range(30)] == [NO_WAIT] * 5 + [MINUTE] * 25
+    pass_time(db, MINUTE)
+    assert [factor.guess() for _ in range(2)] == [NO_WAIT, 2 * MINUTE]
+
+
+def test_the_right_code_is_refused_during_a_wait_and_ends_it_afterwards(
+    factor: Factor, db: Connection
+) -> None:
+    for _ in range(5):
+        factor.guess()
+    assert factor.type(factor.phone.code()) == MINUTE
+    pass_time(db, MINUTE)
+    assert factor.type(factor.phone.code()) == NO_WAIT
+    assert [factor.guess() for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
+
+
+def test_wrong_codes_of_one_half_login_and_of_many_count_alike(
+    factor: Factor, visitor: Visitor
+) -> None:
+    half = begin_half_login(visitor, factor.user_id)
+    for _ in range(3):
+        with pytest.raises(CodeRefused):
+            complete(visitor, half, factor.phone.code(500))
+    assert [factor.guess() for _ in range(3)] == [NO_WAIT] * 2 + [MINUTE]
+
+
+def test_wrong_codes_neither_count_as_wrong_passwords_nor_the_other_way_round(
+    factor: Factor, guess: Guess
+) -> None:
+    assert [factor.guess() for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
+    assert [guess() for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
+
+
+def test_wrong_codes_in_other_networks_and_for_other_accounts_do_not_wait(
+    factor: Factor, open_visitor: OpenVisitor, visitor: Visitor
+) -> None:
+    for _ in range(6):
+        factor.guess()
+    assert factor.type(factor.phone.code(), "192.0.2.2") == NO_WAIT
+    assert other_factor(visitor, open_visitor, 1).guess() == NO_WAIT
+
+
+def other_factor(visitor: Visitor, open_visitor: OpenVisitor, number: int) -> Factor:
+    """Register another account with a second factor."""
+    email = f"{number}@example.com"
+    user_id = visitor.register(name="Other", email=email, password=PASSWORD)
+    return Factor(open_visitor, visitor.begin_session(user_id))
+
+
+def test_wrong_codes_for_many_accounts_are_rate_limited_by_network(
+    factor: Factor, open_visitor: OpenVisitor, visitor: Visitor
+) -> None:
+    others = [other_factor(visitor, open_visitor, number) for number in range(10)]
+    assert [other.guess() for other in others for _ in range(5)] == [NO_WAIT] * 50
+    assert factor.type(factor.phone.code()) == MINUTE
+    assert factor.type(factor.recovery_codes[0]) == MINUTE
+    assert factor.type(factor.phone.code(), "192.0.2.2") == NO_WAIT
+
+
+@WIDER_NETWORKS
+def test_an_ipv6_56_and_48_have_higher_limits_for_codes(
+    open_visitor: OpenVisitor, session: Session, address: Callable[[int], str], factor: int
+) -> None:
+    free, own = 5 * factor, Factor(open_visitor, session)
+    waits = [own.guess(address(number)) for number in range(free + 1)]
+    assert waits == [NO_WAIT] * free + [MINUTE]
+
+
+def test_a_hundred_wrong_codes_lock_the_app_for_unknown_devices_without_time_limit(
+    factor: Factor, db: Connection
+) -> None:
+    factor.lock()
+    for time in (NO_WAIT, timedelta(days=29), timedelta(days=3650)):
+        pass_time(db, time)
+        assert factor.type(factor.phone.code(), "198.51.100.1") == FOREVER
+
+
+def test_a_recovery_code_works_although_the_app_is_locked_and_unlocks_it(factor: Factor) -> None:
+    factor.lock()
+    for _ in range(3):
+        assert factor.type("A" * 24, "198.51.100.1") == NO_WAIT
+    assert factor.guess("198.51.100.1") == FOREVER  # a wrong recovery code unlocks nothing
+    assert factor.type(factor.recovery_codes[0], "198.51.100.1") == NO_WAIT
+    assert factor.type(factor.phone.code(), "198.51.100.1") == NO_WAIT
+    waits = [factor.guess(f"203.0.113.{number}") for number in range(101)]
+    assert waits == [NO_WAIT] * 100 + [FOREVER]
+
+
+def test_a_recovery_code_ends_the_wait_of_its_network(factor: Factor) -> None:
+    for _ in range(6):
+        factor.guess()
+    assert factor.type(factor.recovery_codes[0]) == NO_WAIT
+    assert factor.type(factor.phone.code()) == NO_WAIT
+
+
+def test_wrong_recovery_codes_are_rate_limited_by_network_and_do_not_lock_the_app(
+    factor: Factor,
+) -> None:
+    assert [factor.type("A" * 24) for _ in range(51)] == [NO_WAIT] * 50 + [MINUTE]
+    for number in range(100):
+        assert factor.type("A" * 24, f"198.51.100.{number}") == NO_WAIT
+    assert factor.type(factor.phone.code(), "203.0.113.1") == NO_WAIT
+
+
+def test_right_recovery_codes_do_not_count_for_their_network(factor: Factor) -> None:
+    for _ in range(49):
+        factor.type("A" * 24)
+    assert [factor.type(code) for code in factor.recovery_codes] == [NO_WAIT] * 10
+    assert [factor.type("A" * 24) for _ in range(2)] == [NO_WAIT, MINUTE]
+
+
+def test_codes_on_a_known_device_have_a_rate_limit_of_their_own(
+    factor: Factor, db: Connection
+) -> None:
+    device = DeviceCookie(auth_hash(db), "her own")
+    for _ in range(6):
+        factor.guess()
+    assert [factor.guess(known=device) for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
+    other = DeviceCookie(auth_hash(db), "her other one")
+    assert factor.type(factor.phone.code(), known=other) == NO_WAIT
+
+
+def test_a_code_on_a_known_device_works_although_the_app_is_locked_and_unlocks_it(
+    factor: Factor, db: Connection
+) -> None:
+    factor.lock()
+    device = DeviceCookie(auth_hash(db), "her own")
+    assert factor.guess("198.51.100.1", known=device) == NO_WAIT
+    assert factor.guess("198.51.100.1") == FOREVER
+    assert factor.type(factor.phone.code(), "198.51.100.1", known=device) == NO_WAIT
+    assert factor.type(factor.phone.code(1), "198.51.100.2") == NO_WAIT
+
+
+def test_a_known_device_is_locked_after_a_hundred_wrong_codes_of_its_own(
+    factor: Factor, db: Connection
+) -> None:
+    stolen = DeviceCookie(auth_hash(db), "stolen")
+    for _ in range(100):
+        assert factor.guess(known=stolen) == NO_WAIT
+        pass_time(db, HOUR)
+    assert factor.type(factor.phone.code(), known=stolen) == FOREVER
+    other = DeviceCookie(auth_hash(db), "her own")
+    assert factor.type(factor.phone.code(), known=other) == NO_WAIT
+
+
+def test_a_new_password_does_not_reset_the_count_of_wrong_codes(
+    factor: Factor, visitor: Visitor, db: Connection
+) -> None:
+    stolen = DeviceCookie(auth_hash(db), "stolen")
+    for number in range(99):
+        factor.guess(f"192.0.2.{number}")
+    for _ in range(4):
+        factor.guess("198.51.100.1", known=stolen)
+    visitor.change_password(visitor.user(), NEW_PASSWORD)
+    assert [factor.guess("198.51.100.1", known=stolen) for _ in range(2)] == [NO_WAIT, FOREVER]
+    assert factor.type(factor.phone.code(), "203.0.113.1") == FOREVER
+
+
+def test_an_operator_unlocks_the_codes_of_an_account(factor: Factor, db: Connection) -> None:
+    factor.lock()
+    rate_limits.unlock_codes(db, SECRET_KEY.encode(), factor.user_id + 1)
+    assert factor.guess("198.51.100.1") == FOREVER
+    rate_limits.unlock_codes(db, SECRET_KEY.encode(), factor.user_id)
+    assert factor.type(factor.phone.code(), "198.51.100.1") == NO_WAIT
+
+
+def test_a_rate_limited_code_is_logged_and_adds_no_rows(
+    factor: Factor, db: Connection, logged_events: list[Event]
+) -> None:
+    for _ in range(5):
+        factor.guess()
+    before = count_rows(db)
+    for _ in range(20):
+        assert factor.guess() == MINUTE
+    assert count_rows(db) == before
+    refused = [each for each in logged_events if each.event == "second_rate_limited"]
+    assert refused == [Event("second_rate_limited", factor.user_id, address="192.0.2.1")] * 20

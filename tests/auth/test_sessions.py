@@ -81,8 +81,14 @@ def test_a_renewed_session_has_a_new_token_and_the_same_limits(
     assert visitor.find_session(old.token) is None
     session = visitor.find_session(new.token)
     assert session is not None
-    assert session.login_age == timedelta(0)
+    assert session.login_age == timedelta(days=2)
     assert (new.remembered, new.remaining) == (True, timedelta(days=28))
+    newest = sessions.renew(db, session, authenticated=True)
+    assert visitor.find_session(new.token) is None
+    session = visitor.find_session(newest.token)
+    assert session is not None
+    assert session.login_age == timedelta(0)
+    assert newest.remaining == timedelta(days=28)
 
 
 def test_an_account_has_at_most_a_hundred_sessions(

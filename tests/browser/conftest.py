@@ -1,5 +1,6 @@
 """One Chromium and one site for all browser tests, which are skipped without Chromium."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,6 +42,14 @@ def site(chromium: Any) -> Iterator[Site]:  # noqa: ARG001 (no site without Chro
         site.stop()
 
 
+@pytest.fixture(scope="session")
+def mail_site(chromium: Any) -> Iterator[Site]:  # noqa: ARG001 (no site without Chromium)
+    with make_folder() as folder:
+        site = Site(folder, base="development.ini")
+        yield site
+        site.stop()
+
+
 Visit = Callable[..., Any]
 
 
@@ -49,3 +58,8 @@ def visit(chromium: Any, site: Site) -> Iterator[Visit]:
     """Return a function that opens a page with empty cookies; it takes the options of open_page."""
     with ExitStack() as opened:
         yield lambda **options: opened.enter_context(open_page(chromium, site, **options))
+
+
+@pytest.fixture
+def email() -> str:
+    return f"{secrets.token_hex(4)}@example.com"

@@ -1,75 +1,16 @@
 """Journeys through the pages in a real Chromium."""
 
-import secrets
 from typing import Any
 
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.browser.people import Keyboard, on_each_device
 from tests.browser.walk import fill, log_in, register
 from tests.people import PASSWORD
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 
-
-@pytest.fixture
-def email() -> str:
-    return f"{secrets.token_hex(4)}@example.com"
-
-
-class Keyboard:
-    """A person who uses only the keyboard."""
-
-    def __init__(self, page: Any) -> None:
-        self._page = page
-
-    def go_to(self, role: str, name: str) -> None:
-        """Press Tab until the element has the focus, and check that its outline shows it."""
-        wanted = self._page.get_by_role(role, name=name, exact=True).first
-        wanted.wait_for()
-        for _ in range(30):
-            if wanted.evaluate("element => element === document.activeElement"):
-                outline = wanted.evaluate("element => getComputedStyle(element).outlineStyle")
-                assert outline == "solid"
-                return
-            self._page.keyboard.press("Tab")
-        raise AssertionError(f"Tab does not lead to {name}")
-
-    def press(self, role: str, name: str) -> None:
-        """Go to the element and press Enter."""
-        self.go_to(role, name)
-        self._page.keyboard.press("Enter")
-
-    def type(self, *texts: str) -> None:
-        """Type one text into the focused field and each next one, and press Enter."""
-        for number, text in enumerate(texts):
-            if number:
-                self._go_to_next_field()
-            self._page.keyboard.press("Control+A")
-            self._page.keyboard.type(text)
-        self._page.keyboard.press("Enter")
-
-    def _go_to_next_field(self) -> None:
-        self._page.keyboard.press("Tab")
-        while self.focused() == "BUTTON":  # the button that shows the password
-            self._page.keyboard.press("Tab")
-
-    def focused(self, attribute: str = "tagName") -> str:
-        return str(self._page.evaluate(f"document.activeElement.{attribute}"))
-
-
-# Every pair of two values occurs in one of the runs.
-@pytest.mark.parametrize(
-    ("java_script", "device", "scheme"),
-    [
-        (False, PHONE, "dark"),
-        (False, DESKTOP, "light"),
-        (True, PHONE, "light"),
-        (True, DESKTOP, "dark"),
-    ],
-    ids=["no script, phone, dark", "no script, desktop", "script, phone", "script, desktop, dark"],
-)
+@on_each_device
 def test_the_whole_journey_works_by_keyboard_alone(
     visit: Visit, email: str, java_script: bool, device: dict[str, Any], scheme: str
 ) -> None:

@@ -1,7 +1,7 @@
 """A walk through every page in every state."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ import webtest
 
 import hello_login
 from hello_login.web.security import AuthTktSecurityPolicy
+from tests.browser.phone import Phone
 from tests.browser.site import Site
 from tests.conftest import ROOT
 from tests.people import EMAIL, PASSWORD
@@ -19,6 +20,10 @@ IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 "
     "(KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1"
 )
+
+
+SMALLEST_WIDTH = 320
+"""In CSS pixels: WCAG 2.2, 1.4.10 requires it, and twice as much for text of 200 %, 1.4.4."""
 
 
 def fill(page: Any, button: str, **typed: str) -> None:
@@ -38,6 +43,26 @@ def log_in(page: Any, email: str = EMAIL, password: str = PASSWORD) -> None:
     fill(page, "Log in", email=email, password=password)
 
 
+def open_link(page: Any, subject: str, recipient: str) -> None:
+    """Wait for the newest mail with this subject and recipient, and follow its link."""
+    for _ in range(100):
+        page.goto("/dev/mailbox")
+        subjects = page.locator("h2").all_inner_texts()
+        recipients = page.locator("h2 + .hint").all_inner_texts()
+        mails = list(zip(subjects, recipients, strict=True))
+        if (subject, f"To {recipient}") in mails:
+            number = mails.index((subject, f"To {recipient}"))
+            page.locator("pre").nth(number).locator("a[href*='/link/']").click()
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"no mail {subject!r} to {recipient}")
+
+
+def make_logins_old(site: Site) -> None:
+    """Let every session ask for the password before a page that needs a fresh login."""
+    site.database.execute("UPDATE sessions SET authenticated_at = now() - INTERVAL '1 hour'")
+
+
 def walk(page: Any, site: Site) -> Iterator[str]:
     """Yield the name of each state while the page is in it; the caller must not leave the page."""
     page.goto("/")
@@ -51,11 +76,35 @@ def walk(page: Any, site: Site) -> Iterator[str]:
     page.goto("/")
     yield _reach(page, "home-logged-in", "Good to see you")
     yield from _walk_account(page, site)
+    phone, codes = yield from _walk_set_up(page, site)
     yield from _walk_errors(page, site)
     page.goto("/")
     page.get_by_role("button", name="Log out").click()
     yield _reach(page, "logged-out", "You are logged out")
     yield from _walk_login(page)
+    yield from _walk_second_step(page, site, phone, codes)
+    yield from _walk_rate_limit(page)
+
+
+def walk_with_mail(page: Any, site: Site) -> Iterator[str]:
+    """Yield the name of each state that only a site with mail has, while the page is in it."""
+    page.goto("/register")
+    yield _reach(page, "register-by-mail", "Already registered?")
+    page.goto("/forgot")
+    yield _reach(page, "forgot", "Send the link")
+    page.goto("/register")
+    email = f"walker.{EMAIL}"  # journeys by mail use other addresses
+    fill(page, "Send the link", email=email)
+    yield _reach(page, "sent", email)
+    open_link(page, "Confirm your address", email)
+    yield _reach(page, "link", "Your address is")
+    fill(page, "Register", name=NAME, password=PASSWORD, confirm=PASSWORD)
+    _reach(page, "", "Your account is ready")
+    site.database.execute("UPDATE users SET confirmed_at = NULL")
+    page.reload()
+    yield _reach(page, "account-unconfirmed", "not confirmed")
+    page.get_by_role("link", name="Set up an authenticator app").click()
+    yield _reach(page, "totp-unconfirmed", "Confirm your address")
 
 
 def _reach(page: Any, state: str, words: str) -> str:
@@ -72,7 +121,7 @@ def _walk_account(page: Any, site: Site) -> Iterator[str]:
     page.goto("/account")
     yield _reach(page, "account", "Firefox on Windows")
     page.goto("/account/profile")
-    yield _reach(page, "profile", "Needed only to change the address")
+    yield _reach(page, "profile", "Change your name or address")
     fill(page, "Save", name="", email="ada@example.org")
     yield _reach(page, "profile-refused", "Type the name")
     page.goto("/account/profile")
@@ -89,18 +138,47 @@ def _walk_account(page: Any, site: Site) -> Iterator[str]:
     fill(page, "Change password", current="a wrong one", password="password1234", confirm="other")
     yield _reach(page, "password-refused", "Many people use this password")
     page.goto("/account")
-    which = page.locator("button[name=session]").first.get_attribute("value")
-    page.goto(f"/account/sessions/end?session={which}")
+    page.goto(page.locator("form[action*='session=']").first.get_attribute("action"))
     yield _reach(page, "end-session", "That device has")
-    site.database.execute("UPDATE sessions SET authenticated_at = now() - INTERVAL '1 hour'")
     page.goto("/account/sessions/end?session=others")
-    yield _reach(page, "end-sessions-asked", "You logged in a while ago")
-    fill(page, "End them", current="a wrong one")
-    yield _reach(page, "end-sessions-refused", "This is not your password")
+    yield _reach(page, "end-sessions", "Those devices have")
     page.goto("/account/delete")
     yield _reach(page, "delete", "will be deleted")
     fill(page, "Delete my account", current="a wrong one")
     yield _reach(page, "delete-refused", "This is not your password")
+
+
+def _walk_set_up(page: Any, site: Site) -> Generator[str, None, tuple[Phone, list[str]]]:
+    """Turn the second step on, and return the app and the recovery codes."""
+    make_logins_old(site)
+    page.goto("/account/totp")
+    yield _reach(page, "confirm", "You logged in a while ago")
+    fill(page, "Confirm", current="a wrong one")
+    yield _reach(page, "confirm-refused", "This is not your password")
+    fill(page, "Confirm", current=PASSWORD)
+    yield _reach(page, "totp", "Scan this picture")
+    phone = Phone.scan(page)
+    fill(page, "Turn on", code="12345")
+    yield _reach(page, "totp-refused", "A code of the app has 6 digits")
+    fill(page, "Turn on", code=phone.unused_code())
+    yield _reach(page, "recovery-codes", "they are not shown again")
+    codes: list[str] = page.locator(".codes code").all_inner_texts()
+    page.get_by_role("link", name="I have kept them").click()
+    yield _reach(page, "account-with-second-step", "On since")
+    page.goto("/account/totp")
+    yield _reach(page, "totp-on", "To use another app")
+    page.goto("/account/recovery-codes")
+    yield _reach(page, "recovery-codes-left", "You have 10 recovery codes left")
+    page.goto("/account/totp/remove")
+    yield _reach(page, "remove-second-step", "Your password alone will be enough")
+    make_logins_old(site)
+    page.reload()
+    yield _reach(page, "confirm-with-code", "needs your password and a code")
+    fill(page, "Confirm", current=PASSWORD, code="1234567")
+    yield _reach(page, "confirm-with-code-refused", "A code has 6 digits")
+    fill(page, "Confirm", current=PASSWORD, code=phone.unused_code())
+    _reach(page, "", "Turn the second step off")
+    return phone, codes
 
 
 def _walk_errors(page: Any, site: Site) -> Iterator[str]:
@@ -138,7 +216,37 @@ def _walk_login(page: Any) -> Iterator[str]:
     yield _reach(page, "login-to-go-on", "Log in to continue")
     log_in(page, password="a wrong one")
     yield _reach(page, "login-refused", "The address or the password is wrong")
+
+
+def _walk_second_step(page: Any, site: Site, phone: Phone, codes: list[str]) -> Iterator[str]:
+    log_in(page)
+    yield _reach(page, "second-step", "that your authenticator app shows")
+    fill(page, "Log in", code="12345")
+    yield _reach(page, "second-step-refused", "A code has 6 digits")
+    fill(page, "Log in", code=phone.code(steps_from_now=-5))
+    yield _reach(page, "second-step-clock-refused", "Check the clock of your phone")
+    page.get_by_role("link", name="Use a recovery code", exact=True).click()
+    yield _reach(page, "recovery-code", "Each works once")
+    fill(page, "Log in", code="A" * 24)
+    yield _reach(page, "recovery-code-refused", "This recovery code is wrong")
     for _ in range(5):
+        page.goto("/login/second")
+        fill(page, "Log in", code="000000")
+    yield _reach(page, "second-step-rate-limited", "Too many attempts")
+    site.database.execute(
+        "UPDATE throttles SET blocked_until = 'infinity' WHERE blocked_until > now()"
+    )
+    fill(page, "Log in", code="000000")
+    yield _reach(page, "second-step-locked", "There were too many wrong codes")
+    page.get_by_role("link", name="Use a recovery code", exact=True).click()
+    fill(page, "Log in", code=codes[0])
+    yield _reach(page, "recovery-code-used", "You have 9 recovery codes left")
+    page.get_by_role("button", name="Log out").click()
+    _reach(page, "", "You are logged out")
+
+
+def _walk_rate_limit(page: Any) -> Iterator[str]:
+    for _ in range(6):
         log_in(page, password="a wrong one")
     yield _reach(page, "login-rate-limited", "Too many attempts")
 

@@ -151,11 +151,9 @@ def last_form(page: Any) -> Any:
     return page.forms[max(key for key in page.forms if isinstance(key, int))]
 
 
-def change_address(
-    browser: webtest.TestApp, address: str, *, password: str = PASSWORD
-) -> webtest.TestResponse:
+def change_address(browser: webtest.TestApp, address: str) -> webtest.TestResponse:
     """Ask for another address on the profile's page."""
-    return use(browser, "/account/profile", email=address, current=password)
+    return use(browser, "/account/profile", email=address)
 
 
 def ask_to_confirm(browser: webtest.TestApp) -> webtest.TestResponse:

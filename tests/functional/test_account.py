@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import webtest
@@ -17,6 +18,7 @@ from tests.people import (
     NEW_PASSWORD,
     PASSWORD,
     change_password,
+    confirm,
     csrf_token,
     end,
     error_of,
@@ -25,6 +27,18 @@ from tests.people import (
     register,
     send,
 )
+
+CONFIRM = "http://localhost/account/confirm"
+FRESH_PAGES = [
+    "/account/profile",
+    "/account/password",
+    "/account/sessions/end?session=others",
+    "/account/delete",
+    "/account/totp",
+    "/account/totp/remove",
+    "/account/recovery-codes",
+]
+"""The pages that need a login of the last minutes."""
 
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; rv:143.0) Gecko/20100101 Firefox/143.0"
 
@@ -38,6 +52,12 @@ def age_logins(db: Connection, minutes: int) -> None:
         cursor.execute(
             "UPDATE sessions SET authenticated_at = now() - make_interval(mins => %s)", (minutes,)
         )
+
+
+def fingerprint_of(browser: webtest.TestApp) -> str:
+    """Return the fingerprint of the first session on the account page that can be ended."""
+    form = browser.get("/account").html.find("form", action=re.compile(r"\?session=\w{12}$"))
+    return str(form["action"].partition("=")[2])
 
 
 def sessions_of(browser: webtest.TestApp) -> list[str]:
@@ -109,14 +129,13 @@ def test_all_other_sessions_are_ended_at_once(ada: list[webtest.TestApp]) -> Non
 def test_another_persons_session_can_neither_be_seen_nor_ended(
     ada: list[webtest.TestApp], open_browser: OpenBrowser
 ) -> None:
-    page = ada[0].get("/account")
-    fingerprint = page.html.find("button", {"name": "session"})["value"]
+    fingerprint = fingerprint_of(ada[0])
     grace = open_browser()
     register(grace, name="Grace", email="grace@example.com")
     assert fingerprint not in grace.get("/account")
     for which in (fingerprint, "others", "", "0" * 12):
-        form = {"session": which, "csrf_token": csrf_token(grace)}
-        grace.post("/account/sessions/end", form, status=303)
+        path = f"/account/sessions/end?session={which}"
+        grace.post(path, {"csrf_token": csrf_token(grace)}, status=303)
     ada[0].post(
         "/account/sessions/end",
         {"session": "é" * 99, "csrf_token": csrf_token(ada[0])},
@@ -129,16 +148,16 @@ def test_ending_a_session_asks_for_the_password_when_the_login_is_old(
     ada: list[webtest.TestApp], db: Connection
 ) -> None:
     age_logins(db, 15)
-    page = end(ada[0], "End all other sessions").follow()
+    page = end(ada[0], "End all other sessions").location
+    assert page == f"{CONFIRM}?next=%2Faccount%2Fsessions%2Fend%3Fsession%3Dothers"
+    refused = confirm(ada[0], page=page, password="a wrong one", status=422)
+    assert "This is not your password" in error_of(refused, "current")
+    assert end(ada[0], "End all other sessions").location == page
     assert all(map(is_logged_in, ada))
-    form = page.forms[1]
-    form["current"] = "a wrong one"
-    again = form.submit(status=422)
-    assert "This is not your password" in error_of(again, "current")
+    page = confirm(ada[0], page=page).follow()
+    assert page.html.h1.get_text() == "End all other sessions"
     assert all(map(is_logged_in, ada))
-    form = again.forms[1]
-    form["current"] = PASSWORD
-    form.submit(status=303)
+    page.forms[1].submit(status=303)
     assert [is_logged_in(browser) for browser in ada] == [True, False, False]
 
 
@@ -159,12 +178,115 @@ def test_reauthentication_renews_the_session_and_voids_the_old_cookie(
     thief.set_cookie("session", ada[0].cookies["session"])
     assert is_logged_in(thief)
     token = csrf_token(ada[0])
-    send(ada[0], "/account/sessions/end?session=others", current=PASSWORD)
+    confirm(ada[0])
     assert not is_logged_in(thief)
+    assert all(map(is_logged_in, ada))
     assert csrf_token(ada[0]) != token
-    log_in(ada[1])
     end(ada[0], "End all other sessions")
     assert [is_logged_in(browser) for browser in ada] == [True, False, False]
+
+
+@pytest.mark.parametrize("page", FRESH_PAGES)
+def test_a_page_that_changes_an_account_asks_for_the_password_when_the_login_is_old(
+    browser: webtest.TestApp, db: Connection, page: str
+) -> None:
+    register(browser)
+    age_logins(db, 14)
+    browser.get(page, status="*").mustcontain(no="Confirm that it is you")
+    age_logins(db, 15)
+    asked = browser.get(page, status=303)
+    assert asked.location == f"{CONFIRM}?{urlencode({'next': page})}"
+    form = {"csrf_token": csrf_token(browser), "current": PASSWORD}
+    assert browser.post(page, form, status=303).location == asked.location
+    assert asked.follow().html.h1.get_text() == "Confirm that it is you"
+    assert confirm(browser, page=asked.location).location == f"http://localhost{page}"
+    assert "Confirm that it is you" not in browser.get(page, status="*")
+
+
+@pytest.mark.parametrize("page", FRESH_PAGES)
+def test_the_page_that_asks_for_the_password_is_reached_with_the_longest_url(
+    browser: webtest.TestApp, db: Connection, page: str
+) -> None:
+    register(browser)
+    age_logins(db, 15)
+    path, _, query = page.partition("?")
+    answer = browser.get(f"{path}?{query}&x={'a' * 5000}", status=303)
+    assert answer.location == CONFIRM
+    assert confirm(browser, page=answer.location).location == "http://localhost/account"
+
+
+@pytest.mark.parametrize(
+    "target", ["", "//evil.example", "https://evil.example/", "/\\evil.example", "account"]
+)
+def test_reauthentication_leads_to_no_other_site(browser: webtest.TestApp, target: str) -> None:
+    register(browser)
+    page = f"{CONFIRM}?{urlencode({'next': target})}"
+    assert confirm(browser, page=page).location == "http://localhost/account"
+    form = browser.get(CONFIRM).forms[1]
+    form["current"], form["next"] = PASSWORD, target
+    assert form.submit(status=303).location == "http://localhost/account"
+
+
+@pytest.mark.parametrize(
+    ("typed", "error"), [("a wrong one", "This is not your password"), ("", "Type your password")]
+)
+def test_a_refused_reauthentication_keeps_the_session_and_the_next_page(
+    browser: webtest.TestApp, db: Connection, typed: str, error: str
+) -> None:
+    register(browser)
+    age_logins(db, 15)
+    token, session = csrf_token(browser), browser.cookies["session"]
+    page = browser.get("/account/password").location
+    refused = confirm(browser, page=page, password=typed, status=422)
+    assert error in error_of(refused, "current")
+    assert browser.get("/account/password", status=303).location == page
+    assert (csrf_token(browser), browser.cookies["session"]) == (token, session)
+    form = refused.forms[1]
+    form["current"] = PASSWORD
+    assert form.submit(status=303).location == "http://localhost/account/password"
+
+
+def test_a_wrong_password_at_reauthentication_is_shown_on_the_account_page(
+    browser: webtest.TestApp,
+) -> None:
+    register(browser)
+    confirm(browser, password="a wrong one", status=422)
+    assert failures_of(browser) == [
+        "A change of the account was tried with a wrong password or code"
+    ]
+
+
+def test_reauthentications_are_rate_limited(browser: webtest.TestApp) -> None:
+    register(browser)
+    for _ in range(5):
+        confirm(browser, password="a wrong one", status=422)
+    answer = confirm(browser, status=429)
+    assert answer.headers["Retry-After"] == "60"
+    assert "Wait 1 minute, then try again." in answer.html.find(role="alert").get_text()
+    # It is one limit, whichever page asks for the password.
+    change_password(browser, status=429)
+
+
+def test_a_remembered_session_stays_remembered_after_reauthentication(
+    browser: webtest.TestApp,
+) -> None:
+    register(browser)
+    log_out(browser)
+    log_in(browser, remember=True)
+    headers = confirm(browser).headers.getall("Set-Cookie")
+    assert any("session=" in each and "Max-Age=2592000" in each for each in headers)
+
+
+def test_reauthentication_in_an_ended_session_leads_to_the_login_page(
+    ada: list[webtest.TestApp],
+) -> None:
+    form = ada[0].get(CONFIRM).forms[1]
+    end(ada[1], "End all other sessions")
+    form["current"] = PASSWORD
+    answer = form.submit(status=303)
+    assert answer.location.startswith("http://localhost/login?next=")
+    assert "Your session had ended." in answer.follow().html.find(role="status").get_text()
+    assert not is_logged_in(ada[0])
 
 
 def test_a_password_change_ends_all_other_sessions(
@@ -217,36 +339,51 @@ def test_wrong_passwords_in_a_password_change_are_rate_limited(browser: webtest.
     assert "Wait 1 minute, then try again." in answer.html.find(role="alert").get_text()
 
 
-def test_a_name_change_does_not_need_the_password(browser: webtest.TestApp) -> None:
+def test_a_name_change_does_not_ask_for_the_password_when_the_login_is_new(
+    browser: webtest.TestApp, db: Connection
+) -> None:
     register(browser)
+    age_logins(db, 14)
     send(browser, "/account/profile", name="Augusta King")
     assert "Good to see you, Augusta King" in browser.get("/").html.main.get_text()
 
 
-def test_an_address_change_needs_the_password(browser: webtest.TestApp) -> None:
+def test_an_address_change_asks_for_the_password_when_the_login_is_old(
+    browser: webtest.TestApp, db: Connection
+) -> None:
     register(browser)
     new = "augusta@example.com"
+    form = browser.get("/account/profile").forms[1]
+    form["email"] = new
+    age_logins(db, 15)
+    page = form.submit(status=303).location
+    assert page == f"{CONFIRM}?next=%2Faccount%2Fprofile"
     for current, error in (("", "Type your password"), ("a wrong one", "This is not your")):
-        answer = send(browser, "/account/profile", email=new, current=current, status=422)
+        answer = confirm(browser, page=page, password=current, status=422)
         assert error in error_of(answer, "current")
-        assert answer.forms[1]["email"].value == new
-    send(browser, "/account/profile", email=new, current=PASSWORD)
+        assert form.submit(status=303).location == page
+    assert new not in browser.get("/account")
+    confirm(browser, page=page)
+    send(browser, "/account/profile", email=new)
     log_out(browser)
     log_in(browser, status=422)
     log_in(browser, email=new)
 
 
-def test_an_address_change_renews_the_session_and_its_csrf_token(
-    browser: webtest.TestApp, open_browser: OpenBrowser
+def test_the_thief_of_an_old_session_can_change_no_address_and_loses_it_when_the_owner_does(
+    browser: webtest.TestApp, open_browser: OpenBrowser, db: Connection
 ) -> None:
     register(browser)
+    age_logins(db, 15)
     thief = open_browser()
     thief.set_cookie("session", browser.cookies["session"])
-    token = csrf_token(browser)
-    send(browser, "/account/profile", name="Augusta")
-    assert is_logged_in(thief)
-    assert csrf_token(browser) == token
-    send(browser, "/account/profile", email="augusta@example.com", current=PASSWORD)
+    token = csrf_token(thief)
+    typed = {"csrf_token": token, "name": "Eve", "email": "eve@example.com", "current": PASSWORD}
+    answer = thief.post("/account/profile", typed, status=303)
+    assert answer.location == f"{CONFIRM}?next=%2Faccount%2Fprofile"
+    assert EMAIL in browser.get("/account")
+    confirm(browser)
+    send(browser, "/account/profile", email="augusta@example.com")
     assert not is_logged_in(thief)
     assert is_logged_in(browser)
     assert csrf_token(browser) != token
@@ -255,12 +392,8 @@ def test_an_address_change_renews_the_session_and_its_csrf_token(
 @pytest.mark.parametrize(
     ("typed", "field", "error"),
     [
-        (
-            {"email": "grace@EXAMPLE.com", "current": PASSWORD},
-            "email",
-            "belongs to another account",
-        ),
-        ({"email": "nothing", "current": PASSWORD}, "email", "@-sign"),
+        ({"email": "grace@EXAMPLE.com"}, "email", "belongs to another account"),
+        ({"email": "nothing"}, "email", "@-sign"),
         ({"name": " "}, "name", "Type the name"),
     ],
 )
@@ -284,9 +417,8 @@ def test_probing_for_registered_addresses_in_the_profile_is_rate_limited(
     register(open_browser(), email="grace@example.com")
     register(browser)
     for _ in range(18):
-        typed = {"email": "grace@example.com", "current": PASSWORD}
-        send(browser, "/account/profile", **typed, status=422)
-    answer = send(browser, "/account/profile", **typed, status=429)
+        send(browser, "/account/profile", email="grace@example.com", status=422)
+    answer = send(browser, "/account/profile", email="grace@example.com", status=429)
     assert answer.headers["Retry-After"] == "60"
 
 
@@ -297,8 +429,7 @@ def test_a_new_password_must_differ_from_the_current_one(browser: webtest.TestAp
 
 
 def test_the_page_for_ending_a_session_names_its_device(ada: list[webtest.TestApp]) -> None:
-    fingerprint = ada[0].get("/account").html.find("button", {"name": "session"})["value"]
-    page = ada[0].get(f"/account/sessions/end?session={fingerprint}")
+    page = ada[0].get(f"/account/sessions/end?session={fingerprint_of(ada[0])}")
     assert page.html.h1.get_text() == "End the session of Unknown device"
     for unknown in ("", "?session=", "?session=0123456789ab"):
         ada[0].get(f"/account/sessions/end{unknown}", status=303)
@@ -348,7 +479,7 @@ def test_the_account_page_shows_the_latest_events(open_browser: OpenBrowser) -> 
         log_in(open_browser(REMOTE_ADDR="192.0.2.2"), password="a wrong one", status=422)
     log_in(open_browser(REMOTE_ADDR="192.0.2.2"), status=429)
     log_in(browser)
-    send(browser, "/account/profile", name="Ada King", email="king@example.com", current=PASSWORD)
+    send(browser, "/account/profile", name="Ada King", email="king@example.com")
     assert events_of(browser) == [
         "The email address was changed",
         "The name was changed",
@@ -371,6 +502,7 @@ def test_failed_logins_do_not_push_logins_off_the_account_page(open_browser: Ope
         log_in(other, password="a wrong one", status=422)
     page = ada.get("/account").html
     assert [each.get_text() for each in page("h2")] == [
+        "Second step at login",
         "Where you are logged in",
         "What happened lately",
         "Failed attempts",
@@ -467,9 +599,9 @@ def test_registrations_are_rate_limited_and_the_form_keeps_its_values(
     assert answer.forms[0]["email"].value == EMAIL
 
 
-@pytest.mark.parametrize("path", ["profile", "password", "sessions/end", "delete"])
-def test_account_pages_redirect_to_the_login_page(browser: webtest.TestApp, path: str) -> None:
-    answer = browser.get(f"/account/{path}", status=303)
+@pytest.mark.parametrize("page", ["/account/confirm", *FRESH_PAGES])
+def test_account_pages_redirect_to_the_login_page(browser: webtest.TestApp, page: str) -> None:
+    answer = browser.get(page, status=303)
     assert answer.location.startswith("http://localhost/login?next=%2Faccount%2F")
 
 
@@ -480,7 +612,8 @@ def test_an_unknown_account_page_is_not_found(browser: webtest.TestApp) -> None:
 
 def test_every_page_of_an_account_has_the_logout_button(browser: webtest.TestApp) -> None:
     register(browser)
-    for path in ("/", "/account", "/account/profile", "/account/password", "/account/delete"):
+    pages = ("profile", "password", "delete", "confirm", "totp", "totp/remove")
+    for path in ("/", "/account", *(f"/account/{page}" for page in pages)):
         assert browser.get(path).forms[0].action == "/logout"
 
 
@@ -489,6 +622,7 @@ def test_every_page_of_an_account_has_the_logout_button(browser: webtest.TestApp
     [
         ("/account/password", {"password": NEW_PASSWORD, "confirm": NEW_PASSWORD}),
         ("/account/delete", {}),
+        ("/account/confirm", {}),
     ],
 )
 def test_a_change_is_dropped_if_the_session_ends_during_the_password_check(
@@ -497,8 +631,8 @@ def test_a_change_is_dropped_if_the_session_ends_during_the_password_check(
     register(browser)
     reauthenticate = login.reauthenticate
 
-    def end_sessions_during_it(actor: Actor, *arguments: Any) -> None:
-        reauthenticate(actor, *arguments)
+    def end_sessions_during_it(actor: Actor, *arguments: Any, **more: Any) -> None:
+        reauthenticate(actor, *arguments, **more)
         with actor.db.cursor() as cursor:
             cursor.execute("DELETE FROM sessions")
 

@@ -26,12 +26,17 @@ ROUTES = [
     "/",
     "/register",
     "/login",
+    "/login/second",
     "/logout",
     "/account",
     "/account/profile",
     "/account/password",
     "/account/sessions/end",
     "/account/delete",
+    "/account/confirm",
+    "/account/totp",
+    "/account/totp/remove",
+    "/account/recovery-codes",
     "/account/confirm-address",
     "/forgot",
     "/link/wrong",
@@ -41,7 +46,8 @@ ROUTES = [
     STYLESHEET,
     "/nowhere",
 ]
-FIELDS = ["name", "email", "password", "confirm", "current", "remember", "next", "session", "x"]
+FIELDS = ["name", "email", "password", "confirm", "current", "remember", "next", "session", "code"]
+FIELDS += ["setup", "with", "x"]
 FEW = 100
 """The number of examples in a fast test."""
 

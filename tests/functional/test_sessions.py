@@ -374,7 +374,19 @@ def test_no_page_and_no_redirect_contains_a_cookie_value(browser: webtest.TestAp
             assert browser.cookies[name][:128] not in page.text + page.headers.get("Location", "")
 
 
-@pytest.mark.parametrize("path", ["profile", "password", "sessions/end", "delete"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "profile",
+        "password",
+        "sessions/end",
+        "delete",
+        "confirm",
+        "totp",
+        "totp/remove",
+        "recovery-codes",
+    ],
+)
 def test_every_change_of_an_account_needs_the_csrf_token(
     browser: webtest.TestApp, path: str
 ) -> None:

@@ -13,7 +13,17 @@ from psycopg2.extras import NamedTupleCursor
 from hello_login import repositories
 from hello_login.db import connections, migrations
 from hello_login.db.transactions import GENERIC_PLANS
-from hello_login.repositories import events, mails, sessions, throttles, tokens, users
+from hello_login.repositories import (
+    events,
+    half_logins,
+    mails,
+    recovery_codes,
+    sessions,
+    throttles,
+    tokens,
+    totp,
+    users,
+)
 from hello_login.repositories.events import Event
 from hello_login.repositories.throttles import Limit
 from hello_login.repositories.users import Credentials
@@ -39,6 +49,18 @@ FILL = """
     INSERT INTO tokens (id, purpose, user_id, address, expires_at)
     SELECT sha256(n::text::bytea), 'reset', 1 + n % 100000, 'ada@example.com',
            now() + n * interval '1 second'
+      FROM generate_series(1, 300000) AS n;
+
+    INSERT INTO totp (user_id, secret, last_step)
+    SELECT n, 'a secret', 0
+      FROM generate_series(3, 100000) AS n;
+
+    INSERT INTO recovery_codes (id, user_id)
+    SELECT sha256(n::text::bytea), 1 + n % 100000
+      FROM generate_series(1, 1000000) AS n;
+
+    INSERT INTO half_logins (id, user_id, remembered, expires_at)
+    SELECT sha256(n::text::bytea), 1 + n % 100000, false, now() + n * interval '1 second'
       FROM generate_series(1, 300000) AS n;
 
     INSERT INTO mails (kind, recipient, user_id, try_at)
@@ -73,11 +95,12 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "get_credentials_by_id": lambda db: users.get_credentials_by_id(db, 1),
         "get_credentials_by_email": lambda db: users.get_credentials_by_email(db, "u@example.com"),
         "lock": lambda db: users.lock(db, 1),
-        "lock_if_unchanged": lambda db: users.lock_if_unchanged(db, Credentials(1, "hash 1")),
+        "lock_if_unchanged": lambda db: users.lock_if_unchanged(db, Credentials(1, "hash 1", None)),
         "confirm": lambda db: users.confirm(db, 1),
         "update_password_hash": lambda db: users.update_password_hash(db, 1, "another hash"),
         "update_profile": lambda db: users.update_profile(db, 1, name="Ada", email="a@b.example"),
-        "record_login": lambda db: users.record_login(db, 1),
+        "record_login": lambda db: users.record_login(db, 1, second_step=False),
+        "record_login, second step": lambda db: users.record_login(db, 3, second_step=True),
         "deactivate": lambda db: users.deactivate(db, 1),
         "reactivate": lambda db: users.reactivate(db, 1),
         "delete": lambda db: users.delete(db, 1),
@@ -96,7 +119,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "list_of_user": lambda db: sessions.list_of_user(db, 2, 100),
         "touch": lambda db: sessions.touch(db, SESSION, "192.0.2.1"),
         "exists": lambda db: sessions.exists(db, SESSION),
-        "renew": lambda db: sessions.renew(db, SESSION, NEW),
+        "renew": lambda db: sessions.renew(db, SESSION, NEW, authenticated=True),
         "delete": lambda db: sessions.delete(db, SESSION),
         "delete_of_user": lambda db: sessions.delete_of_user(db, 2),
         "delete_of_user, one": lambda db: sessions.delete_of_user(db, 2, only="0" * 12),
@@ -138,6 +161,32 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "list_with_failures": lambda db: events.list_with_failures(db, 2, 100),
         "delete_older": lambda db: events.delete_older(db, timedelta(days=90)),
     },
+    totp: {
+        "insert": lambda db: totp.insert(db, 2, b"a secret", 0),
+        "get": lambda db: totp.get(db, 3),
+        "get_created_at": lambda db: totp.get_created_at(db, 3),
+        "use_step": lambda db: totp.use_step(db, 3, 1),
+        "begin_notice": lambda db: totp.begin_notice(db, 3, timedelta(hours=1)),
+        "store_hint": lambda db: totp.store_hint(db, 3, 1),
+        "delete": lambda db: totp.delete(db, 3),
+        "list_secrets": lambda db: totp.list_secrets(db, 0, 1000),
+        "replace_secret": lambda db: totp.replace_secret(db, 4, b"another secret"),
+    },
+    recovery_codes: {
+        "insert": lambda db: recovery_codes.insert(db, 2, [NEW]),
+        "take": lambda db: recovery_codes.take(db, 2, SESSION),
+        "count": lambda db: recovery_codes.count(db, 2),
+        "delete_of_user": lambda db: recovery_codes.delete_of_user(db, 2),
+    },
+    half_logins: {
+        "insert": lambda db: half_logins.insert(
+            db, NEW, 2, remembered=False, lifetime=timedelta(minutes=10)
+        ),
+        "find": lambda db: half_logins.find(db, SESSION),
+        "delete": lambda db: half_logins.delete(db, SESSION),
+        "delete_of_user": lambda db: half_logins.delete_of_user(db, 2),
+        "delete_expired": half_logins.delete_expired,
+    },
 }
 """A call of every repository function; a name after a comma tells variants apart."""
 
@@ -154,8 +203,8 @@ class RecordingCursor(NamedTupleCursor):
 
 @pytest.fixture(scope="module")
 def large_db(new_database: NewDatabase) -> Iterator[Connection]:
-    """Return a database with 100,000 users, 300,000 sessions, tokens and mails each, and 1,000,000
-    throttles and events each.
+    """Return a database with 100,000 users and apps each, 300,000 sessions, tokens, mails and half
+    logins each, and 1,000,000 throttles, events and recovery codes each.
     """
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
@@ -207,4 +256,4 @@ def test_failed_attempts_are_found_by_an_index_of_their_own(large_db: Connection
     events.list_with_failures(large_db, 2, 100)
     with large_db.cursor() as cursor:
         cursor.execute(b"EXPLAIN " + RecordingCursor.executed[-1])
-        assert "account_events_failures_idx" in str(cursor.fetchall())
+        assert "account_events_failed_idx" in str(cursor.fetchall())

@@ -6,7 +6,7 @@ import time
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import users
+from hello_login.repositories import totp, users
 
 
 def add(db: Connection, email: str = "ada@example.com") -> int | None:
@@ -15,7 +15,32 @@ def add(db: Connection, email: str = "ada@example.com") -> int | None:
 
 def test_the_credentials_of_a_user_are_found_by_address(db: Connection) -> None:
     user_id = add(db)
-    assert users.get_credentials_by_email(db, "ada@example.com") == (user_id, "a hash")
+    assert users.get_credentials_by_email(db, "ada@example.com") == (user_id, "a hash", None)
+
+
+def test_the_credentials_of_a_user_tell_when_the_second_factor_was_added(db: Connection) -> None:
+    user_id = add(db)
+    assert user_id is not None
+    totp.insert(db, user_id, b"a secret", 0)
+    added_at = totp.get_created_at(db, user_id)
+    assert added_at is not None
+    expected = users.Credentials(user_id, "a hash", added_at)
+    assert users.get_credentials_by_email(db, "ada@example.com") == expected
+    assert users.get_credentials_by_id(db, user_id) == expected
+    assert users.record_login(db, user_id, second_step=True) == (expected, True)
+    assert expected.auth_hash != expected._replace(factor_added_at=None).auth_hash
+
+
+def test_a_login_to_an_account_with_a_second_factor_is_not_recorded_without_it(
+    db: Connection,
+) -> None:
+    user_id = add(db)
+    assert user_id is not None
+    totp.insert(db, user_id, b"a secret", 0)
+    assert users.record_login(db, user_id, second_step=False) is None
+    user = users.get_by_id(db, user_id)
+    assert user is not None
+    assert user.last_login_at is None
 
 
 def test_an_address_is_found_in_upper_or_lower_case(db: Connection) -> None:
@@ -43,8 +68,8 @@ def test_a_password_hash_is_replaced_for_one_user_only(db: Connection) -> None:
     ada, grace = add(db), add(db, "grace@example.com")
     assert ada is not None
     users.update_password_hash(db, ada, "another hash")
-    assert users.get_credentials_by_email(db, "ada@example.com") == (ada, "another hash")
-    assert users.get_credentials_by_email(db, "grace@example.com") == (grace, "a hash")
+    assert users.get_credentials_by_email(db, "ada@example.com") == (ada, "another hash", None)
+    assert users.get_credentials_by_email(db, "grace@example.com") == (grace, "a hash", None)
 
 
 def test_a_user_is_found_by_id_and_by_address(db: Connection) -> None:

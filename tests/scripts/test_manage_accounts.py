@@ -8,19 +8,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg2
 import pytest
 
 from hello_login import settings
-from hello_login.auth import accounts
+from hello_login.auth import accounts, login, rate_limits, second_factor, totp
 from hello_login.auth.accounts import LinkExpired
-from hello_login.auth.login import AuthenticationFailed
+from hello_login.auth.clients import Client
+from hello_login.auth.login import AuthenticationFailed, SecondFactorNeeded
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited
+from hello_login.auth.totp import SecretBox, SecretUnreadable
 from hello_login.db import connections, migrations
-from hello_login.repositories import mails, users
+from hello_login.repositories import mails, recovery_codes, users
+from hello_login.repositories import totp as apps
+from hello_login.repositories.throttles import FOREVER
 from hello_login.scripts import as_operator
 from hello_login.scripts.manage_accounts import main
 from tests.conftest import ROOT, MakeIni, NewDatabase, OpenVisitor
@@ -28,6 +33,8 @@ from tests.people import EMAIL, PASSWORD
 from tests.visitor import Visitor
 
 PRODUCTION = str(ROOT / "production.ini")
+KEY = "k" * 32
+NEWER_KEY = "n" * 32
 NEW_PASSWORD = "staple battery horse"
 
 
@@ -35,7 +42,7 @@ NEW_PASSWORD = "staple battery horse"
 def url(emptied_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Set DATABASE_URL to that of an empty database, and return it."""
     monkeypatch.setenv("DATABASE_URL", emptied_url)
-    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("SECRET_KEY", KEY)
     return emptied_url
 
 
@@ -61,6 +68,23 @@ class Owner:
         finally:
             self.visitor.db.commit()
         return True
+
+    def add_app(self) -> bytes:
+        """Set up an authenticator app, and return its secret."""
+        secret = totp.make_secret()
+        session = self.visitor.find_session(self.token)
+        assert session is not None
+        code = totp.code_at(secret, totp.current_step())
+        box = SecretBox([KEY], "totp")
+        second_factor.add_app(self.visitor.actor, box, session, secret, code)
+        self.visitor.db.commit()
+        return secret
+
+    def begin_half_login(self) -> str:
+        """Type the right password, and return the token of the half login."""
+        token = login.begin_half_login(self.visitor.actor, self.user_id, remembered=False)
+        self.visitor.db.commit()
+        return token
 
 
 @pytest.fixture
@@ -199,7 +223,7 @@ def test_a_deactivated_account_gets_no_link(
 def test_a_reset_link_lets_the_owner_of_a_locked_account_in_again(
     owner: Owner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attacked = dataclasses.replace(owner.visitor, secret_key="k" * 32)
+    attacked = dataclasses.replace(owner.visitor, secret_key=KEY)
     for _ in range(6):
         with pytest.raises((AuthenticationFailed, RateLimited)) as caught:
             attacked.authenticate(email=EMAIL, password="a wrong one")
@@ -207,6 +231,187 @@ def test_a_reset_link_lets_the_owner_of_a_locked_account_in_again(
     owner.visitor.db.commit()
     reset(owner.visitor, make_link(capsys))
     assert attacked.authenticate(email=EMAIL, password=NEW_PASSWORD) == owner.user_id
+
+
+def test_codes_that_too_many_wrong_ones_have_locked_are_accepted_again(
+    owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "LOCK_AFTER", 1)
+    attacked = dataclasses.replace(owner.visitor, secret_key=KEY)
+    attacked.rate_limiter.admit_code(owner.user_id, is_app_code=True)
+    with pytest.raises(RateLimited) as caught:
+        attacked.rate_limiter.admit_code(owner.user_id, is_app_code=True)
+    assert caught.value.wait == rate_limits.FOREVER
+    owner.visitor.db.commit()
+    main([PRODUCTION, "unlock-codes", EMAIL])
+    assert capsys.readouterr().out == f"unlock-codes: done for account {owner.user_id}, {EMAIL}\n"
+    attacked.rate_limiter.admit_code(owner.user_id, is_app_code=True)
+
+
+def test_an_account_without_its_factor_takes_one_step_again_and_its_sessions_have_ended(
+    owner: Owner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner.add_app()
+    half_login = owner.begin_half_login()
+    with pytest.raises(SecondFactorNeeded):
+        owner.visitor.complete_login(owner.user_id)
+    main([PRODUCTION, "remove-factors", EMAIL])
+    output = capsys.readouterr().out
+    assert output.startswith(f"remove-factors: done for account 1, {EMAIL}.  Its password alone")
+    assert not owner.is_logged_in()
+    assert login.find_half_login(owner.visitor.db, half_login) is None
+    assert second_factor.describe(owner.visitor.db, owner.user_id) is None
+    assert recovery_codes.count(owner.visitor.db, owner.user_id) == 0
+    assert owner.visitor.complete_login(owner.user_id)
+
+
+def test_an_operator_who_removes_a_factor_is_recorded_and_told_to_the_owner(
+    url: str, owner: Owner, mail: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mail is None
+    owner.add_app()
+    main([PRODUCTION, "remove-factors", str(owner.user_id)])
+    capsys.readouterr()
+    main([PRODUCTION, "show", EMAIL])
+    assert "  factor_removed  -  -" in capsys.readouterr().out
+    with closing(psycopg2.connect(url)) as connection:
+        (waiting,) = mails.list_all(connection, 10)
+    assert (waiting.kind, waiting.recipient) == ("factor_removed", EMAIL)
+    assert waiting.facts == {"from_address": None, "device": "Unknown device"}
+
+
+def test_removing_a_factor_ends_the_lock_of_its_codes(
+    owner: Owner, open_visitor: OpenVisitor
+) -> None:
+    db = owner.visitor.db
+
+    def wait(number: int) -> timedelta:
+        guesser = open_visitor(Client(f"198.51.100.{number}", "Firefox on Linux"), db=db)
+        guesser = dataclasses.replace(guesser, secret_key=KEY)
+        try:
+            guesser.rate_limiter.admit_code(owner.user_id, is_app_code=True)
+        except RateLimited as limited:
+            return limited.wait
+        finally:
+            db.commit()
+        return timedelta(0)
+
+    owner.add_app()
+    assert [wait(number) for number in range(101)] == [timedelta(0)] * 100 + [FOREVER]
+    main([PRODUCTION, "remove-factors", EMAIL])
+    assert wait(101) == timedelta(0)
+
+
+def test_an_account_without_a_factor_is_reported_and_not_changed(
+    owner: Owner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([PRODUCTION, "remove-factors", EMAIL])
+    assert capsys.readouterr().out == f"Account 1, {EMAIL}, has no second factor\n"
+    assert owner.is_logged_in()
+    main([PRODUCTION, "show", EMAIL])
+    assert "factor_removed" not in capsys.readouterr().out
+
+
+def test_it_shows_whether_a_login_takes_a_second_step(
+    owner: Owner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([PRODUCTION, "show", EMAIL])
+    assert "\nSecond step none\n" in capsys.readouterr().out
+    owner.add_app()
+    main([PRODUCTION, "show", EMAIL])
+    line = (
+        r"^Second step authenticator app since 20\d\d-\d\d-\d\d \d\d:\d\d UTC, 10 recovery codes$"
+    )
+    assert re.search(line, capsys.readouterr().out, re.MULTILINE)
+
+
+def read_secret(url: str, user_id: int) -> bytes:
+    """Return the encrypted secret of the account's app."""
+    with closing(psycopg2.connect(url)) as connection:
+        app = apps.get(connection, user_id)
+    assert app is not None
+    return app.secret
+
+
+def test_renewed_secrets_need_the_newest_key_only(
+    url: str,
+    owner: Owner,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = owner.add_app()
+    newest = SecretBox([NEWER_KEY], "totp")
+    with pytest.raises(SecretUnreadable):
+        newest.decrypt(owner.user_id, read_secret(url, owner.user_id))
+    monkeypatch.setenv("SECRET_KEY", f"{NEWER_KEY} {KEY}")
+    main([PRODUCTION, "renew-secrets"])
+    assert capsys.readouterr().out == "renew-secrets: done for 1 secrets\n"
+    assert newest.decrypt(owner.user_id, read_secret(url, owner.user_id)) == secret
+    assert owner.is_logged_in()
+
+
+def test_secrets_that_no_key_decrypts_are_reported_and_kept(
+    url: str, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = owner.add_app()
+    grace = owner.visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
+    lost = SecretBox(["l" * 32], "totp").encrypt(grace, totp.make_secret())
+    apps.insert(owner.visitor.db, grace, lost, last_step=0)
+    owner.visitor.db.commit()
+    monkeypatch.setenv("SECRET_KEY", f"{NEWER_KEY} {KEY}")
+    with pytest.raises(SystemExit) as ended:
+        main([PRODUCTION, "renew-secrets"])
+    assert ended.value.code == (
+        "Encrypted 1 secrets anew, but no key in SECRET_KEY decrypts 1 others, for example of "
+        f"account {grace}: add the earlier key and run this again, or use remove-factors."
+    )
+    assert read_secret(url, grace) == lost
+    renewed = read_secret(url, owner.user_id)
+    assert SecretBox([NEWER_KEY], "totp").decrypt(owner.user_id, renewed) == secret
+
+
+def test_a_renewal_that_breaks_off_says_so_and_can_be_repeated(
+    url: str,
+    owner: Owner,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lose_connection(*_: object) -> None:
+        raise psycopg2.OperationalError("the connection was lost")
+
+    secret = owner.add_app()
+    monkeypatch.setenv("SECRET_KEY", f"{NEWER_KEY} {KEY}")
+    with monkeypatch.context() as patch:
+        patch.setattr(apps, "replace_secret", lose_connection)
+        with pytest.raises(SystemExit) as ended:
+            main([PRODUCTION, "renew-secrets"])
+    assert ended.value.code == (
+        "Some secrets may not be encrypted anew yet: the connection was lost. Run this again."
+    )
+    main([PRODUCTION, "renew-secrets"])
+    assert capsys.readouterr().out == "renew-secrets: done for 1 secrets\n"
+    renewed = read_secret(url, owner.user_id)
+    assert SecretBox([NEWER_KEY], "totp").decrypt(owner.user_id, renewed) == secret
+
+
+def test_the_secrets_of_any_number_of_apps_are_renewed(
+    url: str, owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = SecretBox([KEY], "totp")
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO users (email, name, password_hash)"
+            " SELECT n || '@example.com', 'Ada', '' FROM generate_series(1, 1100) AS n RETURNING id"
+        )
+        for (user_id,) in cursor.fetchall():
+            apps.insert(connection, user_id, box.encrypt(user_id, b"secret"), last_step=0)
+        connection.commit()
+    monkeypatch.setenv("SECRET_KEY", f"{NEWER_KEY} {KEY}")
+    main([PRODUCTION, "renew-secrets"])
+    assert capsys.readouterr().out == "renew-secrets: done for 1100 secrets\n"
+    newest = SecretBox([NEWER_KEY], "totp")
+    assert newest.decrypt(1101, read_secret(url, 1101)) == b"secret"
+    assert owner.user_id == 1
 
 
 def test_it_lists_the_mails_that_wait_and_those_that_were_given_up(
@@ -273,7 +478,7 @@ def test_missing_tables_are_reported(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", new_database())
-    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("SECRET_KEY", KEY)
     with pytest.raises(SystemExit, match="The schema is out of date: run initialize_db"):
         main([PRODUCTION, "list"])
 
@@ -286,7 +491,7 @@ def test_an_outdated_schema_is_reported(
         shutil.copy(ROOT / "sql" / name, tmp_path)
     list(migrations.migrate(url, tmp_path))
     monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("SECRET_KEY", KEY)
     with pytest.raises(SystemExit, match="The schema is out of date: run initialize_db"):
         main([PRODUCTION, "list"])
 
@@ -405,10 +610,12 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         "list",
         "show",
         "reset-link",
+        "remove-factors",
         "deactivate",
         "reactivate",
         "end-sessions",
         "mails",
+        "renew-secrets",
     ):
         assert re.search(rf"^    {command}\s+\w+", printed_help, re.MULTILINE)
     assert "manage_accounts production.ini show ada@example.com" in printed_help

@@ -12,12 +12,16 @@ from webob.multidict import MultiDict
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.predictable import count_unpredictable
 from hello_login.web.forms import (
+    ButtonForm,
+    CodeForm,
+    ConfirmForm,
     Form,
     LoginForm,
+    NameAndEmailForm,
     PasswordForm,
-    ProfileForm,
     ReauthenticateForm,
     RegisterForm,
+    TotpForm,
     safe_local_path,
 )
 from tests.people import EMAIL, PASSWORD
@@ -58,6 +62,12 @@ def test_a_login_form_with_an_error_of_no_field_focuses_the_password() -> None:
     form.form_errors = ["Wrong."]
     assert form.focus_id() == "password"
     assert form.problems() == [("password", "Wrong.")]
+
+
+def test_an_error_of_a_form_without_fields_leads_to_the_content_of_the_page() -> None:
+    form: Any = ButtonForm(MultiDict())
+    form.form_errors = ["Wait."]
+    assert form.problems() == [("content", "Wait.")]
 
 
 @pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/%C3%BC", "/a//b"])
@@ -122,12 +132,21 @@ def normalized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return texts
 
 
+def ask_for_confirmation(typed: Any) -> ConfirmForm:
+    """Return the form for the password and a code."""
+    return ConfirmForm(typed, has_second_factor=True)
+
+
 @pytest.mark.parametrize(
     ("make", "fields"),
     [
         (lambda typed, _: LoginForm(typed), {"email", "password", "remember", "next"}),
         (lambda typed, _: ReauthenticateForm(typed), {"current"}),
-        (lambda typed, _: ProfileForm(typed), {"name", "email", "current"}),
+        (lambda typed, _: ConfirmForm(typed, has_second_factor=True), {"current", "code", "next"}),
+        (lambda typed, _: ConfirmForm(typed, has_second_factor=False), {"current", "next"}),
+        (lambda typed, _: CodeForm(typed), {"code", "next"}),
+        (lambda typed, _: TotpForm(typed), {"setup", "code"}),
+        (lambda typed, _: NameAndEmailForm(typed), {"name", "email"}),
         (RegisterForm, {"name", "email", "password", "confirm", "next"}),
         (PasswordForm, {"current", "password", "confirm"}),
     ],
@@ -277,3 +296,85 @@ def test_a_name_with_line_breaks_or_direction_marks_is_refused(
 def test_a_name_of_any_script_is_accepted(passwords: Passwords, name: str) -> None:
     accepted = make_registration(passwords, name=name)
     assert (accepted.problems(), accepted.name.data) == ([], name)
+
+
+RECOVERY_CODE = "ABCDEFGHIJKLMNOPQRST2347"
+
+
+@pytest.mark.parametrize("make", [CodeForm, ask_for_confirmation])
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [
+        ("123456", "123456"),
+        (" 012 345\t", "012345"),
+        ("12-34-56", "123456"),
+        ("\u00a0123\u2009456", "123456"),  # other blanks
+        (RECOVERY_CODE, RECOVERY_CODE),
+        ("abcd-efgh-ijkl-mnop-qrst-2347", RECOVERY_CODE),
+        (" ".join(RECOVERY_CODE.lower()), RECOVERY_CODE),
+    ],
+)
+def test_a_code_is_read_without_blanks_and_hyphens_and_in_upper_case(
+    make: Callable[[Any], Form], typed: str, code: str
+) -> None:
+    form = make(MultiDict(code=typed, current=PASSWORD))
+    assert form.validate()
+    assert form["code"].data == code
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "12345",
+        " - ",
+        "1234567",
+        "\u0661\u0662\u0663\u0664\u0665\u0666",
+        RECOVERY_CODE[1:],
+        "0" * 24,
+        "\u00df",
+    ],
+)
+@pytest.mark.parametrize("make", [CodeForm, ask_for_confirmation])
+def test_what_is_no_code_is_refused_before_it_counts_as_a_wrong_one(
+    make: Callable[[Any], Form], typed: str
+) -> None:
+    form = make(MultiDict(code=typed, current=PASSWORD))
+    assert not form.validate()
+    ((field, message),) = form.problems()
+    assert field == "code"
+    assert message.startswith("A code has 6 digits. A recovery code has 24 letters and digits")
+
+
+@pytest.mark.parametrize("make", [CodeForm, ask_for_confirmation, TotpForm])
+def test_a_code_that_is_missing_or_too_long_is_reported_once(make: Callable[[Any], Form]) -> None:
+    for typed, message in (
+        ("", "Type the code."),
+        ("1 " * 51, "Use no more than 100 characters."),
+    ):
+        form = make(MultiDict(code=typed, current=PASSWORD))
+        assert not form.validate()
+        assert form.problems() == [("code", message)]
+
+
+def test_an_app_is_set_up_with_a_code_of_the_app_only() -> None:
+    form = TotpForm(MultiDict(code="123 456", setup="x"))
+    assert form.validate()
+    form = TotpForm(MultiDict(code=RECOVERY_CODE, setup="x"))
+    assert not form.validate()
+    assert form.problems() == [("code", "A code of the app has 6 digits.")]
+
+
+def test_a_confirmation_asks_for_a_code_only_if_there_is_a_second_factor() -> None:
+    form = ConfirmForm(MultiDict(current=PASSWORD, code="123456"), has_second_factor=False)
+    assert "code" not in form
+    assert form.typed_code() is None
+    form = ask_for_confirmation(MultiDict(current=PASSWORD, code="123 456"))
+    assert form.typed_code() == "123456"
+    assert ask_for_confirmation(MultiDict()).typed_code() == ""
+    assert [field.id for field in form] == ["current", "code", "next"]
+
+
+@pytest.mark.parametrize("make", [CodeForm, ask_for_confirmation])
+def test_a_form_for_a_code_redirects_to_local_urls_only(make: Callable[[Any], Form]) -> None:
+    assert make(MultiDict(next="/account?x=1"))["next"].data == "/account?x=1"
+    assert make(MultiDict(next="//evil.example"))["next"].data is None

@@ -1,5 +1,6 @@
 """The security policy, and what every view requires."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import webtest
@@ -13,11 +14,16 @@ OPEN_VIEWS = {
     "greeting": {"needs login": False},
     "register": {"needs login": False, "methods": ("GET", "HEAD", "POST")},
     "login": {"needs login": False, "methods": ("GET", "HEAD", "POST")},
+    "second_step": {"needs login": False, "methods": ("GET", "HEAD", "POST")},
     "logout": {"needs login": False, "methods": ("POST",)},
     "change_profile": {"methods": ("GET", "HEAD", "POST")},
     "change_password": {"methods": ("GET", "HEAD", "POST")},
     "end_sessions": {"methods": ("GET", "HEAD", "POST")},
     "delete_account": {"methods": ("GET", "HEAD", "POST")},
+    "confirm": {"methods": ("GET", "HEAD", "POST")},
+    "totp": {"methods": ("GET", "HEAD", "POST")},
+    "remove_factors": {"methods": ("GET", "HEAD", "POST")},
+    "recovery_codes": {"methods": ("GET", "HEAD", "POST")},
     "confirm_address": {"methods": ("POST",)},
     "forgot": {"needs login": False, "methods": ("GET", "HEAD", "POST")},
     "link": {"needs login": False, "methods": ("GET", "HEAD", "POST")},
@@ -30,22 +36,79 @@ OPEN_VIEWS = {
 
 CLOSED = {"needs login": True, "methods": ("GET", "HEAD"), "needs CSRF token": True}
 
+FRESH_VIEWS = {
+    "change_profile": "a new address gets the links that set a password",
+    "change_password": "ends all other sessions",
+    "end_sessions": "the thief of a session could lock its owner out",
+    "delete_account": "can't be undone",
+    "totp": "the app of a thief could lock the owner out",
+    "remove_factors": "the password alone is enough afterwards",
+    "recovery_codes": "shows new codes, and the earlier ones end",
+}
+"""The views that need a login of the last minutes, and why."""
 
-def test_every_view_is_closed_unless_it_is_listed_as_open(app: Any) -> None:
-    open_views = {}
+CHANGING_WITHOUT_FRESH_LOGIN = {
+    "confirm": "makes the login fresh",
+    "confirm_address": "only sends a mail to the account's own address",
+}
+"""The other views that take a POST and need a login, and why they do with an old one."""
+
+BEFORE_SECOND_FACTOR = {
+    "confirm": "the login must be fresh to set up a second factor",
+    "totp": "sets it up",
+    "confirm_address": "with mail, the address must be confirmed before",
+}
+"""The views that a user who must set up a second factor may use, and why."""
+
+
+def views_by_route(app: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the route's name and the introspectable of every view that is not for errors only."""
     for entry in app.registry.introspector.get_category("views"):
         view = entry["introspectable"]
         if view["route_name"] is None:
             assert view["exception_only"] or view["callable"] is default_exceptionresponse_view
-            continue
+        else:
+            yield view["route_name"], view
+
+
+def test_every_view_is_closed_unless_it_is_listed_as_open(app: Any) -> None:
+    open_views = {}
+    for name, view in views_by_route(app):
         protection = {
             "needs login": hasattr(view["derived_callable"], "__permitted__"),
             "methods": view.get("require_methods", ("GET", "HEAD")),
             "needs CSRF token": view["require_csrf"] is not False,
         }
         if protection != CLOSED:
-            open_views[view["route_name"]] = dict(protection.items() - CLOSED.items())
+            open_views[name] = dict(protection.items() - CLOSED.items())
     assert open_views == OPEN_VIEWS
+
+
+def test_every_view_that_changes_an_account_needs_a_fresh_login_unless_it_is_listed(
+    app: Any,
+) -> None:
+    fresh, changing = set(), set()
+    for name, view in views_by_route(app):
+        if view.get("fresh"):
+            fresh.add(name)
+        needs_login = hasattr(view["derived_callable"], "__permitted__")
+        if needs_login and "POST" in view.get("require_methods", ()):
+            changing.add(name)
+    assert fresh == set(FRESH_VIEWS)
+    assert changing - fresh == set(CHANGING_WITHOUT_FRESH_LOGIN)
+    assert fresh <= changing
+
+
+def test_every_view_is_closed_until_a_required_second_factor_is_set_up_unless_it_is_listed(
+    app: Any,
+) -> None:
+    permissions = {}
+    for name, view in views_by_route(app):
+        if hasattr(view["derived_callable"], "__permitted__"):
+            permissions[name] = view["derived_callable"].__permission__
+    before = {name for name, permission in permissions.items() if permission == "logged_in"}
+    assert before == set(BEFORE_SECOND_FACTOR)
+    assert {permissions[name] for name in permissions.keys() - before} == {"authenticated"}
 
 
 def test_a_request_with_a_session_cookie_has_the_id_of_its_user(

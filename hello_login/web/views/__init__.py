@@ -9,7 +9,8 @@ from pyramid.view import view_config
 from webob.acceptparse import create_accept_header
 
 from ...auth.rate_limits import FOREVER
-from ..forms import Form, LoginForm, RegisterForm
+from ...auth.second_factor import CodeRefused, Reason, is_app_code
+from ..forms import CodeForm, Form, LoginForm, RegisterForm
 
 JSON, HTML = "application/json", "text/html"
 
@@ -17,6 +18,17 @@ LOCKED_MESSAGE = (
     "There were too many wrong passwords, so no password is accepted here any more. Log in on a "
     "device where you have logged in before, or ask the operator of this site for help."
 )
+
+CODE_REFUSED: dict[Reason, str] = {
+    "wrong": "This code is wrong: type the one that the app shows now.",
+    "used": "This code was used already: wait until the app shows the next one.",
+    "clock": "This code is for another time. Check the clock of your phone: let it set the time by "
+    "itself. Then type the code that the app shows.",
+    "unreadable": "We can't check codes of the app at the moment, and our log says why. Use a "
+    "recovery code, or try again later.",
+}
+
+RECOVERY_CODE_REFUSED = "This recovery code is wrong, or was used before: type another one."
 
 UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
 
@@ -62,20 +74,41 @@ def form_context(request: Any, form: Form, **more: Any) -> dict[str, Any]:
     return {"form": form, **more}
 
 
-def ask_to_wait(request: Any, form: Form, wait: timedelta) -> None:
+def ask_to_wait(
+    request: Any, form: Form, wait: timedelta, locked_message: str = LOCKED_MESSAGE
+) -> None:
     """Set status 429 (RFC 6585), Retry-After and the form's error.
 
     A lock has no Retry-After, because it does not expire.
     """
     request.response.status_int = 429
+    _empty_app_code(form)
     if wait == FOREVER:
-        form.form_errors = [LOCKED_MESSAGE]
+        form.form_errors = [locked_message]
     else:
         request.response.retry_after = math.ceil(wait.total_seconds())
         form.form_errors = [f"Too many attempts. Wait {in_words(wait)}, then try again."]
 
 
-def redirect_url(request: Any, form: LoginForm | RegisterForm) -> str:
+def show_code_refused(request: Any, form: Form, refused: CodeRefused) -> None:
+    """Add the reason why a code was refused to the form's field `code`.
+
+    Set status 503 if it can't be checked.
+    """
+    is_app = is_app_code(form["code"].data or "")
+    form["code"].errors = [CODE_REFUSED[refused.reason] if is_app else RECOVERY_CODE_REFUSED]
+    _empty_app_code(form)
+    if refused.reason == "unreadable":
+        request.response.status_int = 503
+
+
+def _empty_app_code(form: Form) -> None:
+    """Empty the field `code` if it has a code of the app: the next one that works is another."""
+    if "code" in form and is_app_code(form["code"].data or ""):
+        form["code"].data = ""
+
+
+def redirect_url(request: Any, form: LoginForm | RegisterForm | CodeForm) -> str:
     """Return the URL to redirect to after a login: the form's next, or the account page."""
     return form.next.data or str(request.route_path("account"))
 

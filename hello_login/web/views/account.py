@@ -5,15 +5,16 @@ from itertools import groupby, islice
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
-from pyramid.security import NO_PERMISSION_REQUIRED, remember
+from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import view_config
 
-from ...auth import accounts, login, sessions
+from ...auth import accounts, second_factor, sessions
 from ...auth.rate_limits import RateLimited
 from ...repositories import events
 from .. import forms
 from ..security import revoke_cookies
-from . import ago, ask_to_wait, form_context, form_view
+from . import ago, ask_to_wait, form_view
+from .confirm import form_or_redirect, reauthenticate, redirect_too_late, renew_session
 from .flash import redirect
 from .mail import require_mail
 
@@ -28,13 +29,18 @@ EVENTS = {
     "password_reset": "The password was reset by a link",
     "name_changed": "The name was changed",
     "address_changed": "The email address was changed",
+    "factor_added": "The second step of logins was turned on",
+    "factor_removed": "The second step of logins was turned off",
+    "codes_made": "New recovery codes were made",
+    "code_used": "You used a recovery code",
     "deactivated": "The account was deactivated",
     "reactivated": "The account was reactivated",
 }
 FAILURES = {
     "login_failed": "Somebody tried to log in with a wrong password",
     "login_throttled": "A login was refused after too many attempts",
-    "check_failed": "A change of the account was tried with a wrong password",
+    "second_failed": "Somebody typed the right password, and then a wrong code",
+    "check_failed": "A change of the account was tried with a wrong password or code",
     "check_throttled": "A change of the account was refused after too many wrong passwords",
 }
 """Events and failed attempts in words for the account's owner.
@@ -68,6 +74,7 @@ def show_account(request: Any) -> Any:
         "user": session.user,
         "may_confirm": request.registry.hello_login.sends_mail and not session.user.confirmed_at,
         "current": session.fingerprint,
+        "factor": session.has_second_factor and second_factor.describe(request.db, session.user.id),
         "sessions": listed[:SHOWN_SESSIONS],
         "more": len(listed[SHOWN_SESSIONS:]),
         # Alike events in a row share one entry, or they would hide all others.
@@ -79,93 +86,84 @@ def show_account(request: Any) -> Any:
     }
 
 
-@form_view("change_profile", "profile")
+@form_view("change_profile", "profile", fresh=True)
 def change_profile(request: Any) -> Any:
     """Show the form for name and address; on POST, store them.
 
-    A new address requires the password, and, if mail is sent, a link in a mail to it.
+    If mail is sent, a new address requires a link in a mail to it.
     """
     session = request.login_session
-    form = forms.ProfileForm(request.POST, obj=session.user)
+    form = forms.NameAndEmailForm(request.POST, obj=session.user)
     if request.method == "POST" and form.validate():
         name, email = form.name.data or "", form.email.data or ""
         try:
             request.rate_limiter.admit_profile_change(session)
-            if email == session.user.email or _may_have_another_address(request, form):
-                if not sessions.lock_live(request.db, session):
-                    return _redirect_too_late(request)
-                message = _store_profile(request, name, email)
-                # A new address required the password: renew the session (ASVS 5.0, 7.2.4).
-                headers = _renew_session(request) if email != session.user.email else []
-                return redirect(request, request.route_path("account"), message, headers)
+            if email != session.user.email:
+                # The answer tells which address has an account, as that of a registration does.
+                request.rate_limiter.admit_registration()
+            if not sessions.lock_live(request.db, session):
+                return redirect_too_late(request)
+            message = _store_profile(request, name, email)
+            return redirect(request, request.route_path("account"), message)
         except accounts.EmailTaken:
             form.email.errors = ["This address belongs to another account: use a different one."]
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
-    return _form_or_redirect(request, form)
+    return form_or_redirect(request, form)
 
 
-@form_view("change_password", "password")
+@form_view("change_password", "password", fresh=True)
 def change_password(request: Any) -> Any:
     """Show the form for a new password; on POST, store it and end all other sessions."""
     session, passwords = request.login_session, request.registry.passwords
     form = forms.PasswordForm(request.POST, passwords, session.user.name, session.user.email)
-    if request.method == "POST" and form.validate() and _reauthenticate(request, form):
+    if request.method == "POST" and form.validate() and reauthenticate(request, form):
         if not sessions.lock_live(request.db, session):
-            return _redirect_too_late(request)
+            return redirect_too_late(request)
         password = form.password.data or ""
         accounts.change_password(request.actor, passwords, session.user, password, keep=session)
-        headers = _renew_session(request)
+        headers = renew_session(request)
         return redirect(request, request.route_path("account"), "password_changed", headers)
-    return _form_or_redirect(request, form, advice=passwords.advice)
+    return form_or_redirect(request, form, advice=passwords.advice)
 
 
-@form_view("end_sessions", "end_sessions")
+@form_view("end_sessions", "end_sessions", fresh=True)
 def end_sessions(request: Any) -> Any:
-    """End the session with this fingerprint, or all others.
-
-    If the login is not fresh, the password is required (ASVS 5.0, 7.5.2).
-    """
+    """Ask whether to end the session with this fingerprint, or all others; on POST, end it."""
     session, which = request.login_session, request.params.get("session", "")
     with request.autocommit() as db:
         listed = sessions.list_live(db, session.user.id)
     devices = {each.fingerprint: each.device for each in listed}
     if which != "others" and (which not in devices or which == session.fingerprint):
         return HTTPSeeOther(request.route_path("account"))
-    form = forms.ReauthenticateForm(request.POST)
-    fresh = session.login_age < sessions.FRESH_LOGIN
+    form = forms.ButtonForm(request.POST)
     if request.method == "POST":
-        if not fresh and "current" not in request.POST:
-            query = {"session": which}
-            return HTTPSeeOther(request.route_path("end_sessions", _query=query))
-        if fresh or (form.validate() and _reauthenticate(request, form)):
-            if not sessions.lock_live(request.db, session):
-                return _redirect_too_late(request)
-            if which == "others":
-                sessions.end_all(request.actor, session.user, keep=session)
-            else:
-                sessions.end_one(request.actor, session.user, which)
-            headers = [] if fresh else _renew_session(request)
-            ended = "sessions_ended" if which == "others" else "session_ended"
-            return redirect(request, request.route_path("account"), ended, headers)
-    return _form_or_redirect(request, form, which=which, device=devices.get(which), asked=not fresh)
+        if not sessions.lock_live(request.db, session):
+            return redirect_too_late(request)
+        if which == "others":
+            sessions.end_all(request.actor, session.user, keep=session)
+        else:
+            sessions.end_one(request.actor, session.user, which)
+        ended = "sessions_ended" if which == "others" else "session_ended"
+        return redirect(request, request.route_path("account"), ended)
+    return form_or_redirect(request, form, which=which, device=devices.get(which))
 
 
-@form_view("delete_account", "delete")
+@form_view("delete_account", "delete", fresh=True)
 def delete_account(request: Any) -> Any:
     """Show the form for the password; on POST, delete the account with everything in it."""
     session, form = request.login_session, forms.ReauthenticateForm(request.POST)
-    if request.method == "POST" and form.validate() and _reauthenticate(request, form):
+    if request.method == "POST" and form.validate() and reauthenticate(request, form):
         if not sessions.lock_live(request.db, session):
-            return _redirect_too_late(request)
+            return redirect_too_late(request)
         sessions.end(request.actor, session)
         accounts.delete(request.actor, session.user, session)
         headers = [*revoke_cookies(request), CLEAR_SITE_DATA]
         return redirect(request, request.route_path("greeting"), "deleted", headers)
-    return _form_or_redirect(request, form)
+    return form_or_redirect(request, form)
 
 
-@view_config(route_name="confirm_address", require_methods=("POST",))
+@view_config(route_name="confirm_address", permission="logged_in", require_methods=("POST",))
 def confirm_address(request: Any) -> Any:
     """Queue a mail with a link that confirms the address."""
     require_mail(request)
@@ -176,10 +174,12 @@ def confirm_address(request: Any) -> Any:
         message = "too_many_mails"
     else:
         if not sessions.lock_live(request.db, request.login_session):
-            return _redirect_too_late(request)
+            return redirect_too_late(request)
         accounts.confirm_address(request.actor, user)
         request.wake_sender_after_commit()
-    return redirect(request, request.route_path("account"), message)
+    # The account page would lead to the set-up too, but with another message.
+    page = "totp" if request.registry.security_policy.must_set_up(request) else "account"
+    return redirect(request, request.route_path(page), message)
 
 
 @view_config(route_name="change_password_hint", permission=NO_PERMISSION_REQUIRED)
@@ -200,44 +200,6 @@ def _by_event_and_address(ungrouped: list[events.Event]) -> list[list[events.Eve
     return list(groups.values())
 
 
-def _reauthenticate(request: Any, form: forms.ReauthenticateForm | forms.ProfileForm) -> bool:
-    """Return whether the form's current password is right; add an error to the form if not."""
-    passwords, password = request.registry.passwords, form.current.data or ""
-    try:
-        attempt = request.rate_limiter.admit_reauthentication(request.login_session)
-        login.reauthenticate(request.actor, passwords, attempt, password)
-    except RateLimited as limited:
-        ask_to_wait(request, form, limited.wait)
-        return False
-    except login.AuthenticationFailed:
-        form.current.errors = ["This is not your password: type the one you log in with."]
-        return False
-    return True
-
-
-def _form_or_redirect(request: Any, form: forms.Form, **more: Any) -> Any:
-    """Return the form's context, or a redirect if the session has ended."""
-    if request.method == "POST" and not sessions.lock_live(request.db, request.login_session):
-        return _redirect_too_late(request)
-    return form_context(request, form, **more)
-
-
-def _redirect_too_late(request: Any) -> Any:
-    """Return a redirect for a request whose session was ended or renewed since it began.
-
-    After a double click, the first request may have done already what the second one asks for.
-    """
-    return redirect(request, request.route_path("account"), "too_late")
-
-
-def _renew_session(request: Any) -> list[tuple[str, str]]:
-    """Replace the session's token, and return the headers that set its cookies.
-
-    The CSRF token changes with it (ASVS 5.0, 7.2.4).
-    """
-    return list(remember(request, sessions.renew(request.db, request.login_session)))
-
-
 def _store_profile(request: Any, name: str, email: str) -> str:
     """Store the name and the address, or send a link to another address; return the flash message.
 
@@ -250,16 +212,3 @@ def _store_profile(request: Any, name: str, email: str) -> str:
         email, message = session.user.email, "link_sent"
     accounts.change_profile(request.actor, session, name=name, email=email)
     return message
-
-
-def _may_have_another_address(request: Any, form: forms.ProfileForm) -> bool:
-    """Return whether the password for another address is right; add an error to the form if not.
-
-    The rate limit is that of registrations, since the answer tells which address has an account.
-    Raises RateLimited.
-    """
-    if not form.current.data:
-        form.current.errors = ["Type your password: it is needed to change the address."]
-        return False
-    request.rate_limiter.admit_registration()
-    return _reauthenticate(request, form)

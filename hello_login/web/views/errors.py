@@ -13,6 +13,7 @@ from pyramid.view import exception_view_config, forbidden_view_config, notfound_
 from ... import logs
 from ...auth.audit import make_event
 from ...db.transactions import CommitUnknown
+from ..guards import url_with_next
 from . import HTML, JSON, negotiate_media_type
 from .flash import redirect
 
@@ -81,19 +82,21 @@ OPERATOR_REMEDIES: dict[type[psycopg2.Error], str] = {
 """What the operator can do about errors that do not come from a wrong statement."""
 
 
-MAX_REDIRECT_LENGTH = 2000
-"""Characters.  Many proxies answer 502 to response headers of more than 4,096 bytes."""
-
-
 @forbidden_view_config()
 def show_forbidden(_error: Any, request: Any) -> Any:
-    """Redirect to the login form; answer 403 to a logged-in user or a request for JSON."""
+    """Redirect to the login form; answer 403 to a logged-in user or a request for JSON.
+
+    A user who must set up a second factor first is redirected to that.
+    """
     logs.log_security_event(make_event(request.client, "access_refused"))
-    if request.identity is not None or negotiate_media_type(request, HTML, JSON) == JSON:
+    logged_in = request.identity is not None
+    if negotiate_media_type(request, HTML, JSON) == JSON:
         return _respond(request, 403)
-    login = request.route_path("login", _query={"next": request.path_qs})
-    if len(login) > MAX_REDIRECT_LENGTH:
-        login = request.route_path("login")
+    if logged_in and request.registry.security_policy.must_set_up(request):
+        return redirect(request, request.route_path("totp"), "factor_required")
+    if logged_in:
+        return _respond(request, 403)
+    login = url_with_next(request, "login", request.path_qs)
     if request.method == "POST":
         return redirect(request, login, "session_over")
     return HTTPSeeOther(login, vary=["Accept"])

@@ -23,6 +23,16 @@ MESSAGES = {
     "too_many_mails": "Too many mails were asked for. Try again in an hour.",
     "deleted": "Your account is deleted.",
     "session_over": "Your session had ended. Log in and check your last change.",
+    "login_expired": "That login took too long, or was ended. Log in again.",
+    "login_not_fresh": "Nothing was changed yet. Confirm that it is you, then send the form again.",
+    "factor_required": "This site requires a second step at each login. Set it up to go on.",
+    "factors_removed": "Logins take one step again, and all your other sessions have ended.",
+    "no_factor": "Nothing was changed: your logins take one step.",
+    "codes_left_0": "You have no recovery codes left. Make new ones on the page of your account.",
+    "codes_left_1": "You have 1 recovery code left. Make new ones on the page of your account.",
+    **{
+        f"codes_left_{number}": f"You have {number} recovery codes left." for number in range(2, 10)
+    },
     "too_late": "Nothing was changed now: your session had ended, or this was done already.",
 }
 

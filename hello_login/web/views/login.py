@@ -7,14 +7,22 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import exception_view_config, view_config
 
-from ...auth import login, sessions
+from ...auth import login, second_factor, sessions
 from ...auth.rate_limits import RateLimited
-from ..forms import LoginForm
-from ..security import issue_cookies, revoke_cookies
-from . import ask_to_wait, form_context, form_view, redirect_url
+from ...repositories.half_logins import HalfLogin
+from ..forms import CodeForm, LoginForm
+from ..guards import url_with_next
+from ..security import issue_cookies, issue_half_login_cookie, revoke_cookies
+from . import ask_to_wait, form_context, form_view, redirect_url, show_code_refused
 from .account import CLEAR_SITE_DATA
 from .errors import show_expired
 from .flash import redirect
+
+CODES_LOCKED_MESSAGE = (
+    "There were too many wrong codes, so no code of the app is accepted here any more. Use a "
+    "recovery code, log in on a device where you have logged in before, or ask the operator of "
+    "this site for help."
+)
 
 INVALID_CREDENTIALS = "The address or the password is wrong: check both, and try again."
 
@@ -35,23 +43,80 @@ def log_in(request: Any) -> Any:
         except login.AuthenticationFailed:
             form.form_errors = [INVALID_CREDENTIALS]
         else:
-            remembered = form.remember.data
-            issued = login.complete_login(request.actor, user_id, remembered=remembered)
+            return _complete_or_ask_for_code(request, form, user_id)
+    return form_context(request, form)
+
+
+def _complete_or_ask_for_code(request: Any, form: LoginForm, user_id: int) -> Any:
+    """Begin the session, or a half login if the account has a second factor."""
+    remembered = form.remember.data
+    try:
+        issued = login.complete_login(request.actor, user_id, remembered=remembered)
+    except login.SecondFactorNeeded:
+        token = login.begin_half_login(request.actor, user_id, remembered=remembered)
+        url = url_with_next(request, "second_step", form.next.data)
+        return HTTPSeeOther(url, headers=issue_half_login_cookie(request, token))
+    return HTTPSeeOther(redirect_url(request, form), headers=issue_cookies(request, issued))
+
+
+@form_view("second_step", "second_step", permission=NO_PERMISSION_REQUIRED)
+def log_in_second_step(request: Any) -> Any:
+    """Show the form for a code of the second factor; on POST, complete the login."""
+    form = CodeForm(request.POST, data={"next": request.GET.get("next")})
+    if request.identity is not None:
+        return HTTPSeeOther(redirect_url(request, form))
+    half = _find_half_login(request)
+    if half is None:
+        return _restart(request, form)
+    if request.GET.get("with") == "recovery":
+        form.ask_for_recovery_code()
+    if request.method == "POST" and form.validate():
+        code, box = form.code.data or "", request.registry.totp_secrets
+        is_app_code = second_factor.is_app_code(code)
+        try:
+            attempt = request.rate_limiter.admit_code(half.user_id, is_app_code=is_app_code)
+            issued = login.complete_half_login(request.actor, box, half, attempt, code)
+        except RateLimited as limited:
+            ask_to_wait(request, form, limited.wait, CODES_LOCKED_MESSAGE)
+        except login.HalfLoginEnded:
+            return _restart(request, form)
+        except second_factor.CodeRefused as refused:
+            show_code_refused(request, form, refused)
+        else:
             headers = issue_cookies(request, issued)
+            left = second_factor.count_recovery_codes(request.db, half.user_id)
+            if left <= second_factor.FEW_RECOVERY_CODES or not is_app_code:
+                return redirect(request, redirect_url(request, form), f"codes_left_{left}", headers)
             return HTTPSeeOther(redirect_url(request, form), headers=headers)
     return form_context(request, form)
 
 
+def _restart(request: Any, form: CodeForm) -> Any:
+    """Return a redirect to the login form, for a half login that has ended or expired."""
+    return redirect(request, url_with_next(request, "login", form.next.data), "login_expired")
+
+
+def _find_half_login(request: Any) -> HalfLogin | None:
+    token = request.half_login_token
+    if token is None:
+        return None
+    with request.autocommit() as db:
+        return login.find_half_login(db, token)
+
+
 @view_config(route_name="logout", permission=NO_PERMISSION_REQUIRED, require_methods=("POST",))
 def log_out(request: Any) -> Any:
-    """End the session, if there is one."""
+    """End the session, if there is one, and a login that waits for its second step."""
     if request.login_session is not None:
         sessions.end(request.actor, request.login_session)
+    if request.half_login_token is not None:
+        login.end_half_login(request.db, request.half_login_token)
     headers = [*revoke_cookies(request), CLEAR_SITE_DATA]
     return redirect(request, request.route_path("greeting"), "logged_out", headers)
 
 
 @exception_view_config(BadCSRFToken, route_name="login")
+@exception_view_config(BadCSRFToken, route_name="second_step")
 @exception_view_config(BadCSRFToken, route_name="register")
 def go_on_if_logged_in(error: Exception, request: Any) -> Any:
     """Redirect a browser that has logged in since the form was loaded, perhaps in another tab."""
@@ -63,6 +128,6 @@ def go_on_if_logged_in(error: Exception, request: Any) -> Any:
 @exception_view_config(BadCSRFToken, route_name="logout")
 def go_on_if_logged_out(error: Exception, request: Any) -> Any:
     """Redirect a browser that has logged out since the page was loaded, perhaps in another tab."""
-    if request.session_token is not None:
+    if request.session_token is not None or request.half_login_token is not None:
         return show_expired(error, request)
     return redirect(request, request.route_path("greeting"), "logged_out")

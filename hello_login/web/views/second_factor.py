@@ -1,0 +1,143 @@
+"""The views that set up and remove the second factor."""
+
+from typing import Any
+
+import segno
+from markupsafe import Markup
+from pyramid.renderers import render_to_response
+
+from ...auth import second_factor, sessions, totp
+from ...auth.rate_limits import RateLimited
+from ...auth.second_factor import CodeRefused
+from .. import forms
+from . import ask_to_wait, form_context, form_view, show_code_refused
+from .confirm import form_or_redirect, redirect_too_late, renew_session
+from .flash import redirect
+
+ISSUER = "Hello Login"
+"""The name of the site in authenticator apps."""
+
+SETUP_EXPIRED = (
+    "This page was open for too long, so it shows another QR code now. Scan that one, and type the "
+    "code that your app shows for it."
+)
+
+
+@form_view("totp", "totp", permission="logged_in", fresh=True)
+def set_up_totp(request: Any) -> Any:
+    """Show a new secret, and the form for its first code; on POST, turn the second factor on.
+
+    Other sessions end.  With mail, the address must be confirmed first.
+    """
+    session, user = request.login_session, request.identity
+    form = forms.TotpForm(request.POST)
+    if request.registry.hello_login.sends_mail and not user.confirmed_at:
+        return form_context(request, form, state="unconfirmed")
+    if session.has_second_factor:
+        return form_context(request, form, state="on")
+    secret, is_new = _open_setup(request, form)
+    if request.method == "POST" and form.validate():
+        if is_new:
+            form.code.errors = [SETUP_EXPIRED]
+        elif _may_change(request, form):
+            return _add_app(request, form, secret)
+    return _show_secret(request, form, secret)
+
+
+def _may_change(request: Any, form: forms.Form) -> bool:
+    """Count a change of the second factor; add an error to the form if there were too many."""
+    try:
+        request.rate_limiter.admit_factor_change(request.login_session.user.id)
+    except RateLimited as limited:
+        ask_to_wait(request, form, limited.wait)
+        return False
+    return True
+
+
+def _add_app(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
+    """Turn the second factor on if the code is right, and show the recovery codes."""
+    session, box = request.login_session, request.registry.totp_secrets
+    if not sessions.lock_live(request.db, session):
+        return redirect_too_late(request)
+    try:
+        codes = second_factor.add_app(request.actor, box, session, secret, form.code.data or "")
+        request.rate_limiter.reset_codes(request.db, session.user.id)
+    except CodeRefused as refused:
+        show_code_refused(request, form, refused)
+        return _show_secret(request, form, secret)
+    return _show_codes(request, codes)
+
+
+def _show_secret(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
+    """Return the context of the form, with the secret as a picture and as text."""
+    user = request.identity
+    uri = totp.make_uri(secret, issuer=ISSUER, account=user.email)
+    # Phones read dark on light only.
+    picture = segno.make(uri, error="m").svg_inline(
+        dark="#000", light="#fff", omitsize=True, svgclass=None, lineclass=None
+    )
+    text = " ".join(_in_groups(totp.as_text(secret)))
+    values = {"picture": Markup(picture), "secret": text, "state": "off"}  # noqa: S704 - segno's
+    return form_or_redirect(request, form, **values)
+
+
+def _open_setup(request: Any, form: forms.TotpForm) -> tuple[bytes, bool]:
+    """Return the secret of the posted form, or a new one in the form; and whether it is new."""
+    box, user_id = request.registry.totp_setup, request.identity.id
+    sealed = (form.setup.data or "")[: forms.MAX_SETUP_LENGTH].encode("ascii", "replace")
+    try:
+        return box.decrypt(user_id, sealed, second_factor.SETUP_LIFETIME), False
+    except totp.SecretUnreadable:
+        secret = totp.make_secret()
+        form.setup.data = box.encrypt(user_id, secret).decode()
+        return secret, True
+
+
+@form_view("remove_factors", "remove_factors", fresh=True)
+def remove_factors(request: Any) -> Any:
+    """Ask whether to remove the second factor; on POST, remove it, and end all other sessions."""
+    session, form = request.login_session, forms.ButtonForm(request.POST)
+    if request.method == "POST" and _may_change(request, form):
+        if not sessions.lock_live(request.db, session):
+            return redirect_too_late(request)
+        removed = second_factor.remove_all(request.actor, session.user, keep=session)
+        request.rate_limiter.reset_codes(request.db, session.user.id)
+        message = "factors_removed" if removed else "no_factor"
+        headers = renew_session(request)
+        return redirect(request, request.route_path("account"), message, headers)
+    return form_or_redirect(request, form)
+
+
+@form_view("recovery_codes", "recovery_codes", fresh=True)
+def make_recovery_codes(request: Any) -> Any:
+    """Say how many recovery codes are left; on POST, replace them, and show the new ones once."""
+    session, form = request.login_session, forms.ButtonForm(request.POST)
+    if not session.has_second_factor:
+        return redirect(request, request.route_path("account"), "no_factor")
+    if request.method == "POST" and _may_change(request, form):
+        if not sessions.lock_live(request.db, session):
+            return redirect_too_late(request)
+        return _show_codes(request, second_factor.make_recovery_codes(request.actor, session))
+    left = second_factor.count_recovery_codes(request.db, session.user.id)
+    return form_context(request, form, codes=[], left=left)
+
+
+def _show_codes(request: Any, codes: list[str]) -> Any:
+    """Return the page with new recovery codes, and renew the session.
+
+    The page shows no form, because the CSRF token changes with the session.  So a reload is
+    refused, and does not replace the codes.
+    """
+    address, headers = request.identity.email, renew_session(request)
+    template = "hello_login.web:templates/recovery_codes.jinja2"
+    groups = ["-".join(_in_groups(code)) for code in codes]
+    # The script of forms makes a reload a GET request.
+    values = {"codes": groups, "address": address, "form": forms.ButtonForm()}
+    response = render_to_response(template, values, request)
+    response.headerlist.extend(headers)
+    return response
+
+
+def _in_groups(text: str) -> list[str]:
+    """Return the text in pieces of four characters, which people type with fewer mistakes."""
+    return [text[i : i + 4] for i in range(0, len(text), 4)]

@@ -1,0 +1,108 @@
+"""An authenticator app by a library that is not ours, and what people do with it."""
+
+import time
+from typing import Any
+
+import pyotp
+import pytest
+import webtest
+
+from hello_login.auth import login, second_factor, totp
+from hello_login.auth.sessions import IssuedSession
+from hello_login.auth.totp import SecretBox
+from hello_login.repositories.half_logins import HalfLogin
+from hello_login.repositories.sessions import Session
+from tests.conftest import SECRET_KEY
+from tests.visitor import Visitor
+
+BOX = SecretBox([SECRET_KEY], "totp")
+"""Encrypts the secrets of the visitors' apps."""
+
+STEP = 30  # seconds
+SPARE_SECONDS = 2
+"""A code that is typed this long before its step ends is still for the expected step."""
+
+
+class Clock:
+    """The clock of the site and of the app.  It stands still in the middle of a step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time() // STEP * STEP + STEP / 2
+        monkeypatch.setattr(time, "time", lambda: self.now)
+
+    def tick(self, steps: int = 1) -> None:
+        """Let so many steps pass."""
+        self.now += steps * STEP
+
+
+class Phone:
+    """An authenticator app."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret.replace(" ", "")
+        self._totp = pyotp.TOTP(self.secret)
+
+    def code(self, steps_from_now: int = 0) -> str:
+        """Return the code of the current step, or of one before or after it."""
+        while -time.time() % STEP < SPARE_SECONDS:
+            time.sleep(0.1)
+        return self._totp.at(time.time() + steps_from_now * STEP)
+
+
+def set_up(browser: webtest.TestApp) -> tuple[Phone, list[str]]:
+    """Turn the second factor on; return the app and the recovery codes.
+
+    The code of the previous step is used up: the app has two more that work at once.
+    """
+    page = browser.get("/account/totp")
+    phone = Phone(page.html.find(class_="secret").get_text())
+    return phone, recovery_codes_on(type_first_code(page, phone.code(-1), status=200))
+
+
+def type_first_code(page: Any, code: str, *, status: int = 422) -> Any:
+    """Type a code into the page that sets an app up, and return the answer."""
+    form = page.forms[1]
+    form["code"] = code
+    return form.submit(status=status)
+
+
+def recovery_codes_on(page: Any) -> list[str]:
+    """Return the recovery codes that the page shows."""
+    return [each.get_text() for each in page.html.select(".codes code")]
+
+
+def type_code(
+    browser: webtest.TestApp,
+    code: str,
+    *,
+    status: int | None = 303,
+    page: str = "/login/second",
+) -> Any:
+    """Type a code into the second step of a login, and return the answer; None is any status."""
+    form = browser.get(page).forms[0]
+    form["code"] = code
+    return form.submit(status=status or "*")
+
+
+def add_app(visitor: Visitor, session: Session) -> tuple[Phone, list[str]]:
+    """Turn the second factor on in the auth layer; return the app and the recovery codes."""
+    secret = totp.make_secret()
+    phone = Phone(totp.as_text(secret))
+    return phone, second_factor.add_app(visitor.actor, BOX, session, secret, phone.code(-1))
+
+
+def begin_half_login(visitor: Visitor, user_id: int, *, remembered: bool = False) -> HalfLogin:
+    """Begin a login that waits for its second step, as the right password does."""
+    token = login.begin_half_login(visitor.actor, user_id, remembered=remembered)
+    half = login.find_half_login(visitor.db, token)
+    assert half is not None
+    return half
+
+
+def complete(
+    visitor: Visitor, half: HalfLogin, code: str, *, box: SecretBox = BOX
+) -> IssuedSession:
+    """Complete a half login, as the view of the second step does."""
+    is_app_code = second_factor.is_app_code(code)
+    attempt = visitor.rate_limiter.admit_code(half.user_id, is_app_code=is_app_code)
+    return login.complete_half_login(visitor.actor, box, half, attempt, code)
