@@ -161,11 +161,14 @@ class SmtpServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in self._connections:
-            if isinstance(connection.transport, asyncio.Transport):
-                connection.transport.abort()
-        await asyncio.sleep(0)  # lets the transports close
-        await asyncio.sleep(0)
+        # A connection that was just accepted gets its transport in a later step of the loop, and a
+        # transport closes some steps after its end.
+        for _ in range(10):
+            for each in self._connections:
+                for transport in (each.transport, each._original_transport):
+                    if isinstance(transport, asyncio.Transport):
+                        transport.abort()
+            await asyncio.sleep(0)
 
     def _connect(self) -> SMTP:
         connection = SMTP(self, loop=self._loop, **self._options)
