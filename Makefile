@@ -30,8 +30,8 @@ help:     ## Show this list
 serve: .venv/installed    ## Serve http://localhost:5000 on an embedded PostgreSQL (PORT=N for another port)
 	@exec $(BIN)/pserve development.ini --reload
 
-# Four processes for two cores: many tests wait for PostgreSQL, for a socket or for a lock.
-FAST := -m 'not slow and not browser and not container' --numprocesses 4 --dist loadfile
+# Three processes for two cores: many tests wait for PostgreSQL, for a socket or for a lock.
+FAST := -m 'not slow and not browser and not container' --numprocesses 3 --dist loadfile
 
 test: .venv/installed    ## Run the fast tests on an embedded PostgreSQL
 	@$(BIN)/python -m pytest $(FAST)

@@ -12,6 +12,7 @@ from hello_login.auth.login import AuthenticationFailed
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited, RateLimiter
 from hello_login.auth.sessions import IssuedSession
+from hello_login.auth.totp import SecretBox
 from hello_login.repositories import users
 from hello_login.repositories.sessions import Session
 from hello_login.repositories.users import User
@@ -70,7 +71,8 @@ class Visitor:
 
     def reauthenticate(self, session: Session, password: str) -> None:
         attempt = self.rate_limiter.admit_reauthentication(session)
-        login.reauthenticate(self.actor, self.passwords, attempt, password)
+        box = SecretBox([self.secret_key], "totp")
+        login.reauthenticate(self.actor, self.passwords, attempt, password, box=box)
 
     def complete_login(self, user_id: int, *, remembered: bool = False) -> IssuedSession:
         return login.complete_login(self.actor, user_id, remembered=remembered)

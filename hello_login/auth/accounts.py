@@ -175,7 +175,7 @@ def undo_address(
     actor.record("password_reset", user.id)
     actor.notify("password_reset", user.id)
     links.void_after_undo(actor.db, user.id, link)
-    second_factor.remove_newer(actor, user, link.expires_at - links.LIFETIMES["undo"])
+    second_factor.remove_if_added_after(actor, user, link.expires_at - links.LIFETIMES["undo"])
     sessions.end_all(actor, user)
 
 

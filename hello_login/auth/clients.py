@@ -35,7 +35,7 @@ class DeviceCookie(NamedTuple):
     """The content of the device cookie: this device has logged in to an account before."""
 
     auth_hash: str
-    """The account's auth_hash at that login; a new password changes it."""
+    """The account's auth_hash at that login; a new password or another second factor changes it."""
 
     id: str
 
@@ -53,6 +53,10 @@ class Client(NamedTuple):
     """The device cookie, if its signature is right."""
 
     request_id: str | None = None
+
+    def is_known(self, auth_hash: str) -> bool:
+        """Return whether the device cookie is from a login with this auth_hash."""
+        return self.known is not None and self.known.auth_hash == auth_hash
 
     @property
     def networks(self) -> dict[str, int]:

@@ -69,7 +69,7 @@ def complete_login(
         raise SecondFactorNeeded
     credentials, is_new = recorded
     sessions.make_room(actor, user_id)
-    if not is_new and not _is_known_device(actor, credentials):
+    if not is_new and not actor.client.is_known(credentials.auth_hash):
         actor.notify("new_device", user_id)
     return sessions.begin(actor, credentials, remembered=remembered)
 
@@ -127,11 +127,11 @@ def complete_half_login(
 def _record_wrong_code(actor: Actor, attempt: Attempt, user_id: int) -> None:
     """Record a wrong code after the right password, and tell the owner unless the device is known.
 
-    The one who typed it knows the password.
+    Somebody who knows the password has typed it.
     """
     credentials = attempt.credentials
-    known = credentials is not None and _is_known_device(actor, credentials)
-    if not known and totp.begin_notice(actor.db, user_id, NOTICE_INTERVAL):
+    known = credentials is not None and actor.client.is_known(credentials.auth_hash)
+    if not known and totp.record_notice(actor.db, user_id, NOTICE_INTERVAL):
         actor.notify("second_failed", user_id)
     actor.record("second_failed", user_id)
 
@@ -147,19 +147,19 @@ def reauthenticate(
     attempt: Attempt,
     password: str,
     *,
+    box: SecretBox,
     code: str | None = None,
-    box: SecretBox | None = None,
 ) -> None:
     """Return if the password of the session's owner is right, and take the attempt back.
 
-    code, box: a code of the second factor, which must be right too.
+    code: a code of the second factor, which must be right too; None if the form asks for none.
     Records a wrong password or code.  Raises AuthenticationFailed or CodeRefused.
     """
     credentials = _verify_and_lock(actor.db, passwords, attempt, password)
     if credentials is None:
         actor.record("check_failed", attempt.user_id)
         raise AuthenticationFailed
-    if code is not None and box is not None:
+    if code is not None:
         try:
             second_factor.use_code(actor, box, credentials.user_id, code)
         except CodeRefused as refused:
@@ -170,12 +170,6 @@ def reauthenticate(
             raise
     actor.log_after_commit(make_event(actor.client, "check_passed", attempt.user_id))
     throttles.take_back(actor.db, attempt.limits)
-
-
-def _is_known_device(actor: Actor, credentials: users.Credentials) -> bool:
-    """Return whether the account's owner has logged in on this device with this password."""
-    device = actor.client.known
-    return device is not None and device.auth_hash == credentials.auth_hash
 
 
 def _id_of(token: str) -> bytes:

@@ -19,7 +19,7 @@ from ..repositories.events import Event
 from ..repositories.sessions import Session
 from ..repositories.throttles import FOREVER, Limit
 from .audit import make_event
-from .clients import Client
+from .clients import Client, DeviceCookie
 
 __all__ = ["FOREVER", "Attempt", "RateLimited", "RateLimiter", "count_failure"]
 
@@ -35,7 +35,8 @@ MAX_PER_NETWORK = 50
 """Failed logins from one network to all accounts that cause no wait."""
 
 LOCK_AFTER = 100
-"""Failures that lock an account, a known device or a session: no password is checked any more.
+"""Failures that lock an account, a known device or a session: no password and no code of an app is
+checked any more.
 NIST SP 800-63B-4, 3.2.2: at most 100 for an account."""
 
 MAX_REAUTHENTICATIONS_PER_NETWORK = 20
@@ -52,7 +53,8 @@ MAX_PROFILE_CHANGES_PER_SESSION = 20
 events, which are kept for months; few people change either more than once a year."""
 
 MAX_FACTOR_CHANGES = 20
-"""Changes of an account's second factor or recovery codes that cause no wait.  Each adds events."""
+"""Changes of an account's second factor or recovery codes, failed or not, that cause no wait.  Each
+adds events."""
 
 FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
@@ -66,7 +68,7 @@ A lock is never forgotten."""
 
 
 class RateLimited(Exception):
-    """The attempt was refused by a rate limit, and the password was not checked.
+    """The attempt was refused by a rate limit: neither a password nor a code was checked.
 
     wait: the time until the next attempt; FOREVER if the limit is locked.
     """
@@ -77,7 +79,10 @@ class RateLimited(Exception):
 
 
 class Attempt(NamedTuple):
-    """A login or re-authentication, counted as a failure until throttles.take_back() is called."""
+    """A login, its second step or a re-authentication.
+
+    It is counted as a failure until throttles.take_back() is called.
+    """
 
     limits: list[Limit]
     user_id: int | None
@@ -161,7 +166,7 @@ class RateLimiter:
             self._admit(db, [limit], "profile_throttled", session.user.id)
 
     def reset_codes(self, db: Connection, user_id: int) -> None:
-        """Reset the limits of the account's codes: earlier guesses say nothing of another app."""
+        """Reset the limits of the account's codes, from anywhere and from the client's networks."""
         throttles.take_back(db, self._account_limits("code", str(user_id)))
 
     def login_limits(self, email: str, credentials: users.Credentials | None) -> list[Limit]:
@@ -170,7 +175,8 @@ class RateLimiter:
         A device on which the owner has logged in before has one limit of its own, and no other:
         guesses made elsewhere do not lock it out (OWASP, "Slow Down Online Guessing Attacks with
         Device Cookies").  A login on it resets the account's limits, too.
-        A new password makes all devices unknown, and ends the account's waits and its lock.
+        A new password, or a second factor that is added or removed, makes all devices unknown, and
+        ends the account's waits and its lock.
         """
         if credentials is None:
             # What was typed may be a password, so only its HMAC is stored.
@@ -178,8 +184,8 @@ class RateLimiter:
         else:
             account = ("account", credentials.auth_hash)
         limits = self._account_limits(*account)
-        device = self.client.known
-        if credentials and device and device.auth_hash == credentials.auth_hash:
+        device = self._known_device(credentials)
+        if device is not None:
             return [_resetting(self._locking(MAX_PER_DEVICE, "device", device.id), limits)]
         return limits + self._networks(MAX_PER_NETWORK, "network", "any account")
 
@@ -195,16 +201,23 @@ class RateLimiter:
         """
         limits = self._account_limits("code", str(user_id))
         networks = self._networks(MAX_PER_NETWORK, "network", "code")
-        device = self.client.known
-        if credentials and device and device.auth_hash == credentials.auth_hash:
+        device = self._known_device(credentials)
+        if device is not None:
             parts = ("device", str(user_id), device.id)
-            limit = self._locking(MAX_PER_DEVICE, "code", *parts)
-            if not is_app_code:
-                limits, limit = [*limits, limit], self._limit(MAX_PER_DEVICE, "recovery", *parts)
-            return [_resetting(limit, limits)]
-        if not is_app_code:
-            return [_resetting(limit, limits, itself=False) for limit in networks]
-        return limits + networks
+            of_device = self._locking(MAX_PER_DEVICE, "code", *parts)
+            if is_app_code:
+                return [_resetting(of_device, limits)]
+            recovery = self._limit(MAX_PER_DEVICE, "recovery", *parts)
+            return [_resetting(recovery, [*limits, of_device])]
+        if is_app_code:
+            return limits + networks
+        return [_resetting(limit, limits, itself=False) for limit in networks]
+
+    def _known_device(self, credentials: users.Credentials | None) -> DeviceCookie | None:
+        """Return the device cookie if it is from a login with these credentials, or None."""
+        if credentials is None or not self.client.is_known(credentials.auth_hash):
+            return None
+        return self.client.known
 
     def _account_limits(self, *account: str) -> list[Limit]:
         """Return the limits of an account: from each network of the client, and from anywhere."""
@@ -301,7 +314,10 @@ def count_failure(db: Connection, limits: list[Limit]) -> timedelta:
 
 
 def _resetting(limit: Limit, others: list[Limit], *, itself: bool = True) -> Limit:
-    """Return the limit so that a success resets others too; and itself, or it takes itself back."""
+    """Return the limit with others that a success resets.
+
+    itself: a success also resets this limit; otherwise it only takes its own failure back.
+    """
     keys = (limit.key,) if itself else ()
     return limit._replace(resets=(*keys, *(each.key for each in others)))
 

@@ -39,8 +39,8 @@ Reason = Literal["wrong", "used", "clock", "unreadable"]
 class CodeRefused(Exception):
     """A code was refused.
 
-    reason: wrong; used: it was used before; clock: it is right for another time; unreadable: the
-    app's secret can't be decrypted.
+    reason: wrong; used: it, or the code of a later time, was used before, or it got a hint; clock:
+    it is right for another time; unreadable: the app's secret can't be decrypted.
     step: the time for which it is right, if the reason is the clock.
     """
 
@@ -77,8 +77,8 @@ def use_code(actor: Actor, box: SecretBox, user_id: int, code: str) -> None:
 def add_app(actor: Actor, box: SecretBox, session: Session, secret: bytes, code: str) -> list[str]:
     """Add an authenticator app that shows this code, and return new recovery codes.
 
-    Ends the account's other sessions.  The account must be locked, and have no app: adding
-    one renews the session, so a second request at the same time finds it gone.
+    Ends the account's other sessions.  The account must be locked, and have no app.  The caller
+    renews the session: a second request at the same time then finds it gone.
     Raises CodeRefused.
     """
     user = session.user
@@ -111,8 +111,11 @@ def count_recovery_codes(db: Connection, user_id: int) -> int:
     return recovery_codes.count(db, user_id)
 
 
-def remove_newer(actor: Actor, user: User, time: datetime) -> None:
-    """Remove the account's app if it was added after this time; the account must be locked."""
+def remove_if_added_after(actor: Actor, user: User, time: datetime) -> None:
+    """Remove the account's app and recovery codes if the app was added after this time.
+
+    The account must be locked.
+    """
     added_at = table.get_created_at(actor.db, user.id)
     if added_at is not None and added_at > time:
         remove_all(actor, user)

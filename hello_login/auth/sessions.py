@@ -23,7 +23,8 @@ REMEMBERED_ABSOLUTE_LIMIT = timedelta(days=30)
 """The same with "Stay logged in".  NIST SP 800-63B-4, 2.1.3: at most 30 days."""
 
 FRESH_LOGIN = timedelta(minutes=15)
-"""After this time, ending sessions requires the password again (ASVS 5.0, 7.5.2)."""
+"""After this time, a change of the account needs a re-authentication first (ASVS 5.0, 7.5.1 to
+7.5.3)."""
 
 MAX_SESSIONS = 100
 """Sessions of an account: far more than a person has devices and browsers, and few enough for one

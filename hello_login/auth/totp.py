@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.twofactor.hotp import HOTP
 DIGITS = 6
 STEP_SECONDS = 30
 SECRET_BYTES = 20
-"""What every authenticator app supports: SHA-1, 6 digits, 30 seconds, 160 bits (RFC 4226, 4)."""
+"""Every authenticator app supports these: SHA-1, 6 digits, 30 seconds, 160 bits (RFC 4226, 4)."""
 
 ACCEPTED_STEPS = 1
 """Codes of this many steps before and after the current one are accepted (RFC 6238, 5.2)."""
@@ -37,7 +37,10 @@ class SecretBox:
     """
 
     def __init__(self, secret_keys: Sequence[str], purpose: str) -> None:
-        """purpose: what is encrypted for one purpose can't be decrypted for another."""
+        """Derive the keys.
+
+        purpose: a secret that is encrypted for one purpose can't be decrypted for another.
+        """
         self._fernet = MultiFernet([Fernet(_derive(key, purpose)) for key in secret_keys])
 
     def encrypt(self, user_id: int, secret: bytes) -> bytes:

@@ -12,7 +12,7 @@ from . import execute, fetch
 
 
 class HalfLogin(NamedTuple):
-    """A login after the right password, that waits for its second step."""
+    """A login that waits for its second step after the right password."""
 
     id: bytes
     user_id: int

@@ -50,12 +50,12 @@ def use_step(db: Connection, user_id: int, step: int) -> bool:
 
 
 def store_hint(db: Connection, user_id: int, step: int) -> None:
-    """Store that the code of this step was called right, but for another time."""
+    """Store the step whose code got a hint."""
     execute(db, "UPDATE totp SET hinted_step = %s WHERE user_id = %s", [step, user_id])
 
 
-def begin_notice(db: Connection, user_id: int, interval: timedelta) -> bool:
-    """Store that the owner is told of a wrong code now; return False if it is too early for that.
+def record_notice(db: Connection, user_id: int, interval: timedelta) -> bool:
+    """Store the time of a notice of a wrong code; return False if the last one is too recent.
 
     interval: the time between two notices, at least.
     """

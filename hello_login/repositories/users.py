@@ -24,7 +24,7 @@ class User(NamedTuple):
 
 
 class Credentials(NamedTuple):
-    """What a login to an account needs: its id, its password hash and its second factor."""
+    """The id and the password hash of an account, and the time when its second factor was added."""
 
     user_id: int
     password_hash: str
@@ -32,7 +32,7 @@ class Credentials(NamedTuple):
 
     @property
     def auth_hash(self) -> str:
-        """Return a hash of all, for cookies and rate limits.
+        """Return a hash of all three, for cookies and rate limits.
 
         It changes with the password, and when a second factor is added or removed.
         """

@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     checked, url = open_config(arguments.config_uri)
     connections.wait(url, 0)
     connection = connections.connect(url)
+    connection.set_session(isolation_level="READ COMMITTED")  # as requests have it
     try:
         with as_operator(connection, checked) as operator:
             output = _run_command(arguments, operator, checked)
@@ -110,7 +111,7 @@ def _run_command(arguments: argparse.Namespace, operator: Actor, checked: Settin
     if arguments.command == "reset-link":
         return _make_reset_link(operator, checked, user)
     if arguments.command == "remove-factors":
-        return _remove_factors(operator, checked, user)
+        return _remove_factors(operator, user)
     return _change(arguments, operator, checked, user)
 
 
@@ -122,7 +123,7 @@ def _change(
     if arguments.command == "unlock-codes":
         rate_limits.unlock_codes(operator.db, checked.secret_keys[0].encode(), user.id)
     elif arguments.command == "end-sessions":
-        users.lock(operator.db, user.id)  # Otherwise a login could be under way.
+        users.lock(operator.db, user.id)  # Without the lock, a login that is under way would go on.
         output += f", {sessions.end_all(operator, user)} sessions"
     elif arguments.command == "delete":
         if not arguments.yes and input(f"Delete {user.email} permanently? Type yes: ") != "yes":
@@ -188,9 +189,8 @@ def _describe_factor(db: Connection, user: users.User) -> str:
     return f"authenticator app since {_moment(factor[0])}, {factor[1]} recovery codes"
 
 
-def _remove_factors(operator: Actor, checked: Settings, user: users.User) -> str:
+def _remove_factors(operator: Actor, user: users.User) -> str:
     users.lock(operator.db, user.id)
-    rate_limits.unlock_codes(operator.db, checked.secret_keys[0].encode(), user.id)
     if not second_factor.remove_all(operator, user):
         return f"Account {user.id}, {user.email}, has no second factor"
     return (

@@ -86,7 +86,7 @@ def _normalize_name(text: str) -> str:
 
 
 def _normalize_code(text: str) -> str:
-    """Return only letters, in upper case, and digits: people copy blanks and hyphens, too."""
+    """Return the letters in upper case, and the digits: people also copy blanks and hyphens."""
     return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text)).upper()
 
 
@@ -204,7 +204,7 @@ class CodeForm(Form):
         }
 
     def validate_code(self, field: StringField) -> None:
-        """Refuse what is no code at all: it would count as a wrong one."""
+        """Refuse text that has the form of no code: it would count as a wrong one."""
         code = field.data or ""
         if not (second_factor.is_app_code(code) or second_factor.is_recovery_code(code)):
             raise ValidationError(
@@ -232,7 +232,7 @@ class TotpForm(Form):
     code = _code_field()
 
     def validate_code(self, field: StringField) -> None:
-        """Refuse what is no code of an app."""
+        """Refuse text that has not the form of an app's code."""
         if not second_factor.is_app_code(field.data or ""):
             raise ValidationError("A code of the app has 6 digits.")
 

@@ -118,9 +118,9 @@ class AuthTktSecurityPolicy:
         self._session.clear(request)
         max_age = int(issued.remaining.total_seconds()) if issued.remembered else None
         # A known device keeps its id, and so the failures that its rate limit has counted.
-        known = request.client.known
-        same = known is not None and known.auth_hash == issued.auth_hash
-        device_id = known.id if same else secrets.token_urlsafe(16)
+        client = request.client
+        same = client.is_known(issued.auth_hash)
+        device_id = client.known.id if same else secrets.token_urlsafe(16)
         return [
             *self._cookies[0].remember(request, issued.token, max_age=max_age),
             *self._device_cookies[0].remember(request, f"{issued.auth_hash}.{device_id}"),

@@ -42,6 +42,23 @@ def join(manager: transaction.TransactionManager, pool: connections.ConnectionPo
     return joined.connection
 
 
+def test_a_statement_sees_what_was_committed_before_it_whatever_the_databases_default_is(
+    new_database: NewDatabase,
+) -> None:
+    url = new_database()
+    with closing(psycopg2.connect(url)) as connection:
+        name = connection.info.dbname
+        execute(
+            connection,
+            f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'",
+        )
+        connection.commit()
+    connection = connections.ConnectionPool(url, transactions._options()).acquire()
+    with closing(connection), connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_isolation")
+        assert cursor.fetchone() == ("read committed",)
+
+
 def notes(pool: connections.ConnectionPool) -> list[Any]:
     connection = psycopg2.connect(pool.url)
     try:

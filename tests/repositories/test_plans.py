@@ -166,7 +166,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "get": lambda db: totp.get(db, 3),
         "get_created_at": lambda db: totp.get_created_at(db, 3),
         "use_step": lambda db: totp.use_step(db, 3, 1),
-        "begin_notice": lambda db: totp.begin_notice(db, 3, timedelta(hours=1)),
+        "record_notice": lambda db: totp.record_notice(db, 3, timedelta(hours=1)),
         "store_hint": lambda db: totp.store_hint(db, 3, 1),
         "delete": lambda db: totp.delete(db, 3),
         "list_secrets": lambda db: totp.list_secrets(db, 0, 1000),

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 
 import psycopg2
@@ -17,7 +16,6 @@ import pytest
 from hello_login import settings
 from hello_login.auth import accounts, login, rate_limits, second_factor, totp
 from hello_login.auth.accounts import LinkExpired
-from hello_login.auth.clients import Client
 from hello_login.auth.login import AuthenticationFailed, SecondFactorNeeded
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited
@@ -25,7 +23,6 @@ from hello_login.auth.totp import SecretBox, SecretUnreadable
 from hello_login.db import connections, migrations
 from hello_login.repositories import mails, recovery_codes, users
 from hello_login.repositories import totp as apps
-from hello_login.repositories.throttles import FOREVER
 from hello_login.scripts import as_operator
 from hello_login.scripts.manage_accounts import main
 from tests.conftest import ROOT, MakeIni, NewDatabase, OpenVisitor
@@ -278,28 +275,6 @@ def test_an_operator_who_removes_a_factor_is_recorded_and_told_to_the_owner(
         (waiting,) = mails.list_all(connection, 10)
     assert (waiting.kind, waiting.recipient) == ("factor_removed", EMAIL)
     assert waiting.facts == {"from_address": None, "device": "Unknown device"}
-
-
-def test_removing_a_factor_ends_the_lock_of_its_codes(
-    owner: Owner, open_visitor: OpenVisitor
-) -> None:
-    db = owner.visitor.db
-
-    def wait(number: int) -> timedelta:
-        guesser = open_visitor(Client(f"198.51.100.{number}", "Firefox on Linux"), db=db)
-        guesser = dataclasses.replace(guesser, secret_key=KEY)
-        try:
-            guesser.rate_limiter.admit_code(owner.user_id, is_app_code=True)
-        except RateLimited as limited:
-            return limited.wait
-        finally:
-            db.commit()
-        return timedelta(0)
-
-    owner.add_app()
-    assert [wait(number) for number in range(101)] == [timedelta(0)] * 100 + [FOREVER]
-    main([PRODUCTION, "remove-factors", EMAIL])
-    assert wait(101) == timedelta(0)
 
 
 def test_an_account_without_a_factor_is_reported_and_not_changed(

@@ -335,7 +335,7 @@ def test_a_code_is_read_without_blanks_and_hyphens_and_in_upper_case(
     ],
 )
 @pytest.mark.parametrize("make", [CodeForm, ask_for_confirmation])
-def test_what_is_no_code_is_refused_before_it_counts_as_a_wrong_one(
+def test_text_that_is_no_code_is_refused_before_it_counts_as_a_wrong_one(
     make: Callable[[Any], Form], typed: str
 ) -> None:
     form = make(MultiDict(code=typed, current=PASSWORD))

@@ -20,8 +20,9 @@ LOCKED_MESSAGE = (
 )
 
 CODE_REFUSED: dict[Reason, str] = {
-    "wrong": "This code is wrong: type the one that the app shows now.",
-    "used": "This code was used already: wait until the app shows the next one.",
+    "wrong": "This code is wrong: type the one that the app shows now. If that does not help, "
+    "check the clock of your phone.",
+    "used": "This code does not work any more: wait until the app shows the next one.",
     "clock": "This code is for another time. Check the clock of your phone: let it set the time by "
     "itself. Then type the code that the app shows.",
     "unreadable": "We can't check codes of the app at the moment, and our log says why. Use a "

@@ -93,7 +93,9 @@ def show_forbidden(_error: Any, request: Any) -> Any:
     if negotiate_media_type(request, HTML, JSON) == JSON:
         return _respond(request, 403)
     if logged_in and request.registry.security_policy.must_set_up(request):
-        return redirect(request, request.route_path("totp"), "factor_required")
+        response = redirect(request, request.route_path("totp"), "factor_required")
+        response.vary = ["Accept"]
+        return response
     if logged_in:
         return _respond(request, 403)
     login = url_with_next(request, "login", request.path_qs)

@@ -24,7 +24,7 @@ MESSAGES = {
     "deleted": "Your account is deleted.",
     "session_over": "Your session had ended. Log in and check your last change.",
     "login_expired": "That login took too long, or was ended. Log in again.",
-    "login_not_fresh": "Nothing was changed yet. Confirm that it is you, then send the form again.",
+    "login_not_fresh": "Nothing was changed. Confirm that it is you, then make the change again.",
     "factor_required": "This site requires a second step at each login. Set it up to go on.",
     "factors_removed": "Logins take one step again, and all your other sessions have ended.",
     "no_factor": "Nothing was changed: your logins take one step.",

@@ -128,6 +128,6 @@ def go_on_if_logged_in(error: Exception, request: Any) -> Any:
 @exception_view_config(BadCSRFToken, route_name="logout")
 def go_on_if_logged_out(error: Exception, request: Any) -> Any:
     """Redirect a browser that has logged out since the page was loaded, perhaps in another tab."""
-    if request.session_token is not None or request.half_login_token is not None:
+    if request.session_token is not None:
         return show_expired(error, request)
     return redirect(request, request.route_path("greeting"), "logged_out")

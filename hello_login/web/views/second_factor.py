@@ -31,20 +31,20 @@ def set_up_totp(request: Any) -> Any:
     """
     session, user = request.login_session, request.identity
     form = forms.TotpForm(request.POST)
-    if request.registry.hello_login.sends_mail and not user.confirmed_at:
-        return form_context(request, form, state="unconfirmed")
     if session.has_second_factor:
         return form_context(request, form, state="on")
+    if request.registry.hello_login.sends_mail and not user.confirmed_at:
+        return form_context(request, form, state="unconfirmed")
     secret, is_new = _open_setup(request, form)
     if request.method == "POST" and form.validate():
         if is_new:
             form.code.errors = [SETUP_EXPIRED]
-        elif _may_change(request, form):
+        elif _admit_change(request, form):
             return _add_app(request, form, secret)
     return _show_secret(request, form, secret)
 
 
-def _may_change(request: Any, form: forms.Form) -> bool:
+def _admit_change(request: Any, form: forms.Form) -> bool:
     """Count a change of the second factor; add an error to the form if there were too many."""
     try:
         request.rate_limiter.admit_factor_change(request.login_session.user.id)
@@ -61,6 +61,7 @@ def _add_app(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
         return redirect_too_late(request)
     try:
         codes = second_factor.add_app(request.actor, box, session, secret, form.code.data or "")
+        # Earlier guesses say nothing of another app.
         request.rate_limiter.reset_codes(request.db, session.user.id)
     except CodeRefused as refused:
         show_code_refused(request, form, refused)
@@ -82,7 +83,10 @@ def _show_secret(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
 
 
 def _open_setup(request: Any, form: forms.TotpForm) -> tuple[bytes, bool]:
-    """Return the secret of the posted form, or a new one in the form; and whether it is new."""
+    """Return the secret of the posted form, and False.
+
+    If it has none that can be decrypted, put a new one into it, and return that and True.
+    """
     box, user_id = request.registry.totp_setup, request.identity.id
     sealed = (form.setup.data or "")[: forms.MAX_SETUP_LENGTH].encode("ascii", "replace")
     try:
@@ -97,11 +101,10 @@ def _open_setup(request: Any, form: forms.TotpForm) -> tuple[bytes, bool]:
 def remove_factors(request: Any) -> Any:
     """Ask whether to remove the second factor; on POST, remove it, and end all other sessions."""
     session, form = request.login_session, forms.ButtonForm(request.POST)
-    if request.method == "POST" and _may_change(request, form):
+    if request.method == "POST" and _admit_change(request, form):
         if not sessions.lock_live(request.db, session):
             return redirect_too_late(request)
         removed = second_factor.remove_all(request.actor, session.user, keep=session)
-        request.rate_limiter.reset_codes(request.db, session.user.id)
         message = "factors_removed" if removed else "no_factor"
         headers = renew_session(request)
         return redirect(request, request.route_path("account"), message, headers)
@@ -114,7 +117,7 @@ def make_recovery_codes(request: Any) -> Any:
     session, form = request.login_session, forms.ButtonForm(request.POST)
     if not session.has_second_factor:
         return redirect(request, request.route_path("account"), "no_factor")
-    if request.method == "POST" and _may_change(request, form):
+    if request.method == "POST" and _admit_change(request, form):
         if not sessions.lock_live(request.db, session):
             return redirect_too_late(request)
         return _show_codes(request, second_factor.make_recovery_codes(request.actor, session))
