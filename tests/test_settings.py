@@ -353,7 +353,7 @@ def test_mails_come_from_an_address_with_or_without_a_name(value: str) -> None:
         ),
     ],
 )
-def test_what_mails_cannot_come_from_is_refused(value: str) -> None:
+def test_an_address_that_mails_cannot_come_from_is_refused(value: str) -> None:
     (message,) = problems(environ={**MAIL, "MAIL_FROM": value})
     assert message == (
         "MAIL_FROM is not an address: set it to an address, such as "

@@ -94,18 +94,6 @@ def test_a_failed_login_costs_one_verification_whether_the_address_is_known_or_n
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stop the clock."""
-    return Clock(monkeypatch)
-
-
-@pytest.fixture
-def session(visitor: Visitor) -> Session:
-    """Return a session of Ada's account."""
-    return visitor.begin_session(visitor.register_ada())
-
-
-@pytest.fixture
 def ada(session: Session) -> int:
     """Return the id of Ada's account."""
     return session.user.id
@@ -169,7 +157,7 @@ def test_a_half_login_goes_on_after_a_wrong_code(visitor: Visitor, ada: int, pho
 
 
 def expire(visitor: Visitor, seconds: int) -> None:
-    """Let so many seconds pass for all half logins."""
+    """Let this number of seconds pass for all half logins."""
     with visitor.db.cursor() as cursor:
         cursor.execute(
             "UPDATE half_logins SET expires_at = expires_at - %s * interval '1 second'", [seconds]

@@ -17,17 +17,7 @@ from tests.functional.authenticator import BOX, Clock, Phone, add_app, begin_hal
 from tests.people import PASSWORD
 from tests.visitor import Visitor
 
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stop the clock."""
-    return Clock(monkeypatch)
-
-
-@pytest.fixture
-def session(visitor: Visitor) -> Session:
-    """Return a session of Ada's account."""
-    return visitor.begin_session(visitor.register_ada())
+pytestmark = pytest.mark.usefixtures("clock")
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_the_newest_key_encrypts_and_all_keys_decrypt() -> None:
 @pytest.mark.parametrize(
     "encrypted", [b"", b"x", b"?" * 500, b"\xff\x00", b"gAAAAA==", b"gAAAAA" + b"A" * 200]
 )
-def test_what_was_not_encrypted_is_not_decrypted(encrypted: bytes) -> None:
+def test_text_that_was_not_encrypted_is_not_decrypted(encrypted: bytes) -> None:
     with pytest.raises(SecretUnreadable):
         SecretBox([SECRET_KEY], "totp").decrypt(ADA, encrypted)
 

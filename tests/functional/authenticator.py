@@ -31,7 +31,7 @@ class Clock:
         monkeypatch.setattr(time, "time", lambda: self.now)
 
     def tick(self, steps: int = 1) -> None:
-        """Let so many steps pass."""
+        """Let this number of steps pass."""
         self.now += steps * STEP
 
 

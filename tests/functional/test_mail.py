@@ -311,7 +311,7 @@ def test_a_changed_address_can_be_undone_for_seven_days_with_a_new_password(
     assert "not confirmed" not in owner.get("/account")
 
 
-def test_who_changes_an_address_twice_can_not_void_the_link_of_its_first_owner(
+def test_a_thief_who_changes_an_address_twice_can_not_void_the_link_of_its_first_owner(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     change_address(browser, "thief@example.com")

@@ -63,7 +63,7 @@ def test_a_notice_tells_when_in_utc_and_from_where() -> None:
 
 
 @pytest.mark.parametrize("recipient", ["ada@example.com", "jürgen@exämple.com"])
-def test_what_a_user_typed_is_not_in_the_subject(recipient: str) -> None:
+def test_text_that_a_user_typed_is_not_in_the_subject(recipient: str) -> None:
     typed = {"device": "<b>Ünïcode</b>", "from_address": "typed"}
     message = write_and_read(recipient=recipient, **typed)[1]
     assert message["Subject"] == "A login from a new device"
@@ -98,7 +98,7 @@ def test_no_line_is_longer_than_998_characters(text: str) -> None:
         "=?utf-8?q?ada=0d=0ax?=@example.com",
     ],
 )
-def test_what_is_not_one_address_is_no_recipient(recipient: str) -> None:
+def test_text_that_is_not_one_address_is_no_recipient(recipient: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         write_and_read(recipient=recipient)
 

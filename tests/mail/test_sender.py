@@ -314,7 +314,7 @@ def test_the_waits_grow(database: Connection) -> None:
         let_time_pass(database, left)
 
 
-def test_what_failed_is_sent_when_the_server_is_well_again(
+def test_a_mail_that_failed_is_sent_when_the_server_works_again(
     sender: Sender, smtp: SmtpServer, database: Connection
 ) -> None:
     mails.insert(database, "register", ADA)
@@ -328,7 +328,7 @@ def test_what_failed_is_sent_when_the_server_is_well_again(
     assert tokens.find(database, hashlib.sha256(mail.token.encode()).digest()) is not None
 
 
-def test_what_waits_for_a_server_that_was_down_for_ten_minutes_is_sent_afterwards(
+def test_mails_that_wait_for_a_server_that_was_down_for_ten_minutes_are_sent_afterwards(
     make_sender: MakeSender, smtp: SmtpServer, database: Connection
 ) -> None:
     for number in range(20):
