@@ -173,7 +173,7 @@ def _walk_set_up(page: Any, site: Site) -> Generator[str, None, tuple[Phone, lis
     yield _reach(page, "remove-second-step", "Your password alone will be enough")
     make_logins_old(site)
     page.reload()
-    yield _reach(page, "confirm-with-code", "needs your password and a code")
+    yield _reach(page, "confirm-with-code", "Type your password and a code to go on")
     fill(page, "Confirm", current=PASSWORD, code="1234567")
     yield _reach(page, "confirm-with-code-refused", "A code has 6 digits")
     fill(page, "Confirm", current=PASSWORD, code=phone.unused_code())
