@@ -51,7 +51,9 @@ def test_the_second_step_works_by_keyboard_alone(
         keyboard.type(email, PASSWORD)
 
     register(page, email)
-    page.reload()  # a message takes the focus from the fields of the next page, if it is unread
+    page.wait_for_url("/account")
+    # A message that is unread takes the focus from the fields of the next page.
+    page.goto("/account")
     keyboard.press("link", "Set up an authenticator app")
     page.wait_for_url("/account/totp")
     phone = Phone.scan(page)
