@@ -13,7 +13,7 @@ from ...auth.rate_limits import RateLimited
 from ...repositories import events
 from .. import forms
 from ..security import revoke_cookies
-from . import ago, ask_to_wait, form_view
+from . import ago, ask_to_wait, form_context, form_view
 from .confirm import form_or_redirect, reauthenticate, redirect_too_late, renew_session
 from .flash import redirect
 from .mail import require_mail
@@ -146,7 +146,7 @@ def end_sessions(request: Any) -> Any:
             sessions.end_one(request.actor, session.user, which)
         ended = "sessions_ended" if which == "others" else "session_ended"
         return redirect(request, request.route_path("account"), ended)
-    return form_or_redirect(request, form, which=which, device=devices.get(which))
+    return form_context(request, form, which=which, device=devices.get(which))
 
 
 @form_view("delete_account", "delete", fresh=True)
