@@ -155,7 +155,7 @@ class Sender:
             log.info("mail_rate_limited", extra=_fields(mail))
             return None
         template, recipient, user_id = mail.kind, mail.recipient, mail.user_id
-        purpose = PURPOSES.get(mail.kind)
+        purpose, facts = PURPOSES.get(mail.kind), dict(mail.facts)
         if mail.kind in REQUESTED:
             owner = users.get_by_email(db, mail.recipient)
             # The owner's mailbox may be another one than what was typed: lower() in PostgreSQL
@@ -166,6 +166,7 @@ class Sender:
                 template, recipient, user_id = "reset", owner.email, owner.id
             elif owner is not None and owner.id != mail.user_id:
                 template, recipient, purpose = TAKEN[mail.kind], owner.email, None
+                facts["deactivated"] = owner.deactivated_at is not None
         if purpose not in (None, "register") and user_id is None:
             return None
         link = None
@@ -181,7 +182,7 @@ class Sender:
             site=self._site_url,
             link=link,
             created_at=mail.created_at,
-            **mail.facts,
+            **facts,
         )
 
     def _admit(self, db: Connection, mail: Mail) -> bool:

@@ -146,6 +146,15 @@ def test_the_owner_of_a_registered_address_is_told_who_wants_to_register_it(site
     assert "/link/" not in text_of(message)
 
 
+@pytest.mark.usefixtures("browser")
+def test_the_owner_of_a_deactivated_account_is_told_whom_to_ask(site: MailSite) -> None:
+    site.execute("UPDATE users SET deactivated_at = now()")
+    site.ask("/register")
+    (message,) = site.deliver()
+    assert "Ask the operator" in text_of(message)
+    assert "http://localhost/forgot" not in text_of(message)
+
+
 # A forgotten password
 
 

@@ -114,10 +114,16 @@ def test_a_line_break_in_the_sender_is_refused() -> None:
         write_and_read(sender="Hello\nBcc: eve@example.com <login@example.org>")
 
 
-def test_every_subject_and_text_is_in_ascii_and_fits_a_line() -> None:
+@pytest.mark.parametrize("deactivated", [False, True])
+def test_every_subject_and_text_is_in_ascii_and_fits_a_line(deactivated: bool) -> None:
     for name in messages.TEMPLATES.list_templates():
         text = messages.TEMPLATES.get_template(name).render(
-            site="", link="", created_at=SENT_AT, from_address="", device=""
+            site="",
+            link="",
+            created_at=SENT_AT,
+            from_address="",
+            device="",
+            deactivated=deactivated,
         )
         assert text.isascii()
         assert len(text.partition("\n")[0]) <= 60, name
