@@ -283,11 +283,14 @@ def test_no_request_is_smuggled_behind_a_body_with_two_lengths(
     site: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "hello_login")
-    hidden = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    # No other test sends this method: the last request of one may be answered only now.
+    hidden = b"PURGE / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     lengths = b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % (5 + len(hidden))
     answer = send_raw(site, POST + lengths + b"0\r\n\r\n" + hidden)
     assert answer.count(b"HTTP/1.") == 1
-    assert [each.message for each in caplog.records] == ["answered"]
+    methods = [getattr(each, "fields", {}).get("method") for each in caplog.records]
+    assert "POST" in methods
+    assert "PURGE" not in methods
 
 
 @pytest.mark.parametrize("examples", [FEW, pytest.param(500, marks=pytest.mark.slow)])
