@@ -8,6 +8,16 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login.repositories import users
 
+NESTED_LOOP = """
+    SET LOCAL enable_hashagg TO off;
+    SET LOCAL enable_hashjoin TO off;
+    SET LOCAL enable_mergejoin TO off;
+    SET LOCAL enable_sort TO off;
+    SET LOCAL enable_indexscan TO off;
+    SET LOCAL enable_bitmapscan TO off
+"""
+"""Makes PostgreSQL choose a plan that executes a subquery again for each row of the table."""
+
 
 def add_user(db: Connection, email: str = "ada@example.com") -> int:
     """Insert a user who can't log in, and return the id."""

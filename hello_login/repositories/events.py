@@ -77,11 +77,11 @@ def delete_older(db: Connection, age: timedelta) -> None:
     """Delete up to ten older events; skip those that others delete."""
     statement = """
         DELETE FROM account_events
-         WHERE id IN (SELECT id
-                        FROM account_events
-                       WHERE happened_at < now() - %s::interval
-                       ORDER BY happened_at
-                       LIMIT 10
-                         FOR UPDATE SKIP LOCKED)
+         WHERE id = ANY (ARRAY(SELECT id
+                                 FROM account_events
+                                WHERE happened_at < now() - %s::interval
+                                ORDER BY happened_at
+                                LIMIT 10
+                                  FOR UPDATE SKIP LOCKED))
     """
     execute(db, statement, [age])

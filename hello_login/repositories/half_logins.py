@@ -57,10 +57,10 @@ def delete_expired(db: Connection) -> None:
     """Delete up to ten expired half logins; skip those that others delete."""
     statement = """
         DELETE FROM half_logins
-         WHERE id IN (SELECT id
-                        FROM half_logins
-                       WHERE expires_at < now()
-                       LIMIT 10
-                         FOR UPDATE SKIP LOCKED)
+         WHERE id = ANY (ARRAY(SELECT id
+                                 FROM half_logins
+                                WHERE expires_at < now()
+                                LIMIT 10
+                                  FOR UPDATE SKIP LOCKED))
     """
     execute(db, statement)

@@ -127,12 +127,12 @@ def delete_given_up(db: Connection, age: timedelta) -> None:
     """
     statement = """
         DELETE FROM mails
-         WHERE id IN (SELECT id
-                        FROM mails
-                       WHERE try_at = 'infinity'
-                       ORDER BY try_at, id
-                       LIMIT 10
-                         FOR UPDATE SKIP LOCKED)
+         WHERE id = ANY (ARRAY(SELECT id
+                                 FROM mails
+                                WHERE try_at = 'infinity'
+                                ORDER BY try_at, id
+                                LIMIT 10
+                                  FOR UPDATE SKIP LOCKED))
            AND created_at < now() - %s::interval
     """
     execute(db, statement, [age])

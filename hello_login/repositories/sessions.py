@@ -169,14 +169,14 @@ def delete_least_recently_used(db: Connection, user_id: int, *, keep: int) -> li
     """
     statement = """
         DELETE FROM sessions
-         WHERE id IN (SELECT id
-                        FROM sessions
-                       WHERE user_id = %s
-                         AND expires_at > now()
-                         AND last_seen_at > now() - idle_limit
-                       ORDER BY last_seen_at DESC, created_at DESC
-                      OFFSET %s
-                       LIMIT 10)
+         WHERE id = ANY (ARRAY(SELECT id
+                                 FROM sessions
+                                WHERE user_id = %s
+                                  AND expires_at > now()
+                                  AND last_seen_at > now() - idle_limit
+                                ORDER BY last_seen_at DESC, created_at DESC
+                               OFFSET %s
+                                LIMIT 10))
      RETURNING id
     """
     return [fingerprint(bytes(row.id)) for row in fetch(db, statement, [user_id, keep])]
@@ -186,10 +186,10 @@ def delete_expired(db: Connection) -> None:
     """Delete up to ten expired sessions; skip those that others delete."""
     statement = """
         DELETE FROM sessions
-         WHERE id IN (SELECT id
-                        FROM sessions
-                       WHERE expires_at < now()
-                       LIMIT 10
-                         FOR UPDATE SKIP LOCKED)
+         WHERE id = ANY (ARRAY(SELECT id
+                                 FROM sessions
+                                WHERE expires_at < now()
+                                LIMIT 10
+                                  FOR UPDATE SKIP LOCKED))
     """
     execute(db, statement)

@@ -144,10 +144,10 @@ def delete_forgotten(db: Connection) -> None:
     """Delete up to ten rows whose failures are forgotten; skip those that others delete."""
     statement = """
         DELETE FROM throttles
-         WHERE key IN (SELECT key
-                         FROM throttles
-                        WHERE forget_at < now()
-                        LIMIT 10
-                          FOR UPDATE SKIP LOCKED)
+         WHERE key = ANY (ARRAY(SELECT key
+                                  FROM throttles
+                                 WHERE forget_at < now()
+                                 LIMIT 10
+                                   FOR UPDATE SKIP LOCKED))
     """
     execute(db, statement)

@@ -118,10 +118,10 @@ def delete_expired(db: Connection) -> None:
     """Delete up to ten expired links; skip those that others delete."""
     statement = """
         DELETE FROM tokens
-         WHERE id IN (SELECT id
-                        FROM tokens
-                       WHERE expires_at < now()
-                       LIMIT 10
-                         FOR UPDATE SKIP LOCKED)
+         WHERE id = ANY (ARRAY(SELECT id
+                                 FROM tokens
+                                WHERE expires_at < now()
+                                LIMIT 10
+                                  FOR UPDATE SKIP LOCKED))
     """
     execute(db, statement)

@@ -8,7 +8,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from hello_login.repositories import mails, tokens, users
-from tests.rows import add_user
+from tests.rows import NESTED_LOOP, add_user, execute
 
 ONE, TWO = b"1" * 32, b"2" * 32
 HOUR = timedelta(hours=1)
@@ -102,7 +102,9 @@ def test_a_link_is_deleted_with_its_account(db: Connection) -> None:
     assert count(db) == 0
 
 
-def test_ten_expired_links_are_deleted_at_once(db: Connection) -> None:
+@pytest.mark.parametrize("plan", ["SELECT", NESTED_LOOP])
+def test_ten_expired_links_are_deleted_at_once(db: Connection, plan: str) -> None:
+    execute(db, plan)
     for number in range(12):
         add(db, bytes([number]) * 32, lifetime=timedelta(seconds=-1))
     add(db, b"x" * 32)
