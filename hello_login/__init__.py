@@ -7,6 +7,7 @@ from typing import Any
 from pyramid.config import Configurator
 
 from . import settings
+from .auth.ceremonies import make_relying_party
 from .auth.passwords import Passwords
 from .auth.totp import SecretBox
 from .db import migrations
@@ -27,11 +28,14 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
     log.setLevel(checked.log_level)
     if checked.secure_cookies and checked.mail_url is None:
         log.warning("No mail is sent: set MAIL_URL, MAIL_FROM and SITE_URL, or else MAIL_URL=none")
+    if not checked.offers_passkeys:
+        log.warning("No passkeys can be used: set SITE_URL to https://HOST, where HOST is a name")
     with Configurator(settings=ini) as config:
         config.registry.hello_login = checked
         config.registry.passwords = Passwords(checked)
         config.registry.totp_secrets = SecretBox(checked.secret_keys, "totp")
         config.registry.totp_setup = SecretBox(checked.secret_keys, "totp set-up")
+        config.registry.relying_party = make_relying_party(checked)
         config.registry.database_url = checked.database_url or prepare_development(checked)
         config.include("pyramid_jinja2")
         config.include(".db.transactions")

@@ -20,6 +20,9 @@ from psycopg2.extensions import parse_dsn
 
 from . import ini_files
 
+SITE_NAME = "Hello Login"
+"""The name of the site in authenticator apps and in browsers' lists of passkeys."""
+
 PREFIX = "hello_login."
 ENVIRONMENT = {
     "database_url": "DATABASE_URL",
@@ -260,6 +263,12 @@ class Settings:
     def secret_keys(self) -> tuple[str, ...]:
         """Return the keys, newest first: the newest signs, and all are accepted."""
         return _split_keys(self.secret_key)
+
+    @property
+    def offers_passkeys(self) -> bool:
+        """Return whether passkeys can be used: they are tied to a host name."""
+        host = urlsplit(self.site_url or "").hostname
+        return host is not None and re.fullmatch(r"[0-9.]+", host) is None
 
     @property
     def sends_mail(self) -> bool:

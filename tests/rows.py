@@ -6,7 +6,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import users
+from hello_login.repositories import passkeys, users
 
 NESTED_LOOP = """
     SET LOCAL enable_hashagg TO off;
@@ -26,6 +26,14 @@ def add_user(db: Connection, email: str = "ada@example.com") -> int:
     return user_id
 
 
+def add_passkey(db: Connection, user_id: int, passkey_id: bytes = b"phone", **fields: Any) -> bytes:
+    """Insert a passkey with a key that verifies nothing, and return its id."""
+    row: dict[str, Any] = {"public_key": b"a key", "sign_count": 0, "name": "Phone"}
+    row |= {"may_sync": False, "synced": False, "transports": [], **fields}
+    assert passkeys.insert(db, passkey_id, user_id, **row)
+    return passkey_id
+
+
 def execute(db: Connection, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
     """Execute a statement, and return its rows; a % needs no doubling if it has no parameters."""
     with db.cursor() as cursor:
@@ -38,7 +46,7 @@ def empty_tables(url: str) -> None:
     """Delete all rows of the application, and let ids begin at 1 again."""
     # A transaction that another test has left open would block this one for ever.
     with closing(psycopg2.connect(url, options="-c lock_timeout=10s")) as connection:
-        for table in ("users", "mails", "tokens", "throttles", "account_events"):
+        for table in ("users", "mails", "tokens", "throttles", "account_events", "used_challenges"):
             execute(connection, f"DELETE FROM {table}")  # noqa: S608
         for table in ("users", "mails", "account_events"):
             execute(connection, f"ALTER SEQUENCE {table}_id_seq RESTART")

@@ -23,7 +23,7 @@ APPLICABLE = re.findall(
     4.1.1 4.1.2 4.1.3 4.1.4 4.2.1
     6.1.1 6.1.2 6.1.3 6.2.1 6.2.2 6.2.3 6.2.4 6.2.5 6.2.6 6.2.7 6.2.8 6.2.9 6.2.10 6.2.11 6.2.12
     6.3.1 6.3.2 6.3.3 6.3.4 6.3.5 6.3.6 6.3.7 6.3.8 6.4.1 6.4.2 6.4.3 6.4.4 6.4.5 6.4.6
-    6.5.1 6.5.2 6.5.3 6.5.4 6.5.5 6.5.6 6.5.8
+    6.5.1 6.5.2 6.5.3 6.5.4 6.5.5 6.5.6 6.5.7 6.5.8 6.7.1 6.7.2
     7.1.1 7.1.2 7.2.1 7.2.2 7.2.3 7.2.4 7.3.1 7.3.2 7.4.1 7.4.2 7.4.3 7.4.4 7.4.5 7.5.1 7.5.2
     7.5.3 7.6.2
     9.1.1 9.1.2 9.1.3 9.2.1 9.2.2 9.2.3
@@ -38,7 +38,7 @@ APPLICABLE = re.findall(
     16.5.1 16.5.2 16.5.3 16.5.4
     """,
 )
-"""The requirements of ASVS 5.0 that apply to a login with a password and a second factor."""
+"""The requirements of ASVS 5.0 that apply to a login with a password, second factor or passkey."""
 
 
 def test_the_trace_lists_every_applicable_requirement_once_and_in_order() -> None:
@@ -65,5 +65,6 @@ def test_the_security_page_lists_every_event_that_is_logged() -> None:
     listed = set(re.findall(r"`(\w+)`", SECURITY.partition("| event |")[2].partition("\n\n")[0]))
     unlisted = {"deleted", "registration_throttled", "profile_throttled", "mail_throttled"}
     unlisted |= {"second_step_begun", "second_rate_limited", "factor_rate_limited", "check_passed"}
+    unlisted |= {"passkey_used", "passkey_rate_limited"}
     unlisted |= {"csrf_refused", "access_refused"}
     assert listed == {*EVENTS, *FAILURES, *unlisted}

@@ -258,6 +258,7 @@ def test_the_site_url_is_kept_as_browsers_write_an_origin(value: str, url: str) 
     [
         *("login.example.org", "https://", "https://login.example.org/path", "https://a b"),
         *("https://ada:pa55@login.example.org", "ftp://login.example.org", "https://a:port"),
+        *("https://[::1]", "https://[2001:db8::1]:8443"),
     ],
 )
 def test_a_wrong_site_url_is_refused_without_showing_it(value: str) -> None:
@@ -281,6 +282,27 @@ def test_without_a_site_url_development_is_localhost_on_its_port() -> None:
     assert settings.load({}, DEVELOPMENT, environ).site_url == "http://localhost:8080"
     ini = {"http_port": "9090"}
     assert settings.load(ini, DEVELOPMENT, environ).site_url == "http://localhost:9090"
+
+
+SITES = {
+    "": False,
+    "https://login.example.org": True,
+    "https://login.example.org:8443": True,
+    "https://localhost": True,
+    "https://1.example.org": True,
+    "https://127.0.0.1": False,
+    "https://192.0.2.1:8443": False,
+}
+"""Values of SITE_URL, and whether passkeys are offered: an IP address can't have any."""
+
+
+@pytest.mark.parametrize(("value", "offered"), SITES.items())
+def test_passkeys_are_offered_if_the_site_has_a_name(value: str, offered: bool) -> None:
+    assert settings.load({}, INI, {**ENVIRON, "SITE_URL": value}).offers_passkeys is offered
+
+
+def test_development_offers_passkeys_on_localhost() -> None:
+    assert settings.load({}, DEVELOPMENT, ENVIRON).offers_passkeys
 
 
 @pytest.mark.parametrize(
@@ -394,6 +416,13 @@ def test_the_repr_of_settings_does_not_show_the_password_of_the_mail_server() ->
     assert "pa55" not in repr(settings.load({}, INI, {**ENVIRON, **MAIL}))
 
 
+def start(monkeypatch: pytest.MonkeyPatch, ini: dict[str, str], environ: dict[str, str]) -> None:
+    """Start the application, without a connection to its database."""
+    for name, value in {**ENVIRON, **environ}.items():
+        monkeypatch.setenv(name, value)
+    hello_login.main({}, **ini)
+
+
 @pytest.mark.parametrize(
     ("ini", "environ", "warnings"),
     [
@@ -410,8 +439,16 @@ def test_production_without_a_mail_url_warns_once_at_start(
     environ: dict[str, str],
     warnings: int,
 ) -> None:
-    for name, value in {**ENVIRON, **environ}.items():
-        monkeypatch.setenv(name, value)
-    hello_login.main({}, **ini)
+    start(monkeypatch, ini, environ)
     told = [each for each in caplog.records if "set MAIL_URL" in each.message]
     assert [each.levelname for each in told] == ["WARNING"] * warnings
+
+
+@pytest.mark.parametrize(("value", "offered"), SITES.items())
+def test_a_site_that_offers_no_passkeys_says_so_once_at_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str, offered: bool
+) -> None:
+    start(monkeypatch, INI, {"SITE_URL": value})
+    told = [each for each in caplog.records if each.message.startswith("No passkeys can be used")]
+    assert [each.levelname for each in told] == ([] if offered else ["WARNING"])
+    assert all("set SITE_URL" in each.message for each in told)

@@ -1,5 +1,7 @@
 """Accounts: registration, changes, deactivation and deletion."""
 
+from datetime import timedelta
+
 from ..repositories import events, mails, users
 from ..repositories.sessions import Session
 from ..repositories.tokens import Link
@@ -7,6 +9,10 @@ from ..repositories.users import User
 from . import links, second_factor, sessions
 from .audit import Actor, make_event
 from .passwords import Passwords
+
+SUSPECT_FACTORS = timedelta(days=7)
+"""An undone change of the address removes the second factors that were added after it, or in this
+time before it: a thief may have added a passkey first."""
 
 
 class EmailTaken(Exception):
@@ -125,7 +131,8 @@ def reset_password(
 ) -> None:
     """Use a link: store the password, and end all sessions and links.
 
-    purpose: reset, which confirms the address, or recover.
+    purpose: reset, which confirms the address, or recover.  If the address was not confirmed
+    before, a reset removes the second factors.
     Raises PasswordRefused, or LinkExpired if the link was used or voided meanwhile.
     """
     password_hash = passwords.hash(password, user.name, user.email)
@@ -135,6 +142,9 @@ def reset_password(
         raise LinkExpired
     users.update_password_hash(actor.db, user.id, password_hash)
     if purpose == "reset":
+        if user.confirmed_at is None:
+            # Somebody else may have registered the address, before mail was sent.
+            second_factor.remove_all(actor, user)
         users.confirm(actor.db, user.id)
     actor.record("password_reset", user.id)
     actor.notify("password_reset", user.id)
@@ -161,7 +171,7 @@ def undo_address(
 ) -> None:
     """Use a link: give the account its earlier address and a new password, and end all sessions.
 
-    A second factor that was added after the change is removed: the owner may not have added it.
+    Second factors that were added since SUSPECT_FACTORS before the change are removed.
     address: the earlier one.  The address that the account had until now is told, but gets no link.
     Raises PasswordRefused, or LinkExpired if the link was used or voided, or the address taken
     meanwhile.
@@ -175,7 +185,8 @@ def undo_address(
     actor.record("password_reset", user.id)
     actor.notify("password_reset", user.id)
     links.void_after_undo(actor.db, user.id, link)
-    second_factor.remove_if_added_after(actor, user, link.expires_at - links.LIFETIMES["undo"])
+    changed_at = link.expires_at - links.LIFETIMES["undo"]
+    second_factor.remove_all(actor, user, after=changed_at - SUSPECT_FACTORS)
     sessions.end_all(actor, user)
 
 

@@ -1,7 +1,9 @@
 """The steps of a login: RateLimiter.admit_login (rate_limits), authenticate, complete_login.
 
-An account with a second factor needs more: begin_half_login, RateLimiter.admit_code,
-complete_half_login.
+An account with a second factor needs more: begin_half_login, then RateLimiter.admit_code and
+complete_half_login, or RateLimiter.admit_passkey and complete_half_login_with_passkey.
+With a passkey alone, a login takes one step: RateLimiter.admit_passkey, authenticate_with_passkey,
+complete_login.
 """
 
 import hashlib
@@ -10,21 +12,23 @@ from datetime import timedelta
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import half_logins, throttles, totp, users
+from ..repositories import half_logins, throttles, users
 from ..repositories.half_logins import HalfLogin
-from . import second_factor, sessions
+from . import passkeys, second_factor, sessions
 from .audit import Actor, make_event
+from .ceremonies import Ceremony
 from .passwords import Passwords
 from .rate_limits import Attempt
 from .second_factor import CodeRefused
 from .sessions import IssuedSession
 from .totp import SecretBox
+from .webauthn import PasskeyRefused
 
 HALF_LOGIN_LIFETIME = timedelta(minutes=10)
 """The time for the second step of a login."""
 
 NOTICE_INTERVAL = timedelta(hours=1)
-"""The owner is told of wrong codes by one mail in this time, at most."""
+"""The owner is told of failed second steps by one mail in this time, at most."""
 
 
 class AuthenticationFailed(Exception):
@@ -54,13 +58,30 @@ def authenticate(actor: Actor, passwords: Passwords, attempt: Attempt, password:
     return credentials.user_id
 
 
+def authenticate_with_passkey(
+    actor: Actor, ceremony: Ceremony, attempt: Attempt, credential: str
+) -> int:
+    """Return the id of the account that has the passkey, and take the attempt back.
+
+    credential: the browser's answer, in JSON.
+    Records a refused passkey.  Raises PasskeyRefused.
+    """
+    try:
+        user_id = passkeys.use(actor, ceremony, credential, attempt.user_id)
+    except PasskeyRefused as refused:
+        _record_refused_passkey(actor, "login_failed", attempt, refused)
+        raise
+    throttles.take_back(actor.db, attempt.limits)
+    return user_id
+
+
 def complete_login(
     actor: Actor, user_id: int, *, remembered: bool = False, second_step: bool = False
 ) -> IssuedSession:
     """Begin a session for an authenticated account, and return it with its token.
 
     The browser has no session at this point: the views redirect one that is logged in.
-    remembered: "Stay logged in" was chosen.  second_step: the second factor was used.
+    remembered: "Stay logged in" was chosen.  second_step: a second factor or a passkey was used.
     Raises SecondFactorNeeded.
     """
     # This locks the account's row, so that simultaneous logins count each other's sessions.
@@ -107,37 +128,70 @@ def complete_half_login(
     Takes the attempt back.  Records a wrong code, and tells the owner of it.
     Raises HalfLoginEnded, or CodeRefused, after which the half login goes on.
     """
-    users.lock(actor.db, half.user_id)
-    if half_logins.find(actor.db, half.id) is None:
-        _take_back_unchecked(actor.db, attempt)
-        raise HalfLoginEnded
+    _lock_half_login(actor, half, attempt)
     try:
         second_factor.use_code(actor, box, half.user_id, code)
     except CodeRefused as refused:
         if refused.reason == "unreadable":
             _take_back_unchecked(actor.db, attempt)
         else:
-            _record_wrong_code(actor, attempt, half.user_id)
+            _tell_of_failure(actor, attempt, half.user_id)
+            actor.record("second_failed", half.user_id)
         raise
+    return _finish_half_login(actor, half, attempt)
+
+
+def complete_half_login_with_passkey(
+    actor: Actor, ceremony: Ceremony, half: HalfLogin, attempt: Attempt, credential: str
+) -> IssuedSession:
+    """Use a passkey, end the account's half logins, and begin a session.
+
+    credential: the browser's answer, in JSON.
+    Takes the attempt back.  Records a refused passkey, and tells the owner of it.
+    Raises HalfLoginEnded, or PasskeyRefused, after which the half login goes on.
+    """
+    _lock_half_login(actor, half, attempt)
+    try:
+        passkeys.use(actor, ceremony, credential, half.user_id)
+    except PasskeyRefused as refused:
+        if refused.reason != "expired":
+            _tell_of_failure(actor, attempt, half.user_id)
+        _record_refused_passkey(actor, "second_failed", attempt, refused)
+        raise
+    return _finish_half_login(actor, half, attempt)
+
+
+def _lock_half_login(actor: Actor, half: HalfLogin, attempt: Attempt) -> None:
+    """Lock the half login's account until the commit.
+
+    Raises HalfLoginEnded, and takes the attempt back, if the half login has ended.
+    """
+    users.lock(actor.db, half.user_id)
+    if half_logins.find(actor.db, half.id) is None:
+        _take_back_unchecked(actor.db, attempt)
+        raise HalfLoginEnded
+
+
+def _finish_half_login(actor: Actor, half: HalfLogin, attempt: Attempt) -> IssuedSession:
+    """End the account's half logins, take the attempt back, and begin a session."""
     half_logins.delete_of_user(actor.db, half.user_id)
     throttles.take_back(actor.db, attempt.limits)
     return complete_login(actor, half.user_id, remembered=half.remembered, second_step=True)
 
 
-def _record_wrong_code(actor: Actor, attempt: Attempt, user_id: int) -> None:
-    """Record a wrong code after the right password, and tell the owner unless the device is known.
+def _tell_of_failure(actor: Actor, attempt: Attempt, user_id: int) -> None:
+    """Tell the owner of a failure after the right password, unless the device is known.
 
     Somebody who knows the password has typed it.
     """
     credentials = attempt.credentials
     known = credentials is not None and actor.client.is_known(credentials.auth_hash)
-    if not known and totp.record_notice(actor.db, user_id, NOTICE_INTERVAL):
+    if not known and users.record_notice(actor.db, user_id, NOTICE_INTERVAL):
         actor.notify("second_failed", user_id)
-    actor.record("second_failed", user_id)
 
 
 def _take_back_unchecked(db: Connection, attempt: Attempt) -> None:
-    """Take back an attempt whose code was not checked; reset no limit."""
+    """Take back an attempt that was not checked; reset no limit."""
     throttles.take_back(db, [limit._replace(resets=()) for limit in attempt.limits])
 
 
@@ -170,6 +224,32 @@ def reauthenticate(
             raise
     actor.log_after_commit(make_event(actor.client, "check_passed", attempt.user_id))
     throttles.take_back(actor.db, attempt.limits)
+
+
+def reauthenticate_with_passkey(
+    actor: Actor, ceremony: Ceremony, attempt: Attempt, credential: str, user_id: int
+) -> None:
+    """Return if the session's owner has used a passkey, and take the attempt back.
+
+    credential: the browser's answer, in JSON.  user_id: the owner's.
+    Records a refused passkey.  Raises PasskeyRefused.
+    """
+    try:
+        passkeys.use(actor, ceremony, credential, user_id)
+    except PasskeyRefused as refused:
+        _record_refused_passkey(actor, "check_failed", attempt, refused)
+        raise
+    actor.log_after_commit(make_event(actor.client, "check_passed", user_id))
+    throttles.take_back(actor.db, attempt.limits)
+
+
+def _record_refused_passkey(
+    actor: Actor, event: str, attempt: Attempt, refused: PasskeyRefused
+) -> None:
+    """Record a refused passkey; take the attempt back if the page was open for too long."""
+    passkeys.record_refused(actor, event, attempt.user_id, refused)
+    if refused.reason == "expired":
+        _take_back_unchecked(actor.db, attempt)
 
 
 def _id_of(token: str) -> bytes:

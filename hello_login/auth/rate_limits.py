@@ -1,4 +1,4 @@
-"""Rate limits for logins, codes, re-authentication, registration and changes of a profile.
+"""Rate limits for logins, codes, passkeys, re-authentication, registration and changes.
 
 Every attempt is counted as a failure before the password or the code is checked, and taken back if
 it was right.  So no more attempts than the limit are checked, however many arrive at once.
@@ -53,8 +53,8 @@ MAX_PROFILE_CHANGES_PER_SESSION = 20
 events, which are kept for months; few people change either more than once a year."""
 
 MAX_FACTOR_CHANGES = 20
-"""Changes of an account's second factor or recovery codes, failed or not, that cause no wait.  Each
-adds events."""
+"""Changes of an account's second factors or recovery codes, failed or not, that cause no wait.
+Each adds events."""
 
 FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
@@ -68,7 +68,7 @@ A lock is never forgotten."""
 
 
 class RateLimited(Exception):
-    """The attempt was refused by a rate limit: neither a password nor a code was checked.
+    """The attempt was refused by a rate limit: no password, code or passkey was checked.
 
     wait: the time until the next attempt; FOREVER if the limit is locked.
     """
@@ -86,7 +86,7 @@ class Attempt(NamedTuple):
 
     limits: list[Limit]
     user_id: int | None
-    """The account's id, or None for an unknown address."""
+    """The account's id, or None for an unknown address or passkey."""
 
     credentials: users.Credentials | None
     """The account's, or None if there is no active account."""
@@ -137,6 +137,29 @@ class RateLimiter:
             self._admit(db, limits, "second_rate_limited", user_id)
         return Attempt(limits, user_id, credentials)
 
+    def admit_passkey(self, *, passkey_id: bytes = b"", user_id: int | None = None) -> Attempt:
+        """Count a use of a passkey as failed, and return the attempt.  Raises RateLimited.
+
+        user_id: the account of the browser's session or half login.  If there is neither, the
+        account is the one that has the passkey.
+        Nobody can guess a passkey, so the limits only bound the work: those of the client's
+        networks, or that of a device on which the owner has logged in before.
+        """
+        with self.autocommit() as db:
+            credentials = (
+                users.get_credentials_by_passkey(db, passkey_id)
+                if user_id is None
+                else users.get_credentials_by_id(db, user_id)
+            )
+            limits = self._networks(MAX_PER_NETWORK, "network", "passkey")
+            device = self._known_device(credentials)
+            if device is not None:
+                limit = self._limit(MAX_PER_DEVICE, "passkey", device.id)
+                limits = [limit._replace(resets=(limit.key,))]
+            user_id = credentials and credentials.user_id
+            self._admit(db, limits, "passkey_rate_limited", user_id)
+        return Attempt(limits, user_id, credentials)
+
     def admit_registration(self) -> None:
         """Count a registration or a change of an address.  Raises RateLimited."""
         limits = self._networks(MAX_REGISTRATIONS_PER_NETWORK, "network", "registration")
@@ -150,7 +173,7 @@ class RateLimiter:
             self._admit(db, limits, "mail_throttled", None)
 
     def admit_factor_change(self, user_id: int) -> None:
-        """Count a change of the account's second factor or recovery codes.  Raises RateLimited."""
+        """Count a change of the account's second factors or recovery codes.  Raises RateLimited."""
         limit = self._limit(MAX_FACTOR_CHANGES, "factor", str(user_id))
         with self.autocommit() as db:
             self._admit(db, [limit], "factor_rate_limited", user_id)

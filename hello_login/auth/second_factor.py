@@ -1,17 +1,22 @@
-"""The second factor of an account: an authenticator app, and recovery codes for its loss."""
+"""The second factors of an account: an authenticator app or passkeys, and recovery codes.
+
+While an account has one of the first two, its password alone is not enough to log in.
+"""
 
 import base64
 import hashlib
 import logging
 import re
 import secrets
-from datetime import datetime, timedelta
-from typing import Literal
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Literal, NamedTuple
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import recovery_codes
+from ..repositories import passkeys, recovery_codes, users
 from ..repositories import totp as table
+from ..repositories.passkeys import Passkey
 from ..repositories.sessions import Session
 from ..repositories.users import User
 from . import links, sessions, totp
@@ -29,6 +34,9 @@ FEW_RECOVERY_CODES = 3
 
 SETUP_LIFETIME = timedelta(hours=1)
 """The time in which a new app's first code must be typed."""
+
+BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
+"""A time before every factor was added."""
 
 APP_CODE = re.compile(f"[0-9]{{{totp.DIGITS}}}")
 RECOVERY_CODE = re.compile(f"[A-Z2-7]{{{RECOVERY_CODE_BYTES * 8 // 5}}}")
@@ -48,6 +56,22 @@ class CodeRefused(Exception):
         super().__init__(reason)
         self.reason = reason
         self.step = step
+
+
+class Factors(NamedTuple):
+    """The second factors of an account."""
+
+    app_added_at: datetime | None
+    """When the authenticator app was added; None: there is none."""
+
+    recovery_codes: int
+    """The number of those that were not used."""
+
+    handle: bytes | None
+    """The account's name in authenticators; None: no page has let it add a passkey."""
+
+    passkeys: list[Passkey]
+    """The oldest first."""
 
 
 def is_app_code(code: str) -> bool:
@@ -77,33 +101,86 @@ def use_code(actor: Actor, box: SecretBox, user_id: int, code: str) -> None:
 def add_app(actor: Actor, box: SecretBox, session: Session, secret: bytes, code: str) -> list[str]:
     """Add an authenticator app that shows this code, and return new recovery codes.
 
+    There are recovery codes if it is the account's first second factor.
     Ends the account's other sessions.  The account must be locked, and have no app.  The caller
     renews the session: a second request at the same time then finds it gone.
     Raises CodeRefused.
     """
     user = session.user
     step = _find_step(secret, code)
+    is_first = not users.has_second_factor(actor.db, user.id)
     table.insert(actor.db, user.id, box.encrypt(user.id, secret), step)
-    actor.record("factor_added", user.id, session.fingerprint)
-    actor.notify("factor_added", user.id)
-    links.void(actor.db, user.id)
-    sessions.end_all(actor, user, keep=session)
+    codes = record_added(actor, session, "factor_added", is_first=is_first)
+    if not is_first:
+        sessions.end_all(actor, user, keep=session)
+    return codes
+
+
+def record_added(actor: Actor, session: Session, event: str, *, is_first: bool) -> list[str]:
+    """Record that a second factor was added, tell the owner, and return new recovery codes.
+
+    is_first: the account had none.  Only then are recovery codes made, and other sessions end.
+    """
+    _record_change(actor, session.user.id, event, session)
+    if not is_first:
+        return []
+    sessions.end_all(actor, session.user, keep=session)
     return _replace_codes(actor, session)
 
 
-def remove_all(actor: Actor, user: User, *, keep: Session | None = None) -> bool:
-    """Remove the account's app and recovery codes, and end all sessions except one.
+def remove_app(actor: Actor, session: Session) -> bool:
+    """Remove the authenticator app of the session's owner, and end the account's other sessions.
 
-    Returns False, and changes nothing, if the account has no app.  Its row must be locked.
+    The account must be locked.  Returns False, and changes nothing, if it has no app.
     """
-    if not table.delete(actor.db, user.id):
+    if not table.delete(actor.db, session.user.id):
         return False
-    recovery_codes.delete_of_user(actor.db, user.id)
-    actor.record("factor_removed", user.id, keep and keep.fingerprint)
-    actor.notify("factor_removed", user.id)
-    links.void(actor.db, user.id)
-    sessions.end_all(actor, user, keep=keep)
+    record_removed(actor, session.user, ["factor_removed"], keep=session)
     return True
+
+
+def remove_all(actor: Actor, user: User, *, after: datetime = BEGINNING) -> bool:
+    """Remove the account's app and passkeys that were added after a time, and end all sessions.
+
+    Its row must be locked.  Returns False, and changes nothing, if there are none.
+    """
+    added_at = table.get_created_at(actor.db, user.id)
+    events = []
+    if added_at is not None and added_at > after:
+        table.delete(actor.db, user.id)
+        events.append("factor_removed")
+    newer = [
+        each.id for each in passkeys.list_of_user(actor.db, user.id) if each.created_at > after
+    ]
+    events += ["passkey_removed"] * passkeys.delete(actor.db, user.id, newer)
+    if events:
+        record_removed(actor, user, events)
+    return bool(events)
+
+
+def record_removed(
+    actor: Actor, user: User, events: Iterable[str], *, keep: Session | None = None
+) -> None:
+    """Record that second factors were removed, tell the owner, and end all sessions except one.
+
+    events: one for each factor.  With the last factor, the recovery codes go.
+    """
+    for event in events:
+        _record_change(actor, user.id, event, keep)
+    if not users.has_second_factor(actor.db, user.id):
+        recovery_codes.delete_of_user(actor.db, user.id)
+    sessions.end_all(actor, user, keep=keep)
+
+
+def _record_change(actor: Actor, user_id: int, event: str, session: Session | None) -> None:
+    """Record that a second factor was added or removed, and tell the owner.
+
+    Makes all devices of the account unknown, and voids its links.
+    """
+    users.record_factor_change(actor.db, user_id)
+    actor.record(event, user_id, session and session.fingerprint)
+    actor.notify(event, user_id)
+    links.void(actor.db, user_id)
 
 
 def count_recovery_codes(db: Connection, user_id: int) -> int:
@@ -111,20 +188,9 @@ def count_recovery_codes(db: Connection, user_id: int) -> int:
     return recovery_codes.count(db, user_id)
 
 
-def remove_if_added_after(actor: Actor, user: User, time: datetime) -> None:
-    """Remove the account's app and recovery codes if the app was added after this time.
-
-    The account must be locked.
-    """
-    added_at = table.get_created_at(actor.db, user.id)
-    if added_at is not None and added_at > time:
-        remove_all(actor, user)
-
-
-def describe(db: Connection, user_id: int) -> tuple[datetime, int] | None:
-    """Return when the account's app was added, and the number of its recovery codes, or None."""
-    added_at = table.get_created_at(db, user_id)
-    return (added_at, recovery_codes.count(db, user_id)) if added_at else None
+def describe(db: Connection, user_id: int) -> Factors:
+    """Return the account's second factors."""
+    return Factors(*users.describe_factors(db, user_id), passkeys.list_of_user(db, user_id))
 
 
 def make_recovery_codes(actor: Actor, session: Session) -> list[str]:

@@ -34,7 +34,7 @@ class Session(NamedTuple):
     """The time since the last authentication."""
 
     has_second_factor: bool
-    """A login to its account takes two steps."""
+    """A login to its account with the password takes two steps."""
 
     user: User
 
@@ -75,7 +75,8 @@ def find(db: Connection, session_id: bytes) -> Session | None:
         SELECT sessions.id AS session_id,
                sessions.last_seen_at > now() - interval '1 minute' AS seen_recently,
                now() - sessions.authenticated_at AS login_age,
-               EXISTS (SELECT FROM totp WHERE user_id = users.id) AS has_second_factor,
+               EXISTS (SELECT FROM totp WHERE user_id = users.id)
+                 OR EXISTS (SELECT FROM passkeys WHERE user_id = users.id) AS has_second_factor,
                users.id, users.email, users.name, users.created_at, users.last_login_at,
                users.deactivated_at, users.confirmed_at
           FROM sessions

@@ -1,6 +1,6 @@
 """The table totp: one row for each account with an authenticator app."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection
@@ -52,21 +52,6 @@ def use_step(db: Connection, user_id: int, step: int) -> bool:
 def store_hint(db: Connection, user_id: int, step: int) -> None:
     """Store the step whose code got a hint."""
     execute(db, "UPDATE totp SET hinted_step = %s WHERE user_id = %s", [step, user_id])
-
-
-def record_notice(db: Connection, user_id: int, interval: timedelta) -> bool:
-    """Store the time of a notice of a wrong code; return False if the last one is too recent.
-
-    interval: the time between two notices, at least.
-    """
-    statement = """
-        UPDATE totp
-           SET told_at = now()
-         WHERE user_id = %s
-           AND told_at <= now() - %s::interval
-     RETURNING user_id
-    """
-    return bool(fetch(db, statement, [user_id, interval]))
 
 
 def delete(db: Connection, user_id: int) -> bool:

@@ -1,7 +1,8 @@
 """The table users: one row for each account."""
 
 import hashlib
-from datetime import datetime, timezone
+import uuid
+from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 import psycopg2.errors
@@ -24,11 +25,11 @@ class User(NamedTuple):
 
 
 class Credentials(NamedTuple):
-    """The id and the password hash of an account, and the time when its second factor was added."""
+    """The id and the password hash of an account, and when its second factors last changed."""
 
     user_id: int
     password_hash: str
-    factor_added_at: datetime | None
+    factors_changed_at: datetime | None
 
     @property
     def auth_hash(self) -> str:
@@ -37,8 +38,8 @@ class Credentials(NamedTuple):
         It changes with the password, and when a second factor is added or removed.
         """
         parts = [str(self.user_id), self.password_hash]
-        if self.factor_added_at is not None:
-            parts.append(self.factor_added_at.astimezone(timezone.utc).isoformat())
+        if self.factors_changed_at is not None:
+            parts.append(self.factors_changed_at.astimezone(timezone.utc).isoformat())
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
 
 
@@ -94,9 +95,10 @@ def list_newest(db: Connection, *, before: int, number: int) -> list[User]:
 def get_credentials_by_id(db: Connection, user_id: int) -> Credentials | None:
     """Return the credentials of the active account with this id, or None."""
     statement = """
-        SELECT id AS user_id, password_hash, totp.created_at AS factor_added_at
+        SELECT id AS user_id, password_hash,
+               coalesce(factors_changed_at, (SELECT created_at FROM totp WHERE user_id = users.id))
+                 AS factors_changed_at
           FROM users
-          LEFT JOIN totp ON totp.user_id = users.id
          WHERE id = %s
            AND deactivated_at IS NULL
     """
@@ -107,14 +109,87 @@ def get_credentials_by_id(db: Connection, user_id: int) -> Credentials | None:
 def get_credentials_by_email(db: Connection, email: str) -> Credentials | None:
     """Return the credentials of the active account with this address, or None."""
     statement = """
-        SELECT id AS user_id, password_hash, totp.created_at AS factor_added_at
+        SELECT id AS user_id, password_hash,
+               coalesce(factors_changed_at, (SELECT created_at FROM totp WHERE user_id = users.id))
+                 AS factors_changed_at
           FROM users
-          LEFT JOIN totp ON totp.user_id = users.id
          WHERE lower(email) = lower(%s)
            AND deactivated_at IS NULL
     """
     rows = fetch(db, statement, [email])
     return Credentials(**rows[0]._asdict()) if rows else None
+
+
+def get_credentials_by_passkey(db: Connection, passkey_id: bytes) -> Credentials | None:
+    """Return the credentials of the active account with this passkey, or None."""
+    statement = """
+        SELECT users.id AS user_id, password_hash, factors_changed_at
+          FROM passkeys
+          JOIN users ON users.id = passkeys.user_id
+         WHERE passkeys.id = %s
+           AND deactivated_at IS NULL
+    """
+    rows = fetch(db, statement, [passkey_id])
+    return Credentials(**rows[0]._asdict()) if rows else None
+
+
+def has_second_factor(db: Connection, user_id: int) -> bool:
+    """Return whether the account has an authenticator app or a passkey."""
+    statement = """
+        SELECT EXISTS (SELECT FROM totp WHERE user_id = %(user_id)s)
+            OR EXISTS (SELECT FROM passkeys WHERE user_id = %(user_id)s) AS found
+    """
+    (row,) = fetch(db, statement, {"user_id": user_id})
+    return bool(row.found)
+
+
+def record_factor_change(db: Connection, user_id: int) -> None:
+    """Store that a second factor of the account was added or removed now."""
+    # Not now(), which is the same for two changes in one transaction.
+    statement = "UPDATE users SET factors_changed_at = clock_timestamp() WHERE id = %s"
+    execute(db, statement, [user_id])
+
+
+def record_notice(db: Connection, user_id: int, interval: timedelta) -> bool:
+    """Store the time of a notice of a failed second step; return False if the last is too recent.
+
+    interval: the time between two notices, at least.
+    """
+    statement = """
+        UPDATE users
+           SET told_of_failure_at = now()
+         WHERE id = %s
+           AND (told_of_failure_at IS NULL OR told_of_failure_at <= now() - %s::interval)
+     RETURNING id
+    """
+    return bool(fetch(db, statement, [user_id, interval]))
+
+
+def describe_factors(db: Connection, user_id: int) -> tuple[datetime | None, int, bytes | None]:
+    """Return when the account's app was added, the number of recovery codes, and the handle."""
+    statement = """
+        SELECT (SELECT created_at FROM totp WHERE user_id = users.id) AS app_added_at,
+               (SELECT count(*) FROM recovery_codes WHERE user_id = users.id) AS codes,
+               handle::text AS handle
+          FROM users
+         WHERE id = %s
+    """
+    for row in fetch(db, statement, [user_id]):
+        return row.app_added_at, row.codes, uuid.UUID(row.handle).bytes if row.handle else None
+    return None, 0, None  # The account was deleted just now.
+
+
+def make_handle(db: Connection, user_id: int) -> bytes:
+    """Return the account's name in authenticators, a random UUID; store one if there is none."""
+    statement = """
+        UPDATE users
+           SET handle = coalesce(handle, gen_random_uuid())
+         WHERE id = %s
+     RETURNING handle::text AS handle
+    """
+    for row in fetch(db, statement, [user_id]):
+        return uuid.UUID(row.handle).bytes
+    return b""  # The account was deleted just now.
 
 
 def confirm(db: Connection, user_id: int) -> None:
@@ -188,12 +263,14 @@ def record_login(
         UPDATE users
            SET last_login_at = now()
          WHERE id = %s
-           AND (%s OR NOT EXISTS (SELECT FROM totp WHERE user_id = users.id))
+           AND (%s OR NOT EXISTS (SELECT FROM totp WHERE user_id = users.id)
+                      AND NOT EXISTS (SELECT FROM passkeys WHERE user_id = users.id))
      RETURNING id AS user_id, password_hash, created_at = now() AS is_new,
-               (SELECT created_at FROM totp WHERE user_id = users.id) AS factor_added_at
+               coalesce(factors_changed_at, (SELECT created_at FROM totp WHERE user_id = users.id))
+                 AS factors_changed_at
     """
     for row in fetch(db, statement, [user_id, second_step]):
-        return Credentials(row.user_id, row.password_hash, row.factor_added_at), row.is_new
+        return Credentials(row.user_id, row.password_hash, row.factors_changed_at), row.is_new
     return None
 
 
@@ -210,3 +287,20 @@ def reactivate(db: Connection, user_id: int) -> None:
 def delete(db: Connection, user_id: int) -> None:
     """Delete the account, its sessions and its events."""
     execute(db, "DELETE FROM users WHERE id = %s", [user_id])
+
+
+def may_offer_passkey(db: Connection, user_id: int) -> bool:
+    """Return whether the account has no passkey, and its owner has not declined one."""
+    statement = """
+        SELECT
+          FROM users
+         WHERE id = %s
+           AND passkey_declined_at IS NULL
+           AND NOT EXISTS (SELECT FROM passkeys WHERE user_id = users.id)
+    """
+    return bool(fetch(db, statement, [user_id]))
+
+
+def decline_passkey(db: Connection, user_id: int) -> None:
+    """Store that the owner wants no more offers of a passkey."""
+    execute(db, "UPDATE users SET passkey_declined_at = now() WHERE id = %s", [user_id])

@@ -21,7 +21,7 @@ COMMANDS = {
     "list": "list accounts, newest first; --before ID continues the list",
     "show": "show an account, its sessions and its last events",
     "reset-link": "print a one-time link with which the owner sets a new password",
-    "remove-factors": "let the account log in without a second factor, and end all sessions",
+    "remove-factors": "remove the app and the passkeys of the account, and end all sessions",
     "unlock-codes": "accept codes of the account's app again after too many wrong ones",
     "deactivate": "refuse logins to the account, and end all sessions",
     "reactivate": "allow logins to the account again",
@@ -166,7 +166,7 @@ def _describe(db: Connection, user: users.User, number: int) -> str:
         f"Address     {user.email}",
         f"Registered  {_moment(user.created_at)}",
         f"Last login  {_moment(user.last_login_at)}",
-        f"Second step {_describe_factor(db, user)}",
+        f"Second step {_describe_factors(db, user)}",
         "\nSessions (fingerprint, last seen, address, device)",
     ]
     listed = sessions.list_live(db, user.id)
@@ -182,11 +182,16 @@ def _describe(db: Connection, user: users.User, number: int) -> str:
     return "\n".join(lines)
 
 
-def _describe_factor(db: Connection, user: users.User) -> str:
-    factor = second_factor.describe(db, user.id)
-    if factor is None:
+def _describe_factors(db: Connection, user: users.User) -> str:
+    factors = second_factor.describe(db, user.id)
+    described = []
+    if factors.app_added_at is not None:
+        described.append(f"authenticator app since {_moment(factors.app_added_at)}")
+    if factors.passkeys:
+        described.append(f"passkeys: {len(factors.passkeys)}")
+    if not described:
         return "none"
-    return f"authenticator app since {_moment(factor[0])}, {factor[1]} recovery codes"
+    return ", ".join([*described, f"recovery codes: {factors.recovery_codes}"])
 
 
 def _remove_factors(operator: Actor, user: users.User) -> str:

@@ -140,6 +140,23 @@ def _password_field(label: str, autocomplete: str, *validators: Any) -> Password
     return PasswordField(label, validators, render_kw=attributes)
 
 
+class PasskeyForm(Form):
+    """A form that takes a passkey in place of what is typed.
+
+    credential: the browser's answer in JSON, which the page's script stores.
+    """
+
+    credential = HiddenField()
+
+    signals: str | None = None
+    """Calls of the browser's Signal API that the page makes (ceremonies.RelyingParty)."""
+
+    def focus_id(self) -> str:
+        """Return the id of the button if a passkey was refused, or else that of a field."""
+        is_refused = self.credential.data and self.form_errors
+        return "use-passkey" if is_refused else super().focus_id()
+
+
 def _code_field() -> StringField:
     """Return the field of a code."""
     return StringField(
@@ -150,13 +167,24 @@ def _code_field() -> StringField:
     )
 
 
-class LoginForm(Form):
+def _name_field(label: str, missing: str, autocomplete: str) -> StringField:
+    """Return the field of a name.  missing: the message if it is empty."""
+    return StringField(
+        label,
+        [MaxLength(MAX_NAME_LENGTH), DataRequired(missing)],
+        filters=[_filter_up_to(MAX_NAME_LENGTH * NFD_GROWTH, _normalize_name)],
+        render_kw={"autocomplete": autocomplete, "dir": "auto"},
+    )
+
+
+class LoginForm(PasskeyForm):
     """The login form.  A malformed address is treated as an unknown one.
 
     next: the local URL to redirect to after the login.
     """
 
-    email = _email_field("username")
+    # The last word lets browsers suggest passkeys in this field.
+    email = _email_field("username webauthn")
     password = _password_field("Password", "current-password", InputRequired("Type your password."))
     remember = BooleanField("Stay logged in on this device")
     next = HiddenField(filters=[safe_local_path])
@@ -181,9 +209,10 @@ class ReauthenticateForm(Form):
         return (self["code"].data or "") if "code" in self else None
 
 
-class CodeForm(Form):
+class CodeForm(PasskeyForm):
     """A code of the second factor: of the authenticator app, or a recovery code.
 
+    has_app: the account has an authenticator app.
     next: the local URL to redirect to after the login.
     """
 
@@ -193,7 +222,14 @@ class CodeForm(Form):
     kind: Literal["app", "recovery"] = "app"
     """The kind of code that the form asks for.  It takes the other kind as well."""
 
-    def ask_for_recovery_code(self) -> None:
+    def __init__(self, formdata: Any, query: Any, *, has_app: bool) -> None:
+        """Read the form, and the query of the page's URL."""
+        super().__init__(formdata, data={"next": query.get("next")})
+        self.has_app = has_app
+        if query.get("with") == "recovery" or not has_app:
+            self._ask_for_recovery_code()
+
+    def _ask_for_recovery_code(self) -> None:
         """Let a phone's keyboard show letters."""
         self.kind = "recovery"
         self.code.label.text = "Recovery code"
@@ -207,17 +243,18 @@ class CodeForm(Form):
         """Refuse text that has the form of no code: it would count as a wrong one."""
         code = field.data or ""
         if not (second_factor.is_app_code(code) or second_factor.is_recovery_code(code)):
-            raise ValidationError(
-                "A code has 6 digits. A recovery code has 24 letters and digits, without 0, 1, 8 "
-                "and 9."
-            )
+            of_app = "A code has 6 digits. " if self.has_app else ""
+            of_recovery = "A recovery code has 24 letters and digits, without 0, 1, 8 and 9."
+            raise ValidationError(of_app + of_recovery)
 
 
 class ConfirmForm(CodeForm, ReauthenticateForm):
     """Ask a logged-in user for the password and, if there is a second factor, for a code."""
 
-    def __init__(self, formdata: Any, *, has_second_factor: bool, data: Any = None) -> None:
-        super().__init__(formdata, data=data)
+    def __init__(
+        self, formdata: Any, query: Any, *, has_second_factor: bool, has_app: bool
+    ) -> None:
+        super().__init__(formdata, query, has_app=has_app)
         if not has_second_factor:
             del self.code
 
@@ -240,12 +277,7 @@ class TotpForm(Form):
 class NameForm(Form):
     """The name to greet a user by."""
 
-    name = StringField(
-        "Name",
-        [MaxLength(MAX_NAME_LENGTH), DataRequired("Type the name to greet you by.")],
-        filters=[_filter_up_to(MAX_NAME_LENGTH * NFD_GROWTH, _normalize_name)],
-        render_kw={"autocomplete": "name", "dir": "auto"},
-    )
+    name = _name_field("Name", "Type the name to greet you by.", "name")
 
     def validate_name(self, field: StringField) -> None:
         """Refuse a name that is invisible, breaks the line or reverses the text around it."""
@@ -254,6 +286,12 @@ class NameForm(Form):
             raise ValidationError("This name shows nothing: use a letter, a digit or a symbol.")
         if any(_is_control(character) and character not in JOINERS for character in name):
             raise ValidationError("Use one line, without control characters or invisible ones.")
+
+
+class PasskeyNameForm(NameForm):
+    """The name by which a user knows a passkey."""
+
+    name = _name_field("Name of the passkey", "Type a name for the passkey.", "off")
 
 
 class EmailForm(Form):

@@ -1,5 +1,6 @@
 """View derivers that refuse a request before its view: by the method, or by the login's age."""
 
+from datetime import timedelta
 from typing import Any
 
 from pyramid.httpexceptions import HTTPMethodNotAllowed, HTTPSeeOther
@@ -7,6 +8,9 @@ from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 
 from ..auth.sessions import FRESH_LOGIN
 from .views.flash import redirect
+
+FRESH_PAGE = FRESH_LOGIN - timedelta(minutes=5)
+"""A page is shown while there is time to send its form, so no passkey is made in vain."""
 
 MAX_REDIRECT_LENGTH = 2000
 """Characters.  Many proxies answer 502 to response headers of more than 4,096 bytes."""
@@ -47,10 +51,11 @@ def require_fresh_login(view: Any, info: Any) -> Any:
         return view
 
     def guarded(context: Any, request: Any) -> Any:
-        if request.login_session.login_age < FRESH_LOGIN:
+        form_was_sent = request.method == "POST"
+        if request.login_session.login_age < (FRESH_LOGIN if form_was_sent else FRESH_PAGE):
             return view(context, request)
         confirm = url_with_next(request, "confirm", request.path_qs)
-        if request.method == "POST":
+        if form_was_sent:
             return redirect(request, confirm, "login_not_fresh")
         return HTTPSeeOther(confirm)
 

@@ -14,6 +14,7 @@ from hello_login.repositories import mails, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.users import User
 from tests.people import EMAIL, PASSWORD
+from tests.rows import add_passkey, execute
 from tests.visitor import Visitor
 
 
@@ -206,6 +207,25 @@ def test_a_reset_ends_all_sessions_and_confirms_the_address_if_its_link_was_mail
     assert mailing.can_log_in("staple battery horse")
 
 
+@pytest.mark.parametrize(
+    ("purpose", "was_confirmed", "stays"),
+    [("reset", False, False), ("reset", True, True), ("recover", False, True)],
+)
+def test_a_reset_removes_second_factors_if_the_address_was_not_confirmed_before(
+    mailing: Visitor, db: Connection, purpose: str, was_confirmed: bool, stays: bool
+) -> None:
+    """Somebody else may have registered the address, and added a factor."""
+    if was_confirmed:
+        users.confirm(db, mailing.user().id)
+    token, user = link_for(mailing, purpose)
+    add_passkey(db, user.id)
+    accounts.reset_password(
+        mailing.actor, mailing.passwords, token, purpose, user, "staple battery horse"
+    )
+    assert users.has_second_factor(db, user.id) is stays
+    assert (("passkey_removed", EMAIL) in notices(db)) is not stays
+
+
 def test_a_reset_needs_a_link_for_that_and_a_good_password(mailing: Visitor) -> None:
     token, user = link_for(mailing, "change")
     reset = partial(accounts.reset_password, mailing.actor, mailing.passwords)
@@ -279,6 +299,19 @@ def test_an_undone_change_restores_the_address_and_sets_a_password(
     assert notices(db) == [("address_restored", EMAIL), ("password_reset", "old@example.com")]
     with pytest.raises(LinkExpired):
         undo(token, user, "old@example.com", "yet another passphrase")
+
+
+@pytest.mark.parametrize(("age", "stays"), [("8 days", True), ("6 days", False)])
+def test_an_undone_change_removes_the_second_factors_of_the_week_before_it(
+    mailing: Visitor, db: Connection, age: str, stays: bool
+) -> None:
+    token, user = link_for(mailing, "undo", "old@example.com")
+    add_passkey(db, user.id)
+    execute(db, "UPDATE passkeys SET created_at = created_at - %s::interval", age)
+    undo = partial(accounts.undo_address, mailing.actor, mailing.passwords)
+    undo(token, user, "old@example.com", "staple battery horse")
+    assert users.has_second_factor(db, user.id) is stays
+    assert (("passkey_removed", "old@example.com") in notices(db)) is not stays
 
 
 def test_a_change_is_not_undone_if_the_earlier_address_is_taken(

@@ -1,8 +1,9 @@
-"""Rate limits for logins, codes, re-authentication, registration and changes of a profile."""
+"""Rate limits for logins, codes, passkeys, re-authentication, registration and changes."""
 
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from psycopg2.extensions import connection as Connection
@@ -13,13 +14,14 @@ from hello_login.auth.login import AuthenticationFailed
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import FOREVER, RateLimited
 from hello_login.auth.second_factor import CodeRefused
-from hello_login.repositories import users
+from hello_login.repositories import throttles, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
 from hello_login.repositories.throttles import Limit
 from tests.conftest import SECRET_KEY, OpenVisitor
 from tests.functional.authenticator import add_app, begin_half_login, complete
 from tests.people import EMAIL, NEW_PASSWORD, PASSWORD
+from tests.rows import add_passkey
 from tests.visitor import Visitor
 
 MINUTE = timedelta(minutes=1)
@@ -779,3 +781,136 @@ def test_a_rate_limited_code_is_logged_and_adds_no_rows(
     assert count_rows(db) == before
     refused = [each for each in logged_events if each.event == "second_rate_limited"]
     assert refused == [Event("second_rate_limited", factor.user_id, address="192.0.2.1")] * 20
+
+
+# Passkeys
+
+
+UsePasskey = Callable[..., timedelta]
+
+
+@pytest.fixture
+def use_passkey(open_visitor: OpenVisitor, db: Connection) -> UsePasskey:
+    """Return a function that uses a passkey, and returns the wait if it is rate-limited.
+
+    whose: the passkey's id, or the account of the session or half login.
+    """
+
+    def make(
+        address: str = "192.0.2.1",
+        known: DeviceCookie | None = None,
+        *,
+        is_accepted: bool = False,
+        **whose: Any,
+    ) -> timedelta:
+        try:
+            visitor = open_visitor(Client(address, known=known))
+            attempt = visitor.rate_limiter.admit_passkey(**whose)
+        except RateLimited as limited:
+            return rounded(limited.wait)
+        if is_accepted:
+            throttles.take_back(db, attempt.limits)
+        return NO_WAIT
+
+    return make
+
+
+def test_passkeys_are_rate_limited_by_network(use_passkey: UsePasskey, db: Connection) -> None:
+    assert [use_passkey() for _ in range(60)] == [NO_WAIT] * 50 + [MINUTE] * 10
+    assert use_passkey("192.0.2.2") == NO_WAIT
+    pass_time(db, MINUTE)
+    assert [use_passkey() for _ in range(2)] == [NO_WAIT, 2 * MINUTE]
+
+
+@WIDER_NETWORKS
+def test_an_ipv6_56_and_48_have_higher_limits_for_passkeys(
+    use_passkey: UsePasskey, address: Callable[[int], str], factor: int
+) -> None:
+    free = 50 * factor
+    waits = [use_passkey(address(number % 20)) for number in range(free + 1)]
+    assert waits == [NO_WAIT] * free + [MINUTE]
+
+
+def test_accepted_passkeys_do_not_count_for_their_network(use_passkey: UsePasskey) -> None:
+    for _ in range(49):
+        use_passkey()
+    assert [use_passkey(is_accepted=True) for _ in range(10)] == [NO_WAIT] * 10
+    assert [use_passkey() for _ in range(2)] == [NO_WAIT, MINUTE]
+
+
+@pytest.mark.parametrize("told_by", ["passkey", "session"])
+def test_passkeys_on_a_known_device_have_a_rate_limit_of_their_own(
+    use_passkey: UsePasskey, db: Connection, ada: int, told_by: str
+) -> None:
+    phone = add_passkey(db, ada)
+    whose = {"passkey_id": phone} if told_by == "passkey" else {"user_id": ada}
+    for _ in range(51):
+        use_passkey()
+    assert use_passkey(**whose) == MINUTE
+    device = DeviceCookie(auth_hash(db), "her own")
+    waits = [use_passkey(known=device, **whose) for _ in range(6)]
+    assert waits == [NO_WAIT] * 5 + [MINUTE]
+    other = DeviceCookie(auth_hash(db), "her other one")
+    assert use_passkey(known=other, **whose) == NO_WAIT
+
+
+def test_an_accepted_passkey_resets_the_failures_of_its_known_device(
+    use_passkey: UsePasskey, db: Connection, ada: int
+) -> None:
+    device = DeviceCookie(auth_hash(db), "her own")
+    for _ in range(4):
+        use_passkey(known=device, user_id=ada)
+    assert use_passkey(known=device, user_id=ada, is_accepted=True) == NO_WAIT
+    waits = [use_passkey(known=device, user_id=ada) for _ in range(6)]
+    assert waits == [NO_WAIT] * 5 + [MINUTE]
+
+
+def test_a_device_is_not_known_to_the_owner_of_another_passkey(
+    use_passkey: UsePasskey, visitor: Visitor, ada: int
+) -> None:
+    grace = visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
+    phones = [add_passkey(visitor.db, ada), add_passkey(visitor.db, grace, b"grace's")]
+    adas_device = DeviceCookie(auth_hash(visitor.db), "her own")
+    for _ in range(50):
+        use_passkey()
+    waits = [use_passkey(known=adas_device, passkey_id=each) for each in (*phones, b"unknown")]
+    assert waits == [NO_WAIT, MINUTE, MINUTE]
+
+
+def test_a_session_or_half_login_decides_whose_passkey_it_is(
+    use_passkey: UsePasskey, visitor: Visitor, ada: int, logged_events: list[Event]
+) -> None:
+    """The id of the passkey is not asked then: anybody can send any."""
+    grace = visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
+    phone = add_passkey(visitor.db, ada)
+    for _ in range(50):
+        use_passkey()
+    device = DeviceCookie(auth_hash(visitor.db), "her own")
+    assert use_passkey(known=device, user_id=grace, passkey_id=phone) == MINUTE
+    assert logged_events[-1].user_id == grace
+
+
+def test_passkeys_count_neither_as_wrong_passwords_nor_as_wrong_codes(
+    use_passkey: UsePasskey, guess: Guess, factor: Factor
+) -> None:
+    for _ in range(51):
+        use_passkey(user_id=factor.user_id)
+    assert guess() == NO_WAIT
+    assert factor.type(factor.phone.code()) == NO_WAIT
+    assert use_passkey(user_id=factor.user_id) == MINUTE
+
+
+def test_a_rate_limited_passkey_is_logged_and_adds_no_rows(
+    use_passkey: UsePasskey, db: Connection, ada: int, logged_events: list[Event]
+) -> None:
+    phone = add_passkey(db, ada)
+    for _ in range(50):
+        use_passkey()
+    before = count_rows(db)
+    for passkey_id in (phone, b"unknown"):
+        assert use_passkey(passkey_id=passkey_id) == MINUTE
+    assert count_rows(db) == before
+    assert logged_events[-2:] == [
+        Event("passkey_rate_limited", ada, address="192.0.2.1"),
+        Event("passkey_rate_limited", None, address="192.0.2.1"),
+    ]

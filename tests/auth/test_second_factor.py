@@ -1,4 +1,4 @@
-"""The second factor of an account: codes of its app, and recovery codes."""
+"""The second factors of an account: codes of its app, recovery codes, and passkeys beside them."""
 
 import re
 
@@ -7,14 +7,16 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login.auth import links, second_factor, totp
 from hello_login.auth.clients import Client
-from hello_login.auth.second_factor import CodeRefused
+from hello_login.auth.login import SecondFactorNeeded
+from hello_login.auth.second_factor import CodeRefused, Factors
 from hello_login.auth.totp import SecretBox
-from hello_login.repositories import events, half_logins
+from hello_login.repositories import events, half_logins, users
 from hello_login.repositories import totp as table
 from hello_login.repositories.sessions import Session
 from tests.conftest import SECRET_KEY, OpenVisitor
 from tests.functional.authenticator import BOX, Clock, Phone, add_app, begin_half_login
 from tests.people import PASSWORD
+from tests.rows import add_passkey, execute
 from tests.visitor import Visitor
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -171,7 +173,7 @@ def test_a_wrong_first_code_adds_no_app(visitor: Visitor, session: Session) -> N
             second_factor.add_app(visitor.actor, BOX, session, secret, code)
         reasons.append(caught.value.reason)
     assert reasons == ["wrong", "clock"]
-    assert second_factor.describe(visitor.db, session.user.id) is None
+    assert second_factor.describe(visitor.db, session.user.id) == Factors(None, 0, None, [])
     assert event_names(visitor, session.user.id) == ["logged_in", "registered"]
 
 
@@ -220,19 +222,18 @@ def test_removing_the_factor_ends_other_sessions_half_logins_and_links(
         )
     half = begin_half_login(visitor, user.id)
     link = links.issue(visitor.db, "reset", user.email, user.id)
-    assert second_factor.remove_all(visitor.actor, user, keep=session)
+    assert second_factor.remove_app(visitor.actor, session)
     assert live_sessions(visitor.db) == {session.id}
     assert half_logins.find(visitor.db, half.id) is None
     assert links.find(visitor.db, link) is None
-    assert second_factor.describe(visitor.db, user.id) is None
-    assert second_factor.count_recovery_codes(visitor.db, user.id) == 0
+    assert second_factor.describe(visitor.db, user.id) == Factors(None, 0, None, [])
     assert event_names(visitor, user.id)[:2] == ["session_ended", "factor_removed"]
     assert refusal(visitor, user.id, phone.code()) == "wrong"
     assert visitor.complete_login(user.id).token
 
 
 @pytest.mark.usefixtures("phone")
-def test_an_operator_who_removes_the_factor_ends_all_sessions(
+def test_an_operator_who_removes_the_factors_ends_all_sessions(
     visitor: Visitor, session: Session
 ) -> None:
     assert second_factor.remove_all(visitor.actor, session.user)
@@ -243,8 +244,126 @@ def test_removing_a_factor_that_does_not_exist_changes_nothing(
     visitor: Visitor, session: Session
 ) -> None:
     assert not second_factor.remove_all(visitor.actor, session.user)
+    assert not second_factor.remove_app(visitor.actor, session)
     assert live_sessions(visitor.db) == {session.id}
     assert event_names(visitor, session.user.id) == ["logged_in", "registered"]
+
+
+# An app beside passkeys
+
+
+def passkey_ids(visitor: Visitor, user_id: int) -> list[bytes]:
+    """Return the ids of the account's passkeys, the oldest first."""
+    return [each.id for each in second_factor.describe(visitor.db, user_id).passkeys]
+
+
+def test_an_app_beside_a_passkey_ends_other_sessions_and_leaves_the_recovery_codes(
+    visitor: Visitor, session: Session
+) -> None:
+    user_id = session.user.id
+    old = second_factor.make_recovery_codes(visitor.actor, session)
+    visitor.begin_session(user_id)
+    add_passkey(visitor.db, user_id)
+    _, codes = add_app(visitor, session)
+    assert codes == []
+    assert live_sessions(visitor.db) == {session.id}
+    assert event_names(visitor, user_id).count("codes_made") == 1
+    assert refusal(visitor, user_id, old[0]) is None
+
+
+def test_an_account_that_keeps_a_passkey_keeps_its_second_step_and_its_recovery_codes(
+    visitor: Visitor, session: Session
+) -> None:
+    phone, codes = add_app(visitor, session)
+    user_id = session.user.id
+    passkey_id = add_passkey(visitor.db, user_id)
+    assert second_factor.remove_app(visitor.actor, session)
+    assert second_factor.describe(visitor.db, user_id)[:2] == (None, 10)
+    assert passkey_ids(visitor, user_id) == [passkey_id]
+    with pytest.raises(SecondFactorNeeded):
+        visitor.complete_login(user_id)
+    assert refusal(visitor, user_id, phone.code()) == "wrong"
+    assert refusal(visitor, user_id, codes[0]) is None
+
+
+@pytest.mark.usefixtures("phone")
+def test_an_operator_removes_the_app_and_the_passkeys_together(
+    visitor: Visitor, session: Session
+) -> None:
+    user_id = session.user.id
+    graces = register_grace(visitor).user.id
+    others = add_passkey(visitor.db, graces, b"grace's")
+    for passkey_id in (b"phone", b"key"):
+        add_passkey(visitor.db, user_id, passkey_id)
+    assert second_factor.remove_all(visitor.actor, session.user)
+    assert second_factor.describe(visitor.db, user_id) == Factors(None, 0, None, [])
+    removals = ["passkey_removed", "passkey_removed", "factor_removed"]
+    assert event_names(visitor, user_id)[:4] == ["session_ended", *removals]
+    assert passkey_ids(visitor, graces) == [others]
+
+
+OLD, NEW = "1 day", "1 hour"
+"""The age of a factor: added before, or after, a time two hours ago."""
+
+
+@pytest.mark.parametrize(
+    ("app_age", "passkey_ages", "removals", "codes_stay"),
+    [
+        (NEW, [NEW], ["passkey_removed", "factor_removed"], False),
+        (OLD, [NEW, OLD, NEW], ["passkey_removed", "passkey_removed"], True),
+        (NEW, [OLD], ["factor_removed"], True),
+        (OLD, [OLD], [], True),
+    ],
+)
+@pytest.mark.usefixtures("phone")
+def test_only_factors_that_were_added_after_a_time_are_removed(
+    visitor: Visitor,
+    session: Session,
+    app_age: str,
+    passkey_ages: list[str],
+    removals: list[str],
+    codes_stay: bool,
+) -> None:
+    user_id, stays = session.user.id, []
+    execute(visitor.db, "UPDATE totp SET created_at = now() - %s::interval", app_age)
+    for number, age in enumerate(passkey_ages):
+        passkey_id = add_passkey(visitor.db, user_id, f"passkey {number}".encode())
+        statement = "UPDATE passkeys SET created_at = now() - %s::interval WHERE id = %s"
+        execute(visitor.db, statement, age, passkey_id)
+        if age == OLD:
+            stays.append(passkey_id)
+    before = event_names(visitor, user_id)
+    ((after,),) = execute(visitor.db, "SELECT now() - interval '2 hours'")
+    assert second_factor.remove_all(visitor.actor, session.user, after=after) is bool(removals)
+    added = event_names(visitor, user_id)[: -len(before)]
+    assert added == (["session_ended", *removals] if removals else [])
+    left = second_factor.describe(visitor.db, user_id)
+    assert (left.app_added_at is not None) is (app_age == OLD)
+    assert [each.id for each in left.passkeys] == stays
+    assert left.recovery_codes == (10 if codes_stay else 0)
+
+
+def test_every_change_of_the_factors_makes_all_devices_unknown(
+    visitor: Visitor, session: Session
+) -> None:
+    user_id, hashes = session.user.id, []
+
+    def note_hash() -> None:
+        credentials = users.get_credentials_by_id(visitor.db, user_id)
+        assert credentials is not None
+        hashes.append(credentials.auth_hash)
+
+    note_hash()
+    add_app(visitor, session)
+    note_hash()
+    second_factor.record_added(visitor.actor, session, "passkey_added", is_first=False)
+    note_hash()
+    second_factor.remove_app(visitor.actor, session)
+    note_hash()
+    add_passkey(visitor.db, user_id)
+    second_factor.remove_all(visitor.actor, session.user)
+    note_hash()
+    assert len(set(hashes)) == 5
 
 
 # Recovery codes
@@ -359,8 +478,9 @@ def test_secrets_that_cannot_be_renewed_are_named_and_stay(
 def test_the_account_page_learns_when_the_app_was_added_and_the_number_of_codes(
     visitor: Visitor, session: Session, open_visitor: OpenVisitor
 ) -> None:
-    described = second_factor.describe(visitor.db, session.user.id)
-    assert described is not None
-    assert described[1] == 10
+    added_at = table.get_created_at(visitor.db, session.user.id)
+    assert added_at is not None
+    expected = Factors(added_at, 10, None, [])
+    assert second_factor.describe(visitor.db, session.user.id) == expected
     grace = register_grace(open_visitor(Client("192.0.2.9")))
-    assert second_factor.describe(visitor.db, grace.user.id) is None
+    assert second_factor.describe(visitor.db, grace.user.id) == Factors(None, 0, None, [])

@@ -22,14 +22,14 @@ REFUSED_PAGE = re.compile(
 class Site:
     """A server with plain http and cheap password hashes; if it sends mail, to files."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        """options: the options of Server."""
+    def __init__(self, folder: Path, *, host: str = "localhost", **options: Any) -> None:
+        """host: a site at an IP address offers no passkeys.  options: the options of Server."""
         self.database = Database(folder)
         quick = {name: QUICK[name] for name in QUICK if name != "secure_cookies" or not options}
         self._server = Server(folder, self.database.url, **quick, **options)
         self._server.environment["MAIL_URL"] = f"file:{folder}/mail" if options else "none"
         self.port = self._server.port
-        self.url = f"http://localhost:{self.port}"
+        self.url = self._server.environment["SITE_URL"] = f"http://{host}:{self.port}"
         self._server.start()
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from tests.browser.conftest import Visit
 from tests.browser.people import DESKTOP, Keyboard, on_each_device
 from tests.browser.phone import Phone
 from tests.browser.site import Site
-from tests.browser.walk import SMALLEST_WIDTH, fill, log_in, make_logins_old, register
+from tests.browser.walk import SMALLEST_WIDTH, fill, log_in, log_out, make_logins_old, register
 from tests.people import PASSWORD
 
 FIELD = "autocomplete", "inputmode"
@@ -21,12 +21,6 @@ def set_up(page: Any) -> tuple[Phone, list[str]]:
     fill(page, "Turn on", code=phone.unused_code())
     page.locator(".codes").wait_for()
     return phone, page.locator(".codes code").all_inner_texts()
-
-
-def log_out(page: Any) -> None:
-    page.goto("/account")
-    page.get_by_role("button", name="Log out").click()
-    page.get_by_text("You are logged out.").wait_for()
 
 
 def attributes(page: Any) -> list[str | None]:
@@ -93,11 +87,11 @@ def test_the_second_step_works_by_keyboard_alone(
     page.wait_for_url("/account")
     assert said.inner_text() == "You have 9 recovery codes left."
 
-    keyboard.press("link", "Turn off")
+    keyboard.press("link", "Remove the app")
     page.wait_for_url("/account/totp/remove")
-    keyboard.press("button", "Turn off")
+    keyboard.press("button", "Remove the app")
     page.wait_for_url("/account")
-    assert said.inner_text().startswith("Logins take one step again")
+    assert said.inner_text().startswith("The app is removed")
     log_in_by_password()
     page.wait_for_url("/account")
 
@@ -143,7 +137,7 @@ def test_recovery_codes_are_printed_in_dark_ink_without_the_rest_of_the_page(
     codes = page.locator(".codes")
     assert codes.is_visible()
     assert codes.evaluate("element => getComputedStyle(element).color") == "rgb(32, 37, 30)"
-    assert page.get_by_text(f"For {email} at localhost").is_visible()
+    assert page.get_by_text(f"These codes are for {email} at localhost").is_visible()
     assert not page.locator("header").is_visible()
     assert not page.get_by_role("link", name="I have kept them").is_visible()
 

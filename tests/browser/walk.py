@@ -9,6 +9,7 @@ import webtest
 
 import hello_login
 from hello_login.web.security import AuthTktSecurityPolicy
+from tests.browser.authenticator import Authenticator
 from tests.browser.phone import Phone
 from tests.browser.site import Site
 from tests.conftest import ROOT
@@ -41,6 +42,12 @@ def register(page: Any, email: str = EMAIL, name: str = NAME) -> None:
 def log_in(page: Any, email: str = EMAIL, password: str = PASSWORD) -> None:
     page.goto("/login")
     fill(page, "Log in", email=email, password=password)
+
+
+def log_out(page: Any) -> None:
+    page.goto("/account")
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_text("You are logged out.").wait_for()
 
 
 def open_link(page: Any, subject: str, recipient: str) -> None:
@@ -76,6 +83,7 @@ def walk(page: Any, site: Site) -> Iterator[str]:
     page.goto("/")
     yield _reach(page, "home-logged-in", "Good to see you")
     yield from _walk_account(page, site)
+    yield from _walk_passkeys(page, site)
     phone, codes = yield from _walk_set_up(page, site)
     yield from _walk_errors(page, site)
     page.goto("/")
@@ -105,6 +113,8 @@ def walk_with_mail(page: Any, site: Site) -> Iterator[str]:
     yield _reach(page, "account-unconfirmed", "not confirmed")
     page.get_by_role("link", name="Set up an authenticator app").click()
     yield _reach(page, "totp-unconfirmed", "Confirm your address")
+    page.goto("/account/passkeys/add")
+    yield _reach(page, "add-passkey-unconfirmed", "Confirm your address")
 
 
 def _reach(page: Any, state: str, words: str) -> str:
@@ -148,6 +158,56 @@ def _walk_account(page: Any, site: Site) -> Iterator[str]:
     yield _reach(page, "delete-refused", "This is not your password")
 
 
+def _walk_passkeys(page: Any, site: Site) -> Iterator[str]:
+    """Add a passkey, use it, and remove it."""
+    authenticator = Authenticator(page)
+    page.goto("/")
+    page.get_by_role("button", name="Log out").click()
+    log_in(page)
+    yield _reach(page, "passkey-offer", "Log in without your password")
+    page.get_by_role("link", name="Add a passkey").first.click()
+    yield _reach(page, "add-passkey", "your password manager will keep the passkey")
+    authenticator.set_owner(verified=False)
+    fill(page, "Add a passkey")
+    yield _reach(page, "add-passkey-cancelled", "No passkey was added")
+    authenticator.set_owner()
+    fill(page, "Add a passkey")
+    yield _reach(page, "recovery-codes-with-passkey", "they are not shown again")
+    page.goto("/account")
+    yield _reach(page, "account-with-passkey", "Manage passkeys")
+    page.goto("/account/passkeys/add")
+    fill(page, "Add a passkey")
+    yield _reach(page, "passkey-exists", "has a passkey for your account already")
+    page.goto("/account/passkeys")
+    yield _reach(page, "passkeys", "not used yet")
+    page.get_by_role("link", name="Rename: ").click()
+    yield _reach(page, "rename-passkey", "You see it in the list")
+    fill(page, "Save", name="")
+    yield _reach(page, "rename-passkey-refused", "Type a name for the passkey")
+    fill(page, "Save", name="Augusta" * 14)
+    yield _reach(page, "passkey-renamed", "The passkey has a new name")
+    make_logins_old(site)
+    page.get_by_role("link", name="Remove: ").click()
+    yield _reach(page, "confirm-with-passkey", "or use a passkey")
+    fill(page, "Use a passkey")
+    yield _reach(page, "remove-passkey", "It is your only second step")
+    authenticator.set_owner(present=False)
+    page.get_by_role("button", name="Log out").click()
+    log_in(page)
+    yield _reach(page, "second-step-with-passkey", "Each works once")
+    authenticator.set_owner(verified=False)
+    fill(page, "Use a passkey")
+    yield _reach(page, "second-step-passkey-cancelled", "No passkey was used")
+    site.database.execute("DELETE FROM passkeys")
+    authenticator.set_owner()
+    page.goto("/login")
+    yield _reach(page, "login-passkey-refused", "This site does not know this passkey")
+    authenticator.remove()
+    log_in(page)
+    page.goto("/account/passkeys")
+    yield _reach(page, "passkeys-none", "You have none")
+
+
 def _walk_set_up(page: Any, site: Site) -> Generator[str, None, tuple[Phone, list[str]]]:
     """Turn the second step on, and return the app and the recovery codes."""
     make_logins_old(site)
@@ -164,9 +224,9 @@ def _walk_set_up(page: Any, site: Site) -> Generator[str, None, tuple[Phone, lis
     yield _reach(page, "recovery-codes", "they are not shown again")
     codes: list[str] = page.locator(".codes code").all_inner_texts()
     page.get_by_role("link", name="I have kept them").click()
-    yield _reach(page, "account-with-second-step", "On since")
+    yield _reach(page, "account-with-second-step", "Remove the app")
     page.goto("/account/totp")
-    yield _reach(page, "totp-on", "To use another app")
+    yield _reach(page, "totp-on", "To use another one")
     page.goto("/account/recovery-codes")
     yield _reach(page, "recovery-codes-left", "You have 10 recovery codes left")
     page.goto("/account/totp/remove")
@@ -177,7 +237,7 @@ def _walk_set_up(page: Any, site: Site) -> Generator[str, None, tuple[Phone, lis
     fill(page, "Confirm", current=PASSWORD, code="1234567")
     yield _reach(page, "confirm-with-code-refused", "A code has 6 digits")
     fill(page, "Confirm", current=PASSWORD, code=phone.unused_code())
-    _reach(page, "", "Turn the second step off")
+    _reach(page, "", "Your password alone will be enough")
     return phone, codes
 
 

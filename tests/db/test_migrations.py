@@ -3,7 +3,9 @@
 import re
 import shutil
 import threading
+from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +15,9 @@ import yoyo
 from psycopg2.extensions import connection as Connection
 
 from hello_login.db import migrations
+from hello_login.repositories import challenges, users
 from tests.conftest import ROOT, NewDatabase
+from tests.rows import add_passkey, add_user, execute
 
 SQL = ROOT / "sql"
 
@@ -121,6 +125,70 @@ def test_every_migration_can_be_rolled_back_and_applied_again(new_database: NewD
     assert query(url, SCHEMA) == schema
 
 
+WITHOUT_APP, WITH_APP = 1, 2
+ADDED_AT = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def before_passkeys(new_database: NewDatabase, tmp_path: Path) -> Iterator[Connection]:
+    """Return a connection to a database of the version before passkeys, with two accounts.
+
+    WITH_APP has an authenticator app.
+    """
+    url = new_database()
+    for path in SQL.iterdir():
+        if path.name < "0010":
+            shutil.copy(path, tmp_path)
+    list(migrations.migrate(url, tmp_path))
+    with closing(psycopg2.connect(url)) as connection:
+        for user_id in (WITHOUT_APP, WITH_APP):
+            assert add_user(connection, f"{user_id}@example.com") == user_id
+        statement = """
+            INSERT INTO totp (user_id, secret, last_step, created_at, told_at)
+            VALUES (%s, 'a secret', 7, %s, now())
+        """
+        execute(connection, statement, WITH_APP, ADDED_AT)
+        connection.commit()
+        yield connection
+
+
+def apply_passkeys(connection: Connection) -> None:
+    """Apply the migration 0010, and all later ones."""
+    connection.commit()
+    (first, _), *_ = migrations.migrate(connection.dsn, SQL)
+    assert first == "0010.passkeys"
+
+
+def test_devices_stay_known_when_passkeys_are_introduced(before_passkeys: Connection) -> None:
+    apply_passkeys(before_passkeys)
+    for user_id, changed_at in ((WITHOUT_APP, None), (WITH_APP, ADDED_AT)):
+        # As in the version before: the hash in device cookies has the time when the app was added.
+        expected = users.Credentials(user_id, "a hash", changed_at)
+        assert users.get_credentials_by_id(before_passkeys, user_id) == expected
+
+
+def test_apps_survive_when_the_introduction_of_passkeys_is_rolled_back(
+    before_passkeys: Connection,
+) -> None:
+    schema, apps = execute(before_passkeys, SCHEMA), execute(before_passkeys, "TABLE totp")
+    apply_passkeys(before_passkeys)
+    for user_id in (WITHOUT_APP, WITH_APP):
+        add_passkey(before_passkeys, user_id, str(user_id).encode())
+        users.make_handle(before_passkeys, user_id)
+        users.record_factor_change(before_passkeys, user_id)
+    challenges.insert(before_passkeys, b"1" * 32, timedelta(hours=1))
+    before_passkeys.commit()
+    with yoyo.get_backend(before_passkeys.dsn) as backend, backend.lock():
+        later = [each for each in yoyo.read_migrations(str(SQL)) if each.id >= "0010"]
+        backend.rollback_migrations(sorted(later, key=lambda each: each.id, reverse=True))
+    assert execute(before_passkeys, SCHEMA) == schema
+    assert execute(before_passkeys, "TABLE totp") == apps
+    apply_passkeys(before_passkeys)
+    credentials = users.get_credentials_by_id(before_passkeys, WITH_APP)
+    assert credentials == (WITH_APP, "a hash", ADDED_AT)
+    assert not users.has_second_factor(before_passkeys, WITHOUT_APP)
+
+
 def test_a_migration_edited_after_it_was_applied_is_refused(url: str, sql_copy: Path) -> None:
     edited = sql_copy / "0001.users.sql"
     text = edited.read_text()
@@ -202,8 +270,8 @@ def test_all_migrations_are_missing_from_an_empty_database(new_database: NewData
 
 
 def test_row_counts_leave_out_the_tables_of_yoyo(db: Connection) -> None:
-    tables = ["account_events", "half_logins", "mails", "recovery_codes", "sessions"]
-    tables += ["throttles", "tokens", "totp", "users"]
+    tables = ["account_events", "half_logins", "mails", "passkeys", "recovery_codes", "sessions"]
+    tables += ["throttles", "tokens", "totp", "used_challenges", "users"]
     assert migrations.count_rows(db) == [(table, 0) for table in tables]
 
 

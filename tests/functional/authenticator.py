@@ -1,5 +1,7 @@
 """An authenticator app by a library that is not ours, and what people do with it."""
 
+import base64
+import re
 import time
 from typing import Any
 
@@ -13,6 +15,7 @@ from hello_login.auth.totp import SecretBox
 from hello_login.repositories.half_logins import HalfLogin
 from hello_login.repositories.sessions import Session
 from tests.conftest import SECRET_KEY
+from tests.people import log_in, register
 from tests.visitor import Visitor
 
 BOX = SecretBox([SECRET_KEY], "totp")
@@ -21,6 +24,11 @@ BOX = SecretBox([SECRET_KEY], "totp")
 STEP = 30  # seconds
 SPARE_SECONDS = 2
 """A code that is typed this long before its step ends is still for the expected step."""
+
+USED = "This code does not work any more"
+WRONG = "code is wrong"
+CLOCK = "Check the clock of your phone"
+"""What the site says of a code."""
 
 
 class Clock:
@@ -106,3 +114,31 @@ def complete(
     is_app_code = second_factor.is_app_code(code)
     attempt = visitor.rate_limiter.admit_code(half.user_id, is_app_code=is_app_code)
     return login.complete_half_login(visitor.actor, box, half, attempt, code)
+
+
+class Person:
+    """Ada, whose account has a second factor; her browser is logged in."""
+
+    def __init__(self, browser: webtest.TestApp) -> None:
+        self.browser = browser
+        register(browser)
+        self.phone, self.recovery_codes = set_up(browser)
+
+
+def begin(browser: webtest.TestApp) -> webtest.TestApp:
+    """Log in with the password only."""
+    assert log_in(browser).location == "http://localhost/login/second"
+    return browser
+
+
+def is_logged_in(browser: webtest.TestApp) -> bool:
+    return bool(browser.get("/account", status="*").status_int == 200)
+
+
+def half_login_token(browser: webtest.TestApp) -> str:
+    """Return the token in the browser's half-login cookie."""
+    cookie = browser.cookies["half_login"]
+    encoded = cookie[128 + 8 :].partition("!")[0]
+    token = base64.b64decode(encoded.replace("%3D", "=")).decode()
+    assert re.fullmatch(r"[\w-]{43}", token)
+    return token

@@ -1,4 +1,4 @@
-"""Fixtures: a checkout for each test, and commands that run in it."""
+"""Fixtures: a checkout, commands that run in it, and people who log in in two steps."""
 
 import os
 import signal
@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import webtest
 
+from hello_login.db import transactions
 from hello_login.dev.embedded import EmbeddedPostgres
-from tests.conftest import ROOT
+from tests.conftest import ROOT, MakeIni
+from tests.functional.authenticator import Clock, Person
 from tests.functional.commands import BIN, database_runs
+from tests.functional.mail_site import MailSite
 from tests.functional.servers import free_port
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -60,3 +64,30 @@ def start(checkout: Path) -> Iterator[Start]:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stop the clock."""
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def ada(browser: webtest.TestApp) -> Person:
+    return Person(browser)
+
+
+@pytest.fixture
+def site(url: str, ini: MakeIni, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MailSite:
+    """Return a site with mail; on a loaded machine, a race may wait for long."""
+    monkeypatch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 30)
+    monkeypatch.setattr(transactions, "STATEMENT_TIMEOUT_SECONDS", 60)
+    return MailSite(ini, url, tmp_path / "mail")
+
+
+@pytest.fixture
+def owner(site: MailSite) -> webtest.TestApp:
+    """Return a browser in which Ada has registered by a link and is logged in."""
+    browser = site.open_browser()
+    site.register(browser)
+    return browser

@@ -37,9 +37,12 @@ FRESH_PAGES = [
     "/account/totp",
     "/account/totp/remove",
     "/account/recovery-codes",
+    "/account/passkeys/add",
+    f"/account/passkeys/{'0' * 12}/remove",
 ]
-"""The pages that need a login of the last minutes."""
+"""The pages that need a login of the last ten minutes; their forms, one of the last fifteen."""
 
+LOGIN_FAILED = "Somebody tried to log in with a wrong password or passkey"
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; rv:143.0) Gecko/20100101 Firefox/143.0"
 
 
@@ -164,8 +167,9 @@ def test_ending_a_session_asks_for_the_password_when_the_login_is_old(
 def test_ending_a_session_does_not_ask_for_the_password_when_the_login_is_new(
     ada: list[webtest.TestApp], db: Connection
 ) -> None:
-    age_logins(db, 14)
+    age_logins(db, 9)
     assert "password" not in ada[0].get("/account/sessions/end?session=others").forms[1].text
+    age_logins(db, 14)
     end(ada[0], "End all other sessions")
     assert [is_logged_in(browser) for browser in ada] == [True, False, False]
 
@@ -191,16 +195,30 @@ def test_a_page_that_changes_an_account_asks_for_the_password_when_the_login_is_
     browser: webtest.TestApp, db: Connection, page: str
 ) -> None:
     register(browser)
-    age_logins(db, 14)
-    browser.get(page, status="*").mustcontain(no="Confirm that it is you")
+    asked = f"{CONFIRM}?{urlencode({'next': page})}"
+    age_logins(db, 9)
+    assert browser.get(page, status="*").location != asked
+    age_logins(db, 10)
+    answer = browser.get(page, status=303)
+    assert answer.location == asked
+    assert answer.follow().html.h1.get_text() == "Confirm that it is you"
+    assert confirm(browser, page=asked).location == f"http://localhost{page}"
+    assert browser.get(page, status="*").location != asked
+
+
+@pytest.mark.parametrize("page", FRESH_PAGES)
+def test_a_form_that_changes_an_account_is_taken_five_minutes_longer_than_its_page_is_shown(
+    browser: webtest.TestApp, db: Connection, page: str
+) -> None:
+    register(browser)
+    asked = f"{CONFIRM}?{urlencode({'next': page})}"
+    form = {"csrf_token": csrf_token(browser)}
     age_logins(db, 15)
-    asked = browser.get(page, status=303)
-    assert asked.location == f"{CONFIRM}?{urlencode({'next': page})}"
-    form = {"csrf_token": csrf_token(browser), "current": PASSWORD}
-    assert browser.post(page, form, status=303).location == asked.location
-    assert asked.follow().html.h1.get_text() == "Confirm that it is you"
-    assert confirm(browser, page=asked.location).location == f"http://localhost{page}"
-    assert "Confirm that it is you" not in browser.get(page, status="*")
+    answer = browser.post(page, {**form, "current": PASSWORD}, status=303)
+    assert answer.location == asked
+    assert "Nothing was changed. Confirm that it is you" in answer.follow()
+    age_logins(db, 14)
+    assert browser.post(page, form, status="*").location != asked
 
 
 @pytest.mark.parametrize("page", FRESH_PAGES)
@@ -252,7 +270,7 @@ def test_a_wrong_password_at_reauthentication_is_shown_on_the_account_page(
     register(browser)
     confirm(browser, password="a wrong one", status=422)
     assert failures_of(browser) == [
-        "A change of the account was tried with a wrong password or code"
+        "A change of the account was tried with a wrong password, code or passkey"
     ]
 
 
@@ -343,8 +361,11 @@ def test_a_name_change_does_not_ask_for_the_password_when_the_login_is_new(
     browser: webtest.TestApp, db: Connection
 ) -> None:
     register(browser)
+    age_logins(db, 9)
+    form = browser.get("/account/profile").forms[1]
+    form["name"] = "Augusta King"
     age_logins(db, 14)
-    send(browser, "/account/profile", name="Augusta King")
+    form.submit(status=303)
     assert "Good to see you, Augusta King" in browser.get("/").html.main.get_text()
 
 
@@ -488,7 +509,7 @@ def test_the_account_page_shows_the_latest_events(open_browser: OpenBrowser) -> 
         "You logged in",
         "You registered",
     ]
-    assert failures_of(browser) == ["Somebody tried to log in with a wrong password, 5 times"]
+    assert failures_of(browser) == [f"{LOGIN_FAILED}, 5 times"]
     assert "from 192.0.2.2" in browser.get("/account")
 
 
@@ -502,13 +523,13 @@ def test_failed_logins_do_not_push_logins_off_the_account_page(open_browser: Ope
         log_in(other, password="a wrong one", status=422)
     page = ada.get("/account").html
     assert [each.get_text() for each in page("h2")] == [
-        "Second step at login",
+        "How you log in",
         "Where you are logged in",
         "What happened lately",
         "Failed attempts",
     ]
     assert events_of(ada) == ["You logged in", "You logged in", "You registered"]
-    assert failures_of(ada) == ["Somebody tried to log in with a wrong password, 2 times"] * 5
+    assert failures_of(ada) == [f"{LOGIN_FAILED}, 2 times"] * 5
 
 
 def test_wrong_passwords_from_two_places_in_turn_are_two_entries(open_browser: OpenBrowser) -> None:
@@ -517,7 +538,7 @@ def test_wrong_passwords_from_two_places_in_turn_are_two_entries(open_browser: O
     for number in range(8):
         guesser = open_browser(REMOTE_ADDR=f"198.51.100.{number % 2}")
         log_in(guesser, password="a wrong one", status=422)
-    assert failures_of(ada) == ["Somebody tried to log in with a wrong password, 4 times"] * 2
+    assert failures_of(ada) == [f"{LOGIN_FAILED}, 4 times"] * 2
 
 
 def test_the_account_page_shows_twenty_sessions_and_how_many_more_there_are(
@@ -612,7 +633,8 @@ def test_an_unknown_account_page_is_not_found(browser: webtest.TestApp) -> None:
 
 def test_every_page_of_an_account_has_the_logout_button(browser: webtest.TestApp) -> None:
     register(browser)
-    pages = ("profile", "password", "delete", "confirm", "totp", "totp/remove")
+    pages = ["profile", "password", "delete", "confirm", "totp", "totp/remove"]
+    pages += ["passkeys", "passkeys/add"]
     for path in ("/", "/account", *(f"/account/{page}" for page in pages)):
         assert browser.get(path).forms[0].action == "/logout"
 

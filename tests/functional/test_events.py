@@ -5,6 +5,7 @@ import logging
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,14 @@ import hello_login
 from hello_login import logs
 from hello_login.scripts import manage_accounts
 from tests.conftest import ROOT, SECRET_KEY, MakeIni, NewDatabase
+from tests.functional.authenticator import recovery_codes_on, type_code
+from tests.functional.software_key import (
+    SoftwareKey,
+    decode,
+    encode,
+    options_on,
+    send_credential,
+)
 from tests.people import (
     NEW_PASSWORD,
     PASSWORD,
@@ -46,6 +55,11 @@ EVENTS = [
     "password_changed",
     "name_changed",
     "address_changed",
+    "passkey_added",
+    "passkey_used",
+    "passkey_rate_limited",
+    "passkey_renamed",
+    "passkey_removed",
     "factor_added",
     "codes_made",
     "second_step_begun",
@@ -66,6 +80,8 @@ LOG_ONLY = (
     "second_step_begun",
     "second_rate_limited",
     "factor_rate_limited",
+    "passkey_used",
+    "passkey_rate_limited",
 )
 """Events that have a line in the log, but no row."""
 
@@ -73,13 +89,17 @@ BY_OPERATOR = ("deactivated", "session_ended", "reactivated")
 
 
 class RecordedSite:
-    """A site whose log lines and secrets (typed, or sent in cookies) are recorded."""
+    """A site whose log lines and secrets (typed, or sent in cookies) are recorded.
+
+    only_stored: what the database has, but no log.
+    """
 
     def __init__(self, site: Any, url: str) -> None:
         self.site = site
         self.url = url
         self.secrets = {PASSWORD, NEW_PASSWORD, WRONG, SECRET_KEY}
         self.app_codes: set[str] = set()
+        self.only_stored: set[str] = set()
         self.lines: list[str] = []
         self.dumps: list[str] = []
         self.rows_of_ada: list[tuple[Any, ...]] = []
@@ -99,6 +119,17 @@ class RecordedSite:
             return start_response(status, headers, *rest)
 
         return self.site(environ, start)
+
+    def record_passkey(self, key: SoftwareKey, options: str, credential: str) -> str:
+        """Record the secrets of a use of a passkey, and return the credential."""
+        challenge, response = json.loads(options)["challenge"], json.loads(credential)["response"]
+        self.secrets |= {challenge, decode(challenge).hex(), credential, *response.values()}
+        numbers = key.key.public_key().public_numbers()
+        parts = [numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big"), key.handle]
+        for part in (*parts, key.passkey_id):
+            self.only_stored |= {part.hex(), encode(part), repr(part)[2:-1]}
+        self.only_stored.add(str(uuid.UUID(bytes=key.handle)))
+        return credential
 
     def rows(self) -> list[tuple[Any, ...]]:
         connection = psycopg2.connect(self.url)
@@ -180,6 +211,7 @@ def used_site(
     for number in range(19):
         send(ada, "/account/profile", name=f"Augusta {number}")
     send(ada, "/account/profile", name="Augusta", status=429)
+    use_passkeys(recorded_site, ada, new_email)
     use_second_factor(recorded_site, ada, other, new_email)
     guesser.get("/account", status=303)
     ada.post("/logout", {"csrf_token": "forged"}, status=400)
@@ -199,6 +231,39 @@ def used_site(
     return recorded_site
 
 
+def use_passkeys(recorded: RecordedSite, owner: webtest.TestApp, email: str) -> None:
+    """Cause every event of passkeys, and keep the database as it is meanwhile."""
+    key = SoftwareKey()
+    page = owner.get("/account/passkeys/add")
+    options = options_on(page)
+    shown = send_credential(
+        page, recorded.record_passkey(key, options, key.create(options)), status=200
+    )
+    recovery_codes = recovery_codes_on(shown)
+    recorded.secrets |= {*recovery_codes, *(code.replace("-", "") for code in recovery_codes)}
+
+    def use(*, status: int, **forged: Any) -> None:
+        page = owner.get("/login")
+        options = options_on(page)
+        credential = recorded.record_passkey(key, options, key.get(options, **forged))
+        send_credential(page, credential, status=status)
+
+    log_out(owner)
+    use(status=303)
+    log_out(owner)
+    send_credential(owner.get("/login"), WRONG, status=422)
+    for _ in range(5):
+        use(status=422, signature=b"forged")
+    use(status=429)
+    log_in(owner, email=email, password=NEW_PASSWORD)
+    type_code(owner, recovery_codes[0])
+    recorded.dump()
+    rename = owner.get("/account/passkeys").html.find("a", string="Rename")["href"]
+    recorded.only_stored.add("The key of Ada")
+    send(owner, rename, name="The key of Ada")
+    send(owner, rename.replace("/name", "/remove"))
+
+
 def use_second_factor(
     recorded: RecordedSite, owner: webtest.TestApp, guesser: webtest.TestApp, email: str
 ) -> None:
@@ -210,7 +275,7 @@ def use_second_factor(
     form = page.forms[1]
     form["code"] = codes[0]
     shown = form.submit(status=200)
-    recovery_codes = [each.get_text() for each in shown.html.select(".codes code")]
+    recovery_codes = recovery_codes_on(shown)
     recorded.app_codes |= {*codes, "000000"}
     recorded.secrets |= {secret, app.byte_secret().hex(), *recovery_codes}
     recorded.secrets |= {code.replace("-", "") for code in recovery_codes}
@@ -224,16 +289,9 @@ def use_second_factor(
         type_code(guesser, "000000", status=422)
     type_code(guesser, "000000", status=429)
     recorded.dump()
-    for _ in range(19):  # the set-up was the first change
+    for _ in range(17):  # the passkey was added and removed, and the app was added
         send(owner, "/account/totp/remove")
     send(owner, "/account/totp/remove", status=429)
-
-
-def type_code(browser: webtest.TestApp, code: str, *, status: int = 303) -> None:
-    """Take the second step of a login."""
-    form = browser.get("/login/second").forms[0]
-    form["code"] = code
-    form.submit(status=status)
 
 
 def test_each_event_is_logged_with_time_user_address_and_request_id(
@@ -265,13 +323,17 @@ def test_each_account_event_has_a_row_until_the_account_is_deleted(
 
 def test_no_secret_is_in_any_log_or_in_the_database(used_site: RecordedSite) -> None:
     dump, lines = "\n".join(used_site.dumps), "\n".join(used_site.lines)
-    assert len(used_site.secrets) > 40
-    for table in ("throttles", "totp", "recovery_codes", "half_logins"):
+    assert len(used_site.secrets) > 80
+    tables = ("throttles", "totp", "recovery_codes", "half_logins", "passkeys", "used_challenges")
+    for table in tables:
         assert f"INSERT INTO public.{table}" in dump
     for secret in used_site.secrets:
         assert secret not in lines
         assert secret not in dump
         assert secret.encode().hex() not in dump
+    assert len(used_site.only_stored) > 10
+    for text in used_site.only_stored:
+        assert text not in lines
     for code in used_site.app_codes:
         alone = rf"(?<![\w.]){code}(?!\w)"  # other numbers, such as microseconds, may contain it
         assert not re.search(alone, lines + dump)

@@ -1,6 +1,8 @@
 """A real server accepts the largest form with valid values, and refuses a larger one."""
 
+import html
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -8,9 +10,11 @@ from urllib.parse import urlencode
 import pytest
 
 from hello_login.auth.passwords import MAX_LENGTH
+from hello_login.auth.webauthn import MAX_CREDENTIAL_LENGTH
 from hello_login.web.forms import MAX_NAME_LENGTH, MAX_NEXT_LENGTH
 from tests.conftest import ROOT, make_folder
 from tests.functional.servers import QUICK, Database, Person, Server, send_raw
+from tests.functional.software_key import SoftwareKey
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +61,41 @@ def test_the_largest_forms_are_accepted(server: Server) -> None:
     sizes = [len(urlencode({"csrf_token": "t" * 43, **form})) for form in (register, change)]
     assert 0.9 * LARGEST < max(sizes) <= LARGEST
     assert person.log_in(email, new)[0] == 303
+
+
+def options_in(page: tuple[int, int, str]) -> str:
+    """Return the options that the page hands to the browser."""
+    found = re.search('data-options="([^"]*)"', page[2])
+    assert found is not None
+    return html.unescape(found[1])
+
+
+def lengthen(credential: str) -> str:
+    """Add a field to the browser's answer, which then has the largest length."""
+    missing = MAX_CREDENTIAL_LENGTH - len(credential) - len(', "x": ""')
+    return f'{credential[:-1]}, "x": "{"a" * missing}"}}'
+
+
+def test_the_largest_forms_with_a_passkey_are_accepted(server: Server) -> None:
+    person, key, origin = Person(server.port), SoftwareKey(), f"http://localhost:{server.port}"
+    person.ask("/register")
+    person.register()
+    page = person.ask("/account/passkeys/add")
+    add = {"credential": lengthen(key.create(options_in(page), origin=origin))}
+    assert person.ask("/account/passkeys/add", add)[0] == 200
+    person.log_out()
+    # A browser may have filled in the password before the passkey was chosen.
+    login = {
+        "credential": lengthen(key.get(options_in(person.ask("/login")), origin=origin)),
+        "email": f"{make_text(16, 2)}@example.org",
+        "password": make_text(MAX_LENGTH, 0),
+        "next": "/" + "%" * (MAX_NEXT_LENGTH - 1),
+        "remember": "y",
+    }
+    assert len(urlencode({"csrf_token": "t" * 43, **login})) <= LARGEST
+    longer = {**login, "credential": login["credential"] + " "}
+    assert person.ask("/login", longer)[0] == 422
+    assert person.ask("/login", login)[0] == 303
 
 
 def test_a_larger_form_is_refused_by_its_content_length(server: Server) -> None:

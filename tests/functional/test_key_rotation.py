@@ -1,4 +1,4 @@
-"""A new SECRET_KEY: authenticator apps work during the change and after it."""
+"""A new SECRET_KEY: authenticator apps and passkeys work during the change and after it."""
 
 import logging
 from contextlib import closing
@@ -13,6 +13,12 @@ import hello_login
 from hello_login.scripts.manage_accounts import main
 from tests.conftest import ROOT, MakeIni
 from tests.functional.authenticator import Phone, set_up, type_code
+from tests.functional.software_key import (
+    SoftwareKey,
+    options_on,
+    send_credential,
+    use_passkey,
+)
 from tests.people import error_of, log_in, log_out, register
 
 OLD, NEW, OTHER = "o" * 32, "n" * 32, "x" * 32
@@ -67,7 +73,7 @@ def log_in_with_app(site: Site, phone: Phone, *keys: str) -> None:
     browser = site.open_browser(*keys)
     log_in(browser)
     assert type_code(browser, phone.code()).location == "http://localhost/account"
-    assert "each login needs a code" in browser.get("/account").text
+    assert "Your password alone is not enough" in browser.get("/account").text
 
 
 def renew_secrets(monkeypatch: pytest.MonkeyPatch, url: str, *keys: str) -> None:
@@ -136,3 +142,16 @@ def test_a_set_up_that_began_before_a_change_of_the_key_can_be_finished_after_it
     assert "Keep your recovery codes" in form.submit(status=200).text
     log_out(restarted)
     log_in_with_app(site, phone, NEW, OLD)
+
+
+def test_a_passkey_works_after_a_change_of_the_key_and_so_does_a_page_from_before_it(
+    site: Site,
+) -> None:
+    browser, key = site.open_browser(OLD), SoftwareKey()
+    register(browser)
+    credential = key.create(options_on(browser.get("/account/passkeys/add")))
+    restarted = site.open_browser(NEW, OLD)
+    restarted.cookiejar = browser.cookiejar
+    send_credential(restarted.get("/account/passkeys/add"), credential, status=200)
+    answer = use_passkey(site.open_browser(NEW), key)
+    assert answer.location == "http://localhost/account"

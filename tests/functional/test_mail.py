@@ -29,6 +29,7 @@ from tests.functional.mail_site import (
     use,
 )
 from tests.functional.round_trips import RoundTrips
+from tests.functional.software_key import SoftwareKey, add_passkey, use_passkey
 from tests.people import (
     EMAIL,
     NEW_PASSWORD,
@@ -244,6 +245,8 @@ def test_an_account_that_somebody_else_has_prepared_is_the_owners_alone_after_a_
     without_mail: Any = hello_login.main({}, **ini(database_url=site.url))
     thief = webtest.TestApp(without_mail, site.open_browser().extra_environ)
     register(thief)  # with the address of Ada, which nobody has confirmed
+    passkey = SoftwareKey()
+    add_passkey(thief, passkey, status=200)
     device, session = thief.cookies["device"], thief.cookies["session"]
     with_mail = site.open_browser()
     with_mail.cookiejar = thief.cookiejar
@@ -257,16 +260,19 @@ def test_an_account_that_somebody_else_has_prepared_is_the_owners_alone_after_a_
     use(site.open_browser(), link_of(reset), password=NEW_PASSWORD)
     assert subjects(site) == [
         (EMAIL, "A new address was asked for"),
+        (EMAIL, "A passkey was removed from your account"),
         (EMAIL, "Your password was reset"),
     ]
     assert site.execute("SELECT count(*) FROM tokens") == [(0,)]
     assert site.execute("SELECT count(*) FROM sessions") == [(0,)]
+    assert site.execute("SELECT count(*) FROM passkeys") == [(0,)]
     assert site.execute("SELECT confirmed_at IS NOT NULL FROM users") == [(True,)]
     site.open_browser().get(taken, status=404)
     for name, value in (("session", session), ("device", device)):
         with_mail.set_cookie(name, value.strip('"'))
     assert with_mail.get("/account", status=303).location.startswith("http://localhost/login")
     log_in(with_mail, status=422)  # with the password of the thief
+    use_passkey(with_mail, passkey, origin="http://localhost", status=422)
     # The device is not known any more, so it has the limits of a stranger and is told to the owner.
     log_in(with_mail, password=NEW_PASSWORD)
     assert subjects(site) == [(EMAIL, "A login from a new device")]

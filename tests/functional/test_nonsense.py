@@ -15,12 +15,16 @@ import pytest
 import webtest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg2.extensions import connection as Connection
 from waitress.adjustments import Adjustments
 
 from hello_login.server.serving import Server
 from tests.conftest import OpenBrowser
+from tests.functional import software_key
 from tests.functional.servers import send_raw
-from tests.people import STYLESHEET, csrf_token, register
+from tests.functional.software_key import SoftwareKey
+from tests.people import STYLESHEET, csrf_token, log_in, register
+from tests.rows import execute
 
 ROUTES = [
     "/",
@@ -36,6 +40,10 @@ ROUTES = [
     "/account/confirm",
     "/account/totp",
     "/account/totp/remove",
+    "/account/passkeys",
+    "/account/passkeys/add",
+    "/account/passkeys/decline",
+    "/account/passkeys/wrong/name",
     "/account/recovery-codes",
     "/account/confirm-address",
     "/forgot",
@@ -47,8 +55,8 @@ ROUTES = [
     "/nowhere",
 ]
 FIELDS = ["name", "email", "password", "confirm", "current", "remember", "next", "session", "code"]
-FIELDS += ["setup", "with", "x"]
-FEW = 100
+FIELDS += ["setup", "with", "credential", "x"]
+FEW = 200
 """The number of examples in a fast test."""
 
 
@@ -66,9 +74,25 @@ values = st.one_of(
     st.binary(max_size=40), st.text(max_size=40).map(lambda t: t.encode("utf-8", "surrogatepass"))
 )
 pairs = st.lists(st.tuples(st.sampled_from(FIELDS), values), max_size=8)
-typed = st.dictionaries(
-    st.sampled_from(FIELDS),
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+parts = st.one_of(
+    st.none(), st.integers(), st.text(max_size=20), st.binary(max_size=80).map(software_key.encode)
+)
+credentials = st.fixed_dictionaries(
+    {
+        "id": parts,
+        "response": st.dictionaries(
+            st.sampled_from(
+                ["clientDataJSON", "authenticatorData", "signature", "userHandle",
+                 "attestationObject"]
+            ),
+            parts,
+        ),
+    }
+).map(json.dumps)  # fmt: skip
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+typed = st.one_of(
+    st.dictionaries(st.sampled_from(FIELDS), texts),
+    st.fixed_dictionaries({"credential": credentials}),
 )
 headers = st.dictionaries(
     st.sampled_from(
@@ -102,21 +126,31 @@ def encode(fields: list[tuple[str, bytes]]) -> str:
 @pytest.mark.parametrize("examples", [FEW, pytest.param(3000, marks=pytest.mark.slow)])
 def test_random_requests_to_every_route_never_get_a_5xx(
     browser: webtest.TestApp,
+    open_browser: OpenBrowser,
+    db: Connection,
     print_figure: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
     examples: int,
 ) -> None:
-    """Requests have the token of a logged-in browser, so that they reach most of the code."""
+    """Requests have the cookies and the token of a browser, so that they reach most of the code.
+
+    The browser is logged in, or has taken the first step of a login.  Each example finds the same
+    database.
+    """
     register(browser)
+    software_key.add_passkey(browser, SoftwareKey(), status=200)
+    links = browser.get("/account/passkeys").html.find_all("a", string=["Rename", "Remove"])
+    routes = [*ROUTES, *(link["href"] for link in links)]
+    half = open_browser()
+    page = log_in(half).follow()
+    tokens = {csrf_token(browser): browser, page.forms[0]["csrf_token"].value: half}
     caplog.set_level(logging.ERROR, "hello_login")
     statuses: Counter[int] = Counter()
     app: Any = browser.app
-    known_token = csrf_token(browser)
-    known = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
 
     @example_settings(examples)
     @given(
-        route=st.sampled_from(ROUTES),
+        route=st.sampled_from(routes),
         below=st.binary(max_size=8),
         method=methods,
         query=st.one_of(
@@ -126,7 +160,8 @@ def test_random_requests_to_every_route_never_get_a_5xx(
         body=st.one_of(st.none(), st.binary(max_size=200)),
         content_type=content_types,
         more=headers,
-        logged_in=st.booleans(),
+        token=st.sampled_from(list(tokens)),
+        has_cookies=st.booleans(),
         typed=st.one_of(st.none(), typed),
     )
     def send(
@@ -138,16 +173,16 @@ def test_random_requests_to_every_route_never_get_a_5xx(
         body: bytes | None,
         content_type: str,
         more: dict[str, str],
-        logged_in: bool,
+        token: str,
+        has_cookies: bool,
         typed: dict[str, str] | None,
     ) -> None:
-        token = known_token
         if typed is not None:  # a form as a browser sends it, with random text in its fields
-            route = "/login" if route == "/logout" else route  # keep the session
-            below, method, query, body, more, logged_in = b"", "POST", "", None, {}, True
+            below, method, query, body, more, has_cookies = b"", "POST", "", None, {}, True
             content_type = "application/x-www-form-urlencoded"
             fields = [(name, value.encode()) for name, value in typed.items()]
         data = body if body is not None else f"csrf_token={token}&{encode(fields)}".encode()
+        cookies = "; ".join(f"{name}={value}" for name, value in tokens[token].cookies.items())
         environ = {
             **browser.extra_environ,
             "REQUEST_METHOD": method,
@@ -161,14 +196,16 @@ def test_random_requests_to_every_route_never_get_a_5xx(
             "SERVER_PROTOCOL": "HTTP/1.1",
             "wsgi.url_scheme": "http",
             "wsgi.input": io.BytesIO(data),
-            **({"HTTP_COOKIE": known} if logged_in else {}),
+            **({"HTTP_COOKIE": cookies} if has_cookies else {}),
             **{f"HTTP_{name}": value for name, value in more.items()},
         }
         answered = []
+        execute(db, "SAVEPOINT before")
         answer = app(environ, lambda status, _headers, _info=None: answered.append(status))
         b"".join(answer)
         if hasattr(answer, "close"):
             answer.close()
+        execute(db, "ROLLBACK TO before")
         status = int(answered[0][:3])
         statuses[status] += 1
         assert status < 500

@@ -1,5 +1,6 @@
 """A site that requires a second factor (the setting second_factor_required)."""
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,15 @@ from psycopg2.extensions import connection as Connection
 
 import hello_login
 from tests.conftest import MakeIni, OpenBrowser
-from tests.functional.authenticator import set_up, type_code
+from tests.functional.authenticator import recovery_codes_on, set_up, type_code
 from tests.functional.mail_site import MailSite, ask_to_confirm
+from tests.functional.software_key import (
+    SoftwareKey,
+    add_passkey,
+    options_on,
+    send_credential,
+    use_passkey,
+)
 from tests.people import (
     NEW_PASSWORD,
     PASSWORD,
@@ -24,7 +32,12 @@ from tests.people import (
 )
 
 HOME = "http://localhost"
-OPEN = {"/account/totp", "/account/confirm", "/account/confirm-address"}
+OPEN = {
+    "/account/totp",
+    "/account/passkeys/add",
+    "/account/confirm",
+    "/account/confirm-address",
+}
 """The pages of an account that are open before a second factor is set up."""
 
 CLOSED = {
@@ -35,8 +48,15 @@ CLOSED = {
     "/account/delete",
     "/account/totp/remove",
     "/account/recovery-codes",
+    "/account/passkeys",
+    "/account/passkeys/decline",
+    "/account/passkeys/x/name",
+    "/account/passkeys/x/remove",
 }
-"""All others."""
+"""All others.  x: the fingerprint of a passkey."""
+
+BUTTONS = {"/account/confirm-address", "/account/passkeys/decline"}
+"""Those without a page of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +77,16 @@ def read_rows(db: Connection) -> str:
     """Return every row of an account as text."""
     rows = []
     with db.cursor() as cursor:
-        for table in ("users", "sessions", "totp", "recovery_codes", "account_events"):
+        for table in ("users", "sessions", "totp", "passkeys", "recovery_codes", "account_events"):
             cursor.execute(f"SELECT t::text FROM {table} AS t ORDER BY 1")  # noqa: S608
             rows += cursor.fetchall()
     return str(rows)
+
+
+def fingerprint_of_passkey(browser: webtest.TestApp) -> str:
+    """Return the fingerprint of the account's first passkey."""
+    link = browser.get("/account/passkeys").html.find("a", string="Rename")
+    return str(link["href"].split("/")[-2])
 
 
 def test_a_new_account_is_led_to_set_up_a_second_step(app: Any, open_browser: OpenBrowser) -> None:
@@ -83,7 +109,7 @@ def test_every_page_that_needs_a_login_is_closed_until_a_second_factor_is_set_up
 ) -> None:
     introspector = app.registry.introspector
     routes = [each["introspectable"] for each in introspector.get_category("routes")]
-    paths = {each["name"]: each["pattern"].replace("{token}", "x") for each in routes}
+    paths = {each["name"]: re.sub("{.*?}", "x", each["pattern"]) for each in routes}
     led_to_set_up: set[str] = set()
     others: set[str] = set()
     for entry in introspector.get_category("views"):
@@ -117,6 +143,9 @@ def test_nothing_can_be_changed_until_a_second_factor_is_set_up(
         "/account/delete": {"current": PASSWORD},
         "/account/totp/remove": {},
         "/account/recovery-codes": {},
+        "/account/passkeys/decline": {},
+        "/account/passkeys/x/name": {"name": "Eve's"},
+        "/account/passkeys/x/remove": {},
     }
     for path, values in typed.items():
         answer = browser.post(path, {"csrf_token": token, **values}, status=303)
@@ -128,7 +157,10 @@ def test_nothing_can_be_changed_until_a_second_factor_is_set_up(
 def test_a_program_is_refused_until_a_second_factor_is_set_up(
     browser: webtest.TestApp, path: str
 ) -> None:
-    answer = browser.get(path, headers={"Accept": "application/json"}, status=403)
+    method = "POST" if path in BUTTONS else "GET"
+    typed = {"csrf_token": csrf_token(browser)} if path in BUTTONS else None
+    accept = {"Accept": "application/json"}
+    answer = browser.request(path, method=method, POST=typed, headers=accept, status=403)
     assert answer.content_type == "application/json"
 
 
@@ -140,22 +172,64 @@ def test_public_pages_and_the_logout_are_open_without_a_second_factor(
     assert "Log in" in browser.get("/").text
 
 
-def test_everything_opens_once_a_second_factor_is_set_up(browser: webtest.TestApp) -> None:
+def test_everything_opens_once_an_app_is_set_up(browser: webtest.TestApp) -> None:
     _, codes = set_up(browser)
-    for path in sorted(CLOSED | OPEN - {"/account/confirm-address"}):
-        browser.get(path, {"session": "others"}, status=200)
+    for path in sorted((CLOSED | OPEN) - BUTTONS):
+        if "/x/" not in path:
+            browser.get(path, {"session": "others"}, status=200)
     log_out(browser)
     log_in(browser)
     assert type_code(browser, codes[0]).location == f"{HOME}/account"
     browser.get("/account", status=200)
 
 
-def test_removing_the_second_factor_leads_to_set_up_again(browser: webtest.TestApp) -> None:
+def test_everything_opens_once_a_passkey_is_added(browser: webtest.TestApp) -> None:
+    key = SoftwareKey()
+    codes = recovery_codes_on(add_passkey(browser, key, status=200))
+    fingerprint = fingerprint_of_passkey(browser)
+    for path in sorted((CLOSED | OPEN) - BUTTONS):
+        path = path.replace("/x/", f"/{fingerprint}/")
+        browser.get(path, {"session": "others"}, status=200)
+    log_out(browser)
+    assert use_passkey(browser, key).location == f"{HOME}/account"
+    browser.get("/account", status=200)
+    log_out(browser)
+    log_in(browser)
+    assert type_code(browser, codes[0]).location == f"{HOME}/account"
+    browser.get("/account", status=200)
+
+
+def test_the_page_that_sets_an_app_up_leads_to_a_passkey_and_not_back_to_the_account(
+    browser: webtest.TestApp,
+) -> None:
+    page = browser.get("/account/totp")
+    assert "Cancel" not in page
+    page = page.click("add a passkey")
+    assert page.request.path == "/account/passkeys/add"
+    assert "Cancel" not in page
+    send_credential(page, SoftwareKey().create(options_on(page)), status=200)
+    assert "Cancel" in browser.get("/account/passkeys/add")
+    page = browser.get("/account/totp")
+    assert "Cancel" in page
+    assert "add a passkey" not in page
+
+
+def test_removing_the_app_leads_to_set_up_again(browser: webtest.TestApp) -> None:
     set_up(browser)
     page = send(browser, "/account/totp/remove").follow()
     assert page.location == f"{HOME}/account/totp"
     browser.get("/account", status=303)
     set_up(browser)
+    browser.get("/account", status=200)
+
+
+def test_removing_the_last_passkey_leads_to_set_up_again(browser: webtest.TestApp) -> None:
+    add_passkey(browser, SoftwareKey(), status=200)
+    add_passkey(browser, SoftwareKey())
+    for led_to_set_up in (False, True):
+        page = send(browser, f"/account/passkeys/{fingerprint_of_passkey(browser)}/remove").follow()
+        assert (page.location == f"{HOME}/account/totp") == led_to_set_up
+    add_passkey(browser, SoftwareKey(), status=200)
     browser.get("/account", status=200)
 
 

@@ -44,7 +44,9 @@ def test_a_page_needs_no_round_trip_without_a_login(
         ("/healthz", 0),
         (STYLESHEET, 0),
         ("/", 1),
-        ("/account", 3),  # the session, the list of sessions, the list of events
+        # the session, the second factors; the lists of passkeys, of sessions and of events
+        ("/account", 5),
+        ("/account/passkeys", 3),  # the session, the second factors, the list of passkeys
         ("/account/profile", 1),
         ("/account/password", 1),
         ("/account/delete", 1),

@@ -1,36 +1,33 @@
-"""Logins in two steps, as people use them."""
+"""The authenticator app and the recovery codes of an account, as people use them."""
 
 import base64
-import contextlib
 import re
-import time
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 import webtest
 from psycopg2.extensions import connection as Connection
-from pyramid.request import apply_request_extensions
 
 import hello_login
-from hello_login.auth import accounts, links, rate_limits, second_factor
-from hello_login.db import transactions
 from tests.conftest import SECRET_KEY, MakeIni, OpenBrowser
 from tests.functional.authenticator import (
+    CLOCK,
+    USED,
+    WRONG,
     Clock,
+    Person,
     Phone,
+    begin,
+    half_login_token,
+    is_logged_in,
     recovery_codes_on,
     set_up,
     type_code,
     type_first_code,
 )
 from tests.functional.mail_site import (
-    WAITING_FOR_LOCKS,
     MailSite,
     fill_in,
     text_of,
@@ -40,8 +37,6 @@ from tests.people import (
     EMAIL,
     NEW_PASSWORD,
     PASSWORD,
-    STYLESHEET,
-    change_password,
     csrf_token,
     error_of,
     log_in,
@@ -49,574 +44,11 @@ from tests.people import (
     register,
     send,
 )
-from tests.visitor import Visitor
 
-LOGIN_EXPIRED = "That login took too long, or was ended. Log in again."
-USED = "This code does not work any more"
-WRONG = "code is wrong"
-CLOCK = "Check the clock of your phone"
+SECOND_FAILED = "Somebody typed the right password, and then used a wrong code or passkey"
+HAS_APP = "You have an authenticator app here"
 
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stop the clock."""
-    return Clock(monkeypatch)
-
-
-class Person:
-    """Ada, whose account has a second factor; her browser is logged in."""
-
-    def __init__(self, browser: webtest.TestApp) -> None:
-        self.browser = browser
-        register(browser)
-        self.phone, self.recovery_codes = set_up(browser)
-
-
-@pytest.fixture
-def ada(browser: webtest.TestApp) -> Person:
-    return Person(browser)
-
-
-@pytest.fixture
-def site(url: str, ini: MakeIni, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MailSite:
-    """Return a site with mail; on a loaded machine, a race may wait for long."""
-    monkeypatch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 30)
-    monkeypatch.setattr(transactions, "STATEMENT_TIMEOUT_SECONDS", 60)
-    return MailSite(ini, url, tmp_path / "mail")
-
-
-@pytest.fixture
-def owner(site: MailSite) -> webtest.TestApp:
-    """Return a browser in which Ada has registered by a link and is logged in."""
-    browser = site.open_browser()
-    site.register(browser)
-    return browser
-
-
-def begin(browser: webtest.TestApp) -> webtest.TestApp:
-    """Log in with the password only."""
-    assert log_in(browser).location == "http://localhost/login/second"
-    return browser
-
-
-def is_logged_in(browser: webtest.TestApp) -> bool:
-    return bool(browser.get("/account", status="*").status_int == 200)
-
-
-# The journey
-
-
-def test_a_login_takes_two_steps_once_an_app_is_set_up(browser: webtest.TestApp) -> None:
-    register(browser)
-    phone, codes = set_up(browser)
-    assert len(codes) == 10
-    assert all(re.fullmatch("([A-Z2-7]{4}-){5}[A-Z2-7]{4}", code) for code in codes)
-    log_out(browser)
-    answer = log_in(browser, remember=True, page="/login?next=/account/profile")
-    assert answer.location == "http://localhost/login/second?next=%2Faccount%2Fprofile"
-    answer = type_code(browser, phone.code(), page=answer.location)
-    assert answer.location == "http://localhost/account/profile"
-    assert "Max-Age" in "".join(x for x in answer.headers.getall("Set-Cookie") if "session=" in x)
-    assert "10 recovery codes" in browser.get("/account").text
-    log_out(browser)
-    log_in(browser)
-    page = type_code(
-        browser, codes[3].lower().replace("-", " "), page="/login/second?with=recovery"
-    )
-    assert "9 recovery codes left" in page.follow().text
-    page = browser.get("/account/recovery-codes")
-    page = page.forms[1].submit(status=200)
-    browser.get("/account/totp")
-    send(browser, "/account/totp/remove")
-    log_out(browser)
-    assert log_in(browser).location == "http://localhost/account"
-
-
-def test_without_stay_logged_in_the_browser_forgets_the_session_when_it_is_closed(
-    ada: Person, open_browser: OpenBrowser
-) -> None:
-    answer = type_code(begin(open_browser()), ada.phone.code())
-    (cookie,) = [each for each in answer.headers.getall("Set-Cookie") if "session=" in each]
-    assert "Max-Age" not in cookie
-    assert answer.location == "http://localhost/account"
-
-
-def test_next_survives_a_wrong_code_and_the_way_to_the_recovery_code(
-    ada: Person, open_browser: OpenBrowser
-) -> None:
-    browser = open_browser()
-    log_in(browser, page="/login?next=/account/password%3Fx=1")
-    page = type_code(
-        browser, ada.phone.code(500), status=422, page="/login/second?next=/account/password%3Fx=1"
-    )
-    page = page.click("Use a recovery code").click("Use the app").click("Use a recovery code")
-    form = page.forms[0]
-    form["code"] = ada.recovery_codes[0]
-    assert form.submit(status=303).location == "http://localhost/account/password?x=1"
-
-
-@pytest.mark.parametrize("target", ["//evil.example", "https://evil.example/", "/\\evil.example"])
-def test_no_login_in_two_steps_redirects_to_another_site(
-    ada: Person, open_browser: OpenBrowser, target: str
-) -> None:
-    browser = open_browser()
-    answer = log_in(browser, page=f"/login?next={target}")
-    assert answer.location == "http://localhost/login/second"
-    form = browser.get(f"/login/second?next={target}").forms[0]
-    assert form["next"].value == ""
-    form["next"].force_value(target)
-    form["code"] = ada.phone.code()
-    assert form.submit(status=303).location == "http://localhost/account"
-
-
-@pytest.mark.parametrize("write", [" {} ", "{}\t", "-{}-"])
-def test_a_pasted_code_may_have_blanks_and_hyphens(
-    ada: Person, open_browser: OpenBrowser, write: str
-) -> None:
-    code = ada.phone.code()
-    type_code(begin(open_browser()), write.format(f"{code[:3]} {code[3:]}"))
-
-
-def test_the_second_step_asks_for_a_code_as_phones_and_password_managers_expect(
-    ada: Person, open_browser: OpenBrowser
-) -> None:
-    browser = begin(open_browser())
-    field = browser.get("/login/second").html.find(id="code")
-    assert (field["autocomplete"], field["inputmode"]) == ("one-time-code", "numeric")
-    field = browser.get("/login/second?with=recovery").html.find(id="code")
-    assert "inputmode" not in field.attrs  # It has letters.
-    assert ada.phone.secret not in browser.get("/login/second")
-
-
-@pytest.mark.parametrize("query", ["", "?next=%2Faccount"])
-def test_the_second_step_without_the_first_leads_to_the_login(
-    browser: webtest.TestApp, query: str
-) -> None:
-    answer = browser.get(f"/login/second{query}", status=303)
-    assert answer.location == f"http://localhost/login{query}"
-    assert LOGIN_EXPIRED in answer.follow()
-
-
-def test_a_browser_that_is_logged_in_is_not_asked_for_a_code(ada: Person) -> None:
-    answer = ada.browser.get("/login/second?next=/account/profile", status=303)
-    assert answer.location == "http://localhost/account/profile"
-
-
-# Codes that work once
-
-
-def test_a_code_works_for_one_login(ada: Person, open_browser: OpenBrowser) -> None:
-    type_code(begin(open_browser()), ada.phone.code())
-    other = begin(open_browser())
-    for code in (ada.phone.code(), ada.phone.code(-1)):
-        assert USED in error_of(type_code(other, code, status=422), "code")
-    assert not is_logged_in(other)
-    type_code(other, ada.phone.code(1))
-    assert is_logged_in(other)
-
-
-def test_the_code_that_turned_the_second_factor_on_is_used_up(
-    ada: Person, open_browser: OpenBrowser
-) -> None:
-    page = type_code(begin(open_browser()), ada.phone.code(-1), status=422)
-    assert USED in error_of(page, "code")
-
-
-def test_a_code_for_another_time_gets_a_hint_and_does_not_work_at_that_time(
-    ada: Person, open_browser: OpenBrowser, clock: Clock
-) -> None:
-    browser, code = begin(open_browser()), ada.phone.code(5)
-    assert CLOCK in error_of(type_code(browser, code, status=422), "code")
-    assert WRONG in error_of(type_code(browser, ada.phone.code(11), status=422), "code")
-    clock.tick(5)
-    assert USED in error_of(type_code(browser, code, status=422), "code")
-    clock.tick()
-    type_code(browser, ada.phone.code())
-
-
-def prepare_code(browser: webtest.TestApp, code: str) -> Callable[[str], Any]:
-    """Type a code; return a function that sends the form from an address and returns the answer.
-
-    Several threads may call it: each call sends the form in a browser with the same cookies.
-    """
-    form = browser.get("/login/second").forms[0]
-    form["code"] = code
-    fields = form.submit_fields()
-    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
-
-    def submit(address: str) -> Any:
-        environ = {**browser.extra_environ, "REMOTE_ADDR": address}
-        sender = webtest.TestApp(browser.app, extra_environ=environ)
-        return sender.post("/login/second", fields, headers={"Cookie": cookies}, status="*")
-
-    return submit
-
-
-def send_at_once(site: MailSite, submits: list[Callable[[str], Any]]) -> list[Any]:
-    """Let all requests wait for the account's row, each from a network of its own."""
-    with (
-        contextlib.closing(psycopg2.connect(site.url)) as holder,
-        ThreadPoolExecutor(len(submits)) as threads,
-    ):
-        with holder.cursor() as cursor:
-            cursor.execute("SELECT FROM users FOR UPDATE")
-        addresses = [f"192.0.2.{number}" for number in range(len(submits))]
-        running = [
-            threads.submit(submit, address)
-            for submit, address in zip(submits, addresses, strict=True)
-        ]
-        while site.execute(WAITING_FOR_LOCKS) != [(len(submits),)]:
-            assert not any(each.done() for each in running)
-            time.sleep(0.01)
-        holder.commit()
-        return [each.result(60) for each in running]
-
-
-@pytest.mark.parametrize("half_logins", [1, 20])
-@pytest.mark.parametrize("kind", ["app", "recovery"])
-def test_the_same_code_in_twenty_requests_at_once_logs_in_once(
-    site: MailSite, owner: webtest.TestApp, half_logins: int, kind: str
-) -> None:
-    phone, codes = set_up(owner)
-    code = phone.code() if kind == "app" else codes[0]
-    submits = [prepare_code(begin(site.open_browser()), code) for _ in range(half_logins)]
-    answers = send_at_once(site, submits * (20 // half_logins))
-    counted = Counter((answer.status_int, answer.location) for answer in answers)
-    assert counted == {(303, "http://localhost/account"): 1, (303, "http://localhost/login"): 19}
-    with_session = [
-        each for each in answers if "session=" in str(each.headers.getall("Set-Cookie"))
-    ]
-    assert len(with_session) == 1
-    assert site.execute("SELECT count(*) FROM sessions") == [(2,)]
-    assert site.execute("SELECT count(*) FROM half_logins") == [(0,)]
-    assert site.execute("SELECT count(*) FROM recovery_codes") == [(10 if kind == "app" else 9,)]
-
-
-# What a half login opens
-
-
-def paths_of(app: Any, token: str) -> list[str]:
-    """Return a path of each route."""
-    routes = app.registry.introspector.get_category("routes")
-    patterns = [route["introspectable"]["pattern"] for route in routes]
-    return [
-        STYLESHEET if "static" in pattern or "*" in pattern else pattern.format(token=token)
-        for pattern in patterns
-    ]
-
-
-def without_random_values(browser: webtest.TestApp, answer: Any) -> tuple[Any, ...]:
-    """Return what an answer says, without the browser's CSRF token and the request's id."""
-    text = answer.text.replace(browser.cookies.get("csrf_token", "no token"), "")
-    text = re.sub('(?<=name="csrf_token" value=")[^"]*', "", text)
-    text = re.sub(r"\b[0-9a-f]{16}\b", "", text)
-    cookies = sorted(each.partition("=")[0] for each in answer.headers.getall("Set-Cookie"))
-    return answer.status_int, answer.location, text, cookies
-
-
-@pytest.mark.parametrize("accept", ["text/html", "application/json"])
-def test_a_half_login_opens_no_page_that_an_anonymous_browser_can_not_see(
-    ada: Person, app: Any, open_browser: OpenBrowser, accept: str
-) -> None:
-    half = begin(open_browser(HTTP_ACCEPT="text/html"))
-    anonymous = open_browser()
-    anonymous.get("/login")
-    paths = paths_of(app, half_login_token(half))
-    assert len(paths) > 18
-    paths.remove("/login/second")
-    for path in paths:
-        for method in ("GET", "POST"):
-            if (method, path) == ("POST", "/logout"):
-                continue
-            answers = []
-            for browser in (half, anonymous):
-                fresh = open_browser(HTTP_ACCEPT=accept)
-                for name in {"half_login", "csrf_token"} & set(browser.cookies):
-                    fresh.set_cookie(name, browser.cookies[name])
-                fields = {"csrf_token": browser.cookies["csrf_token"]} if method == "POST" else {}
-                answer = fresh.request(path, method=method, POST=fields or None, status="*")
-                assert "session" not in fresh.cookies
-                answers.append(without_random_values(browser, answer))
-            assert answers[0] == answers[1], (method, path)
-            assert "Ada" not in answers[0][2]
-            if path.startswith("/account"):
-                assert answers[0][0] in (303, 403, 405)
-    type_code(half, ada.phone.code())
-
-
-def half_login_token(browser: webtest.TestApp) -> str:
-    """Return the token in the browser's half-login cookie."""
-    cookie = browser.cookies["half_login"]
-    encoded = cookie[128 + 8 :].partition("!")[0]
-    token = base64.b64decode(encoded.replace("%3D", "=")).decode()
-    assert re.fullmatch(r"[\w-]{43}", token)
-    return token
-
-
-@pytest.mark.parametrize("name", ["session", "device", "csrf_token", "flash"])
-def test_the_half_login_cookie_is_no_other_cookie(
-    ada: Person, open_browser: OpenBrowser, name: str
-) -> None:
-    half = begin(open_browser())
-    for number, value in enumerate((half.cookies["half_login"], half_login_token(half))):
-        other = open_browser(REMOTE_ADDR=f"198.51.100.{number}")
-        other.set_cookie(name, value)
-        assert not is_logged_in(other)
-        other.get("/login/second", status=303)
-        for _ in range(5):  # On a known device, these would count apart from those without it.
-            log_in(other, password="a wrong one", status=422)
-        log_in(open_browser(REMOTE_ADDR=f"198.51.100.{number}"), status=429)
-    type_code(half, ada.phone.code())
-
-
-def test_each_cookie_is_signed_for_its_own_name_only(
-    ada: Person, app: Any, open_browser: OpenBrowser
-) -> None:
-    half = begin(open_browser())
-    values = {**ada.browser.cookies, "half_login": half.cookies["half_login"]}
-    signed = ("session", "half_login", "device")
-
-    def accepted(name: str, value: str) -> list[str]:
-        """Return the names of the signed cookies that a request with this cookie has."""
-        request = app.request_factory.blank("/", half.extra_environ, cookies={name: value})
-        request.registry = app.registry
-        apply_request_extensions(request)
-        found = (request.session_token, request.half_login_token, request.client.known)
-        return [each for each, content in zip(signed, found, strict=True) if content]
-
-    for name in signed:
-        for other in signed:
-            assert accepted(name, values[other]) == ([name] if name == other else [])
-
-
-def test_no_other_cookie_is_a_half_login(ada: Person, open_browser: OpenBrowser) -> None:
-    half, other = begin(open_browser()), open_browser()
-    values = {
-        *ada.browser.cookies.values(),
-        half.cookies["csrf_token"],
-        half_login_token(half),
-        half.cookies["half_login"][:-30],
-        "0" * 128 + half.cookies["half_login"][128:],
-    }
-    for value in values:
-        other.set_cookie("half_login", value)
-        other.get("/login/second", status=303)
-
-
-def test_a_half_login_token_is_no_link(ada: Person, open_browser: OpenBrowser) -> None:
-    half = begin(open_browser())
-    assert ada.recovery_codes
-    for token in (half_login_token(half), half.cookies["half_login"]):
-        open_browser().get(f"/link/{token}", status=404)
-
-
-def test_a_half_login_is_bound_to_its_cookie_and_is_no_session_in_production(
-    open_browser: OpenBrowser, production_app: Any
-) -> None:
-    environ = {"wsgi.url_scheme": "https", "HTTP_ORIGIN": "https://localhost"}
-    person = Person(open_browser(production_app, **environ))
-    browser = open_browser(production_app, **environ)
-    answer = log_in(browser)
-    cookies = answer.headers.getall("Set-Cookie")
-    assert sorted(each.partition("=")[0] for each in cookies) == [
-        "__Host-csrf_token",
-        "__Host-half_login",
-        "__Host-session",
-    ]
-    (cookie,) = [each for each in cookies if "half_login" in each]
-    assert set(cookie.split("; ")[1:]) == {"Path=/", "secure", "HttpOnly", "SameSite=Lax"}
-    answer = type_code(browser, person.phone.code())
-    (deleted,) = [each for each in answer.headers.getall("Set-Cookie") if "half_login" in each]
-    assert deleted.startswith("__Host-half_login=; Max-Age=0")
-
-
-def test_the_right_password_replaces_the_csrf_token_and_so_does_the_right_code(
-    ada: Person, open_browser: OpenBrowser
-) -> None:
-    browser = open_browser()
-    before = browser.get("/login").forms[0]["csrf_token"].value
-    log_in(browser)
-    form = browser.get("/login/second").forms[0]
-    between = form["csrf_token"].value
-    assert between != before
-    form["csrf_token"] = before
-    form["code"] = ada.phone.code()
-    form.submit(status=400)
-    type_code(browser, ada.phone.code())
-    assert csrf_token(browser) not in (before, between)
-    log_out(browser)
-    assert browser.get("/login").forms[0]["csrf_token"].value not in (before, between)
-
-
-def test_a_form_of_the_second_step_that_is_sent_after_the_login_leads_on(
-    ada: Person, open_browser: OpenBrowser
-) -> None:
-    browser = begin(open_browser())
-    form = browser.get("/login/second?next=/account/profile").forms[0]
-    form["code"] = ada.phone.code()
-    form.submit(status=303)
-    assert form.submit(status=303).location == "http://localhost/account/profile"
-
-
-# How a half login ends
-
-
-def by_link(browser: webtest.TestApp, visitor: Visitor) -> None:
-    """Set a new password by a link."""
-    user = visitor.user()
-    token = links.issue(visitor.db, "recover", user.email, user.id)
-    use(browser, f"/link/{token}", password=NEW_PASSWORD)
-
-
-def expire(_browser: webtest.TestApp, visitor: Visitor) -> None:
-    """Let ten minutes pass for the half login."""
-    with visitor.db.cursor() as cursor:
-        cursor.execute("UPDATE half_logins SET expires_at = expires_at - interval '10 minutes'")
-
-
-ENDINGS: dict[str, Callable[[webtest.TestApp, Visitor], object]] = {
-    "a password change in another session": lambda browser, _: change_password(browser),
-    "a reset by a link": by_link,
-    "a deactivation": lambda _, visitor: accounts.deactivate(visitor.actor, visitor.user()),
-    "the removal of the factor": lambda browser, _: send(browser, "/account/totp/remove"),
-    "its removal by the operator": lambda _, visitor: second_factor.remove_all(
-        visitor.actor, visitor.user()
-    ),
-    "the end of other sessions": lambda browser, _: send(
-        browser, "/account/sessions/end?session=others"
-    ),
-    "ten minutes": expire,
-}
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_a_half_login_is_ended_by(
-    ada: Person, open_browser: OpenBrowser, visitor: Visitor, ending: str
-) -> None:
-    half = begin(open_browser())
-    form = half.get("/login/second").forms[0]
-    ENDINGS[ending](ada.browser, visitor)
-    form["code"] = ada.phone.code()
-    answer = form.submit(status=303)
-    assert answer.location == "http://localhost/login"
-    assert LOGIN_EXPIRED in answer.follow()
-    half.get("/login/second", status=303)
-    assert not is_logged_in(half)
-
-
-def test_the_right_code_ends_the_half_login(
-    ada: Person, open_browser: OpenBrowser, clock: Clock
-) -> None:
-    browser = begin(open_browser())
-    cookie = browser.cookies["half_login"]
-    type_code(browser, ada.phone.code())
-    assert "half_login" not in browser.cookies
-    thief = open_browser()
-    thief.set_cookie("half_login", cookie)
-    clock.tick()
-    thief.get("/login/second", status=303)
-
-
-def test_cancelling_the_login_deletes_the_half_login_and_its_cookie(
-    ada: Person, open_browser: OpenBrowser, db: Connection
-) -> None:
-    browser = begin(open_browser())
-    cookie = browser.cookies["half_login"]
-    page = browser.get("/login/second")
-    button = page.html.find("button", string="Cancel")
-    fields = page.forms[0].submit_fields()
-    answer = browser.post(button["formaction"], fields, status=303)
-    assert "You are logged out" in answer.follow()
-    assert "half_login" not in browser.cookies
-    with db.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM half_logins")
-        assert cursor.fetchone() == (0,)
-    browser.set_cookie("half_login", cookie)
-    browser.get("/login/second", status=303)
-    assert is_logged_in(ada.browser)
-
-
-def test_a_half_login_goes_on_in_its_own_browser_only(
-    ada: Person, open_browser: OpenBrowser
-) -> None:
-    begin(open_browser())
-    open_browser().get("/login/second", status=303)
-    assert is_logged_in(ada.browser)
-
-
-# Guesses
-
-
-@pytest.mark.slow
-def test_two_hundred_wrong_codes_over_fifty_half_logins_are_five_guesses_a_network(
-    ada: Person, open_browser: OpenBrowser, visitor: Visitor
-) -> None:
-    log_out(ada.browser)
-    answers: Counter[tuple[int, int]] = Counter()
-    for number in range(50):
-        network = number % 10
-        guesser = begin(open_browser(REMOTE_ADDR=f"203.0.113.{network}"))
-        form = guesser.get("/login/second").forms[0]
-        form["code"] = ada.phone.code(500)
-        for _ in range(4):
-            answer = form.submit(status="*")
-            assert ("Retry-After" in answer.headers) == (answer.status_int == 429)
-            answers[network, answer.status_int] += 1
-    for network in range(10):
-        assert (answers[network, 422], answers[network, 429]) == (5, 15)
-    with visitor.db.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT host(address), count(*)
-              FROM account_events
-             WHERE event = 'second_failed'
-             GROUP BY 1
-            """
-        )
-        assert dict(cursor) == {f"203.0.113.{network}": 5 for network in range(10)}
-    stranger = begin(open_browser(REMOTE_ADDR="203.0.113.1"))
-    page = type_code(stranger, ada.phone.code(), status=429)
-    assert 1 <= int(page.headers["Retry-After"]) <= 60
-    assert "Too many attempts. Wait" in page
-    for _ in range(4):  # The owner's device has a count of its own.
-        type_code(begin(ada.browser), ada.phone.code(500), status=422)
-    type_code(begin(ada.browser), ada.phone.code())
-    assert is_logged_in(ada.browser)
-
-
-def test_the_hundredth_wrong_code_locks_the_app_until_a_recovery_code_is_used(
-    ada: Person, open_browser: OpenBrowser
-) -> None:
-    for number in range(20):
-        guesser = begin(open_browser(REMOTE_ADDR=f"203.0.113.{number}"))
-        form = guesser.get("/login/second").forms[0]
-        form["code"] = ada.phone.code(500)
-        for _ in range(5):
-            form.submit(status=422)
-    stranger = begin(open_browser(REMOTE_ADDR="198.51.100.1"))
-    page = type_code(stranger, ada.phone.code(), status=429)
-    assert "Retry-After" not in page.headers
-    assert "no code of the app is accepted here any more. Use a recovery code" in page
-    change_password(ada.browser)
-    log_in(stranger, password=NEW_PASSWORD)
-    type_code(stranger, ada.phone.code(), status=429)
-    type_code(stranger, ada.recovery_codes[0])
-    other = open_browser(REMOTE_ADDR="198.51.100.2")
-    log_in(other, password=NEW_PASSWORD)
-    type_code(other, ada.phone.code())
-
-
-def test_a_new_app_ends_the_lock_of_the_earlier_one(
-    ada: Person, open_browser: OpenBrowser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rate_limits, "LOCK_AFTER", 5)
-    stranger = begin(open_browser(REMOTE_ADDR="203.0.113.1"))
-    for _ in range(5):
-        type_code(stranger, ada.phone.code(500), status=422)
-    assert "Retry-After" not in type_code(stranger, ada.phone.code(), status=429).headers
-    send(ada.browser, "/account/totp/remove")
-    phone, _ = set_up(ada.browser)
-    type_code(begin(open_browser(REMOTE_ADDR="198.51.100.1")), phone.code())
+pytestmark = pytest.mark.usefixtures("clock")
 
 
 # What the owner is told
@@ -630,11 +62,11 @@ def told(site: MailSite) -> list[str]:
 
 
 SUBJECTS = {
-    "factor_added": "The second step of your logins was turned on",
-    "factor_removed": "The second step of your logins was turned off",
+    "factor_added": "An authenticator app was added to your account",
+    "factor_removed": "The authenticator app was removed from your account",
     "codes_made": "New recovery codes were made",
     "code_used": "A recovery code was used",
-    "second_failed": "A login with a wrong code",
+    "second_failed": "A login without the second step",
     "new_device": "A login from a new device",
 }
 
@@ -655,10 +87,10 @@ def test_the_owner_is_told_of_changes_of_the_second_factor_and_of_used_recovery_
     assert "192.0.2.1" in text_of(message)
     page = owner.get("/account")
     for words in (
-        "The second step of logins was turned on",
+        "An authenticator app was added",
         "You used a recovery code",
         "New recovery codes were made",
-        "The second step of logins was turned off",
+        "The authenticator app was removed",
     ):
         assert words in page
 
@@ -676,10 +108,13 @@ def test_the_owner_is_told_of_a_right_password_with_a_wrong_code_once_an_hour(
     assert "203.0.113.0" in text_of(message)
     assert "http://localhost/forgot" in text_of(message)
     page = owner.get("/account")
-    assert "Somebody typed the right password, and then a wrong code" in page
+    assert SECOND_FAILED in page
     assert "from 203.0.113.4" in page
     for minutes, subjects in ((59, []), (1, [SUBJECTS["second_failed"]])):
-        site.execute("UPDATE totp SET told_at = told_at - %s * interval '1 minute'", minutes)
+        site.execute(
+            "UPDATE users SET told_of_failure_at = told_of_failure_at - %s * interval '1 minute'",
+            minutes,
+        )
         type_code(begin(site.open_browser(REMOTE_ADDR="203.0.113.9")), phone.code(500), status=422)
         assert told(site) == subjects
 
@@ -694,7 +129,7 @@ def test_a_wrong_code_on_a_known_device_is_an_event_and_no_mail(
     type_code(owner, phone.code(500), status=422)
     type_code(owner, phone.code())
     assert told(site) == []
-    assert "Somebody typed the right password, and then a wrong code" in owner.get("/account")
+    assert SECOND_FAILED in owner.get("/account")
 
 
 def test_the_owner_is_told_of_a_wrong_code_after_a_slip_on_a_known_device(
@@ -719,7 +154,7 @@ def test_a_login_in_two_steps_on_a_new_device_is_told_when_it_is_complete(
     assert told(site) == [SUBJECTS["new_device"]]
 
 
-def test_turning_the_second_factor_on_or_off_ends_other_sessions_and_links(
+def test_adding_or_removing_an_app_ends_other_sessions_and_links(
     site: MailSite, owner: webtest.TestApp
 ) -> None:
     other = site.open_browser()
@@ -734,7 +169,7 @@ def test_turning_the_second_factor_on_or_off_ends_other_sessions_and_links(
     site.ask("/forgot")
     link = site.deliver_link()
     answer = send(owner, "/account/totp/remove")
-    assert "Logins take one step again" in answer.follow()
+    assert "The app is removed" in answer.follow()
     assert (is_logged_in(owner), is_logged_in(other)) == (True, False)
     site.open_browser().get(link, status=404)
     assert log_in(other).location == "http://localhost/account"
@@ -747,20 +182,27 @@ def change_address(site: MailSite, browser: webtest.TestApp, address: str) -> st
     return site.deliver_link(EMAIL)
 
 
-def test_an_undone_change_of_the_address_removes_an_app_that_was_added_after_it(
-    site: MailSite, owner: webtest.TestApp
+@pytest.mark.parametrize("added_first", [True, False])
+def test_an_undone_change_of_the_address_removes_an_app_that_was_added_after_it_or_just_before(
+    site: MailSite, owner: webtest.TestApp, added_first: bool
 ) -> None:
+    if added_first:
+        set_up(owner)
+        site.execute("UPDATE totp SET created_at = created_at - interval '167 hours'")
+        site.deliver()
     undo = change_address(site, owner, "thief@example.org")
-    set_up(owner)
+    if not added_first:
+        set_up(owner)
     use(site.open_browser(), undo, password=NEW_PASSWORD)
     assert log_in(site.open_browser(), password=NEW_PASSWORD).location.endswith("/account")
     assert not is_logged_in(owner)
 
 
-def test_an_undone_change_of_the_address_keeps_an_app_that_was_added_before_it(
+def test_an_undone_change_of_the_address_keeps_an_app_that_was_added_a_week_before_it(
     site: MailSite, owner: webtest.TestApp
 ) -> None:
     phone, _ = set_up(owner)
+    site.execute("UPDATE totp SET created_at = created_at - interval '7 days'")
     site.deliver()
     undo = change_address(site, owner, "ada@example.org")
     use(site.open_browser(), undo, password=NEW_PASSWORD)
@@ -789,7 +231,7 @@ def secret_on(page: Any) -> str:
 
 def has_factor(browser: webtest.TestApp) -> bool:
     """Return whether the account page says that a login takes two steps."""
-    return "each login needs a code" in browser.get("/account")
+    return "Your password alone is not enough to log in" in browser.get("/account")
 
 
 @pytest.mark.parametrize(("steps", "message"), [(500, WRONG), (5, CLOCK)])
@@ -918,7 +360,7 @@ def test_a_form_that_is_sent_twice_sets_one_app_up(browser: webtest.TestApp) -> 
     codes = recovery_codes_on(type_first_code(page, phone.code(), status=200))
     page.forms[1]["csrf_token"] = csrf_token(browser)
     again = type_first_code(page, phone.code())
-    assert "The second step is on" in again
+    assert HAS_APP in again
     assert recovery_codes_on(again) == []
     log_out(browser)
     type_code(begin(browser), codes[0])
@@ -958,13 +400,13 @@ def test_with_mail_the_address_must_be_confirmed_before_an_app_is_set_up(
 
 def test_an_account_with_an_app_shows_neither_its_secret_nor_a_form(ada: Person) -> None:
     page = ada.browser.get("/account/totp")
-    assert "The second step is on" in page
+    assert HAS_APP in page
     assert page.html.find(class_="secret") is None
     assert list(page.html.find_all("input", id="code")) == []
 
 
-def test_turning_the_second_factor_off_twice_changes_nothing_more(ada: Person) -> None:
-    for message in ("Logins take one step again", "Nothing was changed: your logins take one step"):
+def test_removing_the_app_twice_changes_nothing_more(ada: Person) -> None:
+    for message in ("The app is removed", "Nothing was changed: you have no authenticator app"):
         assert message in send(ada.browser, "/account/totp/remove").follow()
 
 

@@ -357,8 +357,11 @@ def test_production_sends_hsts_even_without_a_trusted_proxy(
 def test_pages_have_no_inline_scripts_or_styles_and_load_only_our_own_files(
     browser: webtest.TestApp,
 ) -> None:
-    for path in ("/", "/login", "/register", "/nowhere"):
-        html = browser.get(path, status="*").html
+    pages = [browser.get(path, status="*") for path in ("/", "/login", "/register", "/nowhere")]
+    register(browser)
+    paths = ("/account", "/account/passkeys", "/account/passkeys/add")
+    pages += [browser.get(path) for path in paths]
+    for html in (page.html for page in pages):
         loading = html(["img", "link", "iframe", "script"])
         loaded = [each.get("src") or each["href"] for each in loading]
         assert all(each.startswith(f"/{STATIC}/") for each in loaded)
@@ -385,6 +388,10 @@ def test_no_page_and_no_redirect_contains_a_cookie_value(browser: webtest.TestAp
         "totp",
         "totp/remove",
         "recovery-codes",
+        "passkeys/add",
+        "passkeys/decline",
+        "passkeys/x/name",
+        "passkeys/x/remove",
     ],
 )
 def test_every_change_of_an_account_needs_the_csrf_token(

@@ -155,7 +155,7 @@ def test_development_starts_and_migrates_its_own_database_and_logs_it(
     place = {"database_url": "", "embedded_postgres": str(development_database)}
     register(open_browser(hello_login.main({}, **ini(**place))))
     assert f"its data in {development_database}" in caplog.text
-    assert "Migrated the development database: 9 migrations applied" in caplog.text
+    assert "Migrated the development database: 10 migrations applied" in caplog.text
 
 
 def login_limits(db: Connection, address: str, email: str) -> list[Limit]:

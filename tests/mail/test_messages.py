@@ -62,6 +62,50 @@ def test_a_notice_tells_when_in_utc_and_from_where() -> None:
     assert "Firefox" not in by_operator
 
 
+@pytest.mark.parametrize(
+    ("kind", "subject", "pages"),
+    [
+        ("factor_added", "An authenticator app was added to your account", ["/forgot"]),
+        (
+            "factor_removed",
+            "The authenticator app was removed from your account",
+            ["/forgot", "/account/passkeys"],
+        ),
+        (
+            "passkey_added",
+            "A passkey was added to your account",
+            ["/account/passkeys", "/forgot"],
+        ),
+        (
+            "passkey_removed",
+            "A passkey was removed from your account",
+            ["/forgot", "/account/passkeys"],
+        ),
+    ],
+)
+def test_a_notice_about_a_second_factor_links_to_what_helps_if_it_was_somebody_else(
+    kind: str, subject: str, pages: list[str]
+) -> None:
+    message = write_and_read(kind)[1]
+    assert message["Subject"] == subject
+    _, _, remedy = message.get_content().partition("If it was not you")
+    assert re.findall(r"https://login\.example\.org(/\S+)", remedy) == pages
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("change_asked", "code_used", "codes_made"),
+        *("new_device", "password_changed", "password_reset"),
+    ],
+)
+def test_a_notice_of_a_possible_theft_tells_that_a_new_password_leaves_passkeys(kind: str) -> None:
+    text = write_and_read(kind)[1].get_content()
+    _, told, remedy = text.partition("Passkeys go on working.")
+    assert told
+    assert "https://login.example.org/account/passkeys" in remedy
+
+
 @pytest.mark.parametrize("recipient", ["ada@example.com", "jürgen@exämple.com"])
 def test_text_that_a_user_typed_is_not_in_the_subject(recipient: str) -> None:
     typed = {"device": "<b>Ünïcode</b>", "from_address": "typed"}

@@ -75,7 +75,8 @@ def find_kinds() -> set[str]:
     kinds = set()
     for path in (ROOT / "hello_login").rglob("*.py"):
         calls = (
-            r"(?:notify|mails\.insert|mails\.insert_notice|queue_mail)\((?:[^\"()]*[ (])?\"(\w+)\""
+            r"(?:notify|record_added|record_removed|mails\.insert|mails\.insert_notice|queue_mail)"
+            r"\((?:[^\"()]*[ (\[])?\"(\w+)\""
         )
         kinds |= set(re.findall(calls, path.read_text()))
     return kinds

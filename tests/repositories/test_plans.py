@@ -14,9 +14,11 @@ from hello_login import repositories
 from hello_login.db import connections, migrations
 from hello_login.db.transactions import GENERIC_PLANS
 from hello_login.repositories import (
+    challenges,
     events,
     half_logins,
     mails,
+    passkeys,
     recovery_codes,
     sessions,
     throttles,
@@ -28,6 +30,7 @@ from hello_login.repositories.events import Event
 from hello_login.repositories.throttles import Limit
 from hello_login.repositories.users import Credentials
 from tests.conftest import ROOT, NewDatabase
+from tests.rows import add_passkey
 
 FILL = """
     INSERT INTO users (email, name, password_hash)
@@ -54,6 +57,14 @@ FILL = """
     INSERT INTO totp (user_id, secret, last_step)
     SELECT n, 'a secret', 0
       FROM generate_series(3, 100000) AS n;
+
+    INSERT INTO passkeys (id, user_id, public_key, sign_count, name, may_sync, synced, transports)
+    SELECT sha256(n::text::bytea), 1 + n % 100000, 'a key', 0, 'Phone', false, false, '{}'
+      FROM generate_series(1, 300000) AS n;
+
+    INSERT INTO used_challenges (id, expires_at)
+    SELECT sha256(n::text::bytea), now() + n * interval '1 second'
+      FROM generate_series(1, 300000) AS n;
 
     INSERT INTO recovery_codes (id, user_id)
     SELECT sha256(n::text::bytea), 1 + n % 100000
@@ -94,6 +105,14 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "list_newest": lambda db: users.list_newest(db, before=2**63 - 1, number=50),
         "get_credentials_by_id": lambda db: users.get_credentials_by_id(db, 1),
         "get_credentials_by_email": lambda db: users.get_credentials_by_email(db, "u@example.com"),
+        "get_credentials_by_passkey": lambda db: users.get_credentials_by_passkey(db, SESSION),
+        "has_second_factor": lambda db: users.has_second_factor(db, 1),
+        "record_factor_change": lambda db: users.record_factor_change(db, 1),
+        "record_notice": lambda db: users.record_notice(db, 1, timedelta(hours=1)),
+        "describe_factors": lambda db: users.describe_factors(db, 3),
+        "make_handle": lambda db: users.make_handle(db, 1),
+        "may_offer_passkey": lambda db: users.may_offer_passkey(db, 1),
+        "decline_passkey": lambda db: users.decline_passkey(db, 1),
         "lock": lambda db: users.lock(db, 1),
         "lock_if_unchanged": lambda db: users.lock_if_unchanged(db, Credentials(1, "hash 1", None)),
         "confirm": lambda db: users.confirm(db, 1),
@@ -166,11 +185,22 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "get": lambda db: totp.get(db, 3),
         "get_created_at": lambda db: totp.get_created_at(db, 3),
         "use_step": lambda db: totp.use_step(db, 3, 1),
-        "record_notice": lambda db: totp.record_notice(db, 3, timedelta(hours=1)),
         "store_hint": lambda db: totp.store_hint(db, 3, 1),
         "delete": lambda db: totp.delete(db, 3),
         "list_secrets": lambda db: totp.list_secrets(db, 0, 1000),
         "replace_secret": lambda db: totp.replace_secret(db, 4, b"another secret"),
+    },
+    passkeys: {
+        "insert": lambda db: add_passkey(db, 2, NEW),
+        "get": lambda db: passkeys.get(db, SESSION),
+        "list_of_user": lambda db: passkeys.list_of_user(db, 2),
+        "record_use": lambda db: passkeys.record_use(db, SESSION, 1, synced=True),
+        "rename": lambda db: passkeys.rename(db, 2, SESSION, "Key"),
+        "delete": lambda db: passkeys.delete(db, 2, [SESSION, OTHER]),
+    },
+    challenges: {
+        "insert": lambda db: challenges.insert(db, NEW, timedelta(hours=1)),
+        "delete_expired": challenges.delete_expired,
     },
     recovery_codes: {
         "insert": lambda db: recovery_codes.insert(db, 2, [NEW]),
@@ -203,8 +233,9 @@ class RecordingCursor(NamedTupleCursor):
 
 @pytest.fixture(scope="module")
 def large_db(new_database: NewDatabase) -> Iterator[Connection]:
-    """Return a database with 100,000 users and apps each, 300,000 sessions, tokens, mails and half
-    logins each, and 1,000,000 throttles, events and recovery codes each.
+    """Return a database with 100,000 users and apps each, 300,000 sessions, tokens, mails, half
+    logins, passkeys and used challenges each, and 1,000,000 throttles, events and recovery codes
+    each.
     """
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import sessions, users
+from hello_login.repositories import sessions, totp, users
+from tests.rows import add_passkey
 
 IDLE_LIMIT, LIMIT = timedelta(hours=2), timedelta(hours=24)
 SESSION_ID = bytes(range(32))
@@ -47,6 +48,21 @@ def test_a_session_is_found_with_its_user(db: Connection, session_id: bytes) -> 
     assert session is not None
     assert session.id == session_id
     assert (session.user.name, session.user.email) == ("Ada", "ada@example.com")
+
+
+@pytest.mark.parametrize("factor", [None, "app", "passkey"])
+def test_a_session_tells_whether_its_user_has_a_second_factor(
+    db: Connection, session_id: bytes, factor: str | None
+) -> None:
+    session = sessions.find(db, session_id)
+    assert session is not None
+    if factor == "app":
+        totp.insert(db, session.user.id, b"a secret", 0)
+    elif factor == "passkey":
+        add_passkey(db, session.user.id)
+    session = sessions.find(db, session_id)
+    assert session is not None
+    assert session.has_second_factor is (factor is not None)
 
 
 def test_an_unknown_session_is_not_found(db: Connection, session_id: bytes) -> None:

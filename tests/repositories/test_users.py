@@ -2,11 +2,15 @@
 
 import threading
 import time
+from collections.abc import Callable
+from datetime import timedelta
 
 import psycopg2
+import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import totp, users
+from hello_login.repositories import recovery_codes, totp, users
+from tests.rows import add_passkey, add_user, execute
 
 
 def add(db: Connection, email: str = "ada@example.com") -> int | None:
@@ -18,29 +22,139 @@ def test_the_credentials_of_a_user_are_found_by_address(db: Connection) -> None:
     assert users.get_credentials_by_email(db, "ada@example.com") == (user_id, "a hash", None)
 
 
-def test_the_credentials_of_a_user_tell_when_the_second_factor_was_added(db: Connection) -> None:
-    user_id = add(db)
-    assert user_id is not None
-    totp.insert(db, user_id, b"a secret", 0)
-    added_at = totp.get_created_at(db, user_id)
-    assert added_at is not None
-    expected = users.Credentials(user_id, "a hash", added_at)
-    assert users.get_credentials_by_email(db, "ada@example.com") == expected
-    assert users.get_credentials_by_id(db, user_id) == expected
-    assert users.record_login(db, user_id, second_step=True) == (expected, True)
-    assert expected.auth_hash != expected._replace(factor_added_at=None).auth_hash
-
-
-def test_a_login_to_an_account_with_a_second_factor_is_not_recorded_without_it(
+def test_the_credentials_of_a_user_tell_when_the_second_factors_last_changed(
     db: Connection,
 ) -> None:
-    user_id = add(db)
-    assert user_id is not None
+    ada, grace = add_user(db), add_user(db, "grace@example.com")
+    phone = add_passkey(db, ada)
+    users.record_factor_change(db, ada)
+    ((changed_at,),) = execute(db, "SELECT factors_changed_at FROM users WHERE id = %s", ada)
+    assert changed_at is not None
+    expected = users.Credentials(ada, "a hash", changed_at)
+    assert users.get_credentials_by_email(db, "ada@example.com") == expected
+    assert users.get_credentials_by_id(db, ada) == expected
+    assert users.get_credentials_by_passkey(db, phone) == expected
+    assert users.record_login(db, ada, second_step=True) == (expected, True)
+    assert users.get_credentials_by_id(db, grace) == (grace, "a hash", None)
+
+
+def test_an_app_of_the_version_before_passkeys_counts_as_a_change_when_it_was_added(
+    db: Connection,
+) -> None:
+    ada = add_user(db)
+    add_app(db, ada)
+    added_at = totp.get_created_at(db, ada)
+    assert added_at is not None
+    expected = users.Credentials(ada, "a hash", added_at)
+    assert users.get_credentials_by_email(db, "ada@example.com") == expected
+    assert users.get_credentials_by_id(db, ada) == expected
+    assert users.record_login(db, ada, second_step=True) == (expected, True)
+    users.record_factor_change(db, ada)
+    changed = users.get_credentials_by_id(db, ada)
+    assert changed is not None
+    assert changed != expected
+    assert users.get_credentials_by_email(db, "ada@example.com") == changed
+    assert users.record_login(db, ada, second_step=True) == (changed, True)
+
+
+def test_each_change_of_the_second_factors_changes_the_hash_of_the_credentials(
+    db: Connection,
+) -> None:
+    ada = add_user(db)
+    hashes = set()
+    for _ in range(3):  # in one transaction
+        credentials = users.get_credentials_by_id(db, ada)
+        assert credentials is not None
+        hashes.add(credentials.auth_hash)
+        users.record_factor_change(db, ada)
+    assert len(hashes) == 3
+
+
+def test_a_passkey_that_no_active_account_has_leads_to_no_credentials(db: Connection) -> None:
+    ada = add_user(db)
+    phone = add_passkey(db, ada)
+    assert users.get_credentials_by_passkey(db, b"another") is None
+    users.deactivate(db, ada)
+    assert users.get_credentials_by_passkey(db, phone) is None
+
+
+AddFactor = Callable[[Connection, int], object]
+
+
+def add_app(db: Connection, user_id: int) -> None:
     totp.insert(db, user_id, b"a secret", 0)
+
+
+@pytest.mark.parametrize("add_factor", [add_app, add_passkey])
+def test_an_account_has_a_second_factor_if_it_has_an_app_or_a_passkey(
+    db: Connection, add_factor: AddFactor
+) -> None:
+    ada, grace = add_user(db), add_user(db, "grace@example.com")
+    assert not users.has_second_factor(db, ada)
+    add_factor(db, ada)
+    assert users.has_second_factor(db, ada)
+    assert not users.has_second_factor(db, grace)
+
+
+@pytest.mark.parametrize("add_factor", [add_app, add_passkey])
+def test_a_login_to_an_account_with_a_second_factor_is_not_recorded_without_it(
+    db: Connection, add_factor: AddFactor
+) -> None:
+    user_id = add_user(db)
+    add_factor(db, user_id)
     assert users.record_login(db, user_id, second_step=False) is None
     user = users.get_by_id(db, user_id)
     assert user is not None
     assert user.last_login_at is None
+    assert users.record_login(db, user_id, second_step=True) is not None
+
+
+def test_the_second_factors_of_an_account_are_described(db: Connection) -> None:
+    ada, grace = add_user(db), add_user(db, "grace@example.com")
+    assert users.describe_factors(db, ada) == (None, 0, None)
+    add_app(db, ada)
+    recovery_codes.insert(db, ada, [b"1" * 32, b"2" * 32])
+    handle = users.make_handle(db, ada)
+    assert users.describe_factors(db, ada) == (totp.get_created_at(db, ada), 2, handle)
+    assert users.describe_factors(db, grace) == (None, 0, None)
+    users.delete(db, ada)
+    assert users.describe_factors(db, ada) == (None, 0, None)
+
+
+def test_a_handle_is_random_and_stays_the_same(db: Connection) -> None:
+    ada, grace = add_user(db), add_user(db, "grace@example.com")
+    handle = users.make_handle(db, ada)
+    assert len(handle) == 16
+    assert users.make_handle(db, ada) == handle
+    assert users.make_handle(db, grace) != handle
+
+
+def test_an_account_that_was_deleted_just_now_gets_no_handle(db: Connection) -> None:
+    ada = add_user(db)
+    users.delete(db, ada)
+    assert users.make_handle(db, ada) == b""
+
+
+def test_a_notice_of_a_failed_second_step_waits_for_its_interval(db: Connection) -> None:
+    ada, grace = add_user(db), add_user(db, "grace@example.com")
+    hour = timedelta(hours=1)
+    assert [users.record_notice(db, ada, hour) for _ in range(2)] == [True, False]
+    assert users.record_notice(db, grace, hour)
+    for past, told in (("59 minutes", False), ("1 minute", True)):
+        statement = "UPDATE users SET told_of_failure_at = told_of_failure_at - %s::interval"
+        execute(db, statement, past)
+        assert users.record_notice(db, ada, hour) is told
+
+
+def test_a_passkey_is_offered_until_the_account_has_one_or_its_owner_declines(
+    db: Connection,
+) -> None:
+    ada, grace, eve = (add_user(db, f"{name}@example.com") for name in ("ada", "grace", "eve"))
+    add_app(db, ada)
+    assert [users.may_offer_passkey(db, each) for each in (ada, grace, eve)] == [True] * 3
+    add_passkey(db, ada)
+    users.decline_passkey(db, grace)
+    assert [users.may_offer_passkey(db, each) for each in (ada, grace, eve)] == [False, False, True]
 
 
 def test_an_address_is_found_in_upper_or_lower_case(db: Connection) -> None:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,14 +19,16 @@ from hello_login.auth.accounts import LinkExpired
 from hello_login.auth.login import AuthenticationFailed, SecondFactorNeeded
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited
+from hello_login.auth.second_factor import Factors
 from hello_login.auth.totp import SecretBox, SecretUnreadable
 from hello_login.db import connections, migrations
-from hello_login.repositories import mails, recovery_codes, users
+from hello_login.repositories import mails, users
 from hello_login.repositories import totp as apps
 from hello_login.scripts import as_operator
 from hello_login.scripts.manage_accounts import main
 from tests.conftest import ROOT, MakeIni, NewDatabase, OpenVisitor
 from tests.people import EMAIL, PASSWORD
+from tests.rows import add_passkey
 from tests.visitor import Visitor
 
 PRODUCTION = str(ROOT / "production.ini")
@@ -76,6 +78,12 @@ class Owner:
         second_factor.add_app(self.visitor.actor, box, session, secret, code)
         self.visitor.db.commit()
         return secret
+
+    def add_passkey(self, passkey_id: bytes = b"phone") -> bytes:
+        """Add a passkey, and return its id."""
+        add_passkey(self.visitor.db, self.user_id, passkey_id)
+        self.visitor.db.commit()
+        return passkey_id
 
     def begin_half_login(self) -> str:
         """Type the right password, and return the token of the half login."""
@@ -245,10 +253,22 @@ def test_codes_that_too_many_wrong_ones_have_locked_are_accepted_again(
     attacked.rate_limiter.admit_code(owner.user_id, is_app_code=True)
 
 
-def test_an_account_without_its_factor_takes_one_step_again_and_its_sessions_have_ended(
-    owner: Owner, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "add_factors",
+    [
+        [Owner.add_app],
+        [Owner.add_passkey],
+        [Owner.add_app, Owner.add_passkey, lambda owner: owner.add_passkey(b"key")],
+    ],
+    ids=["app", "passkey", "all"],
+)
+def test_an_account_without_its_factors_takes_one_step_again_and_its_sessions_have_ended(
+    owner: Owner,
+    capsys: pytest.CaptureFixture[str],
+    add_factors: list[Callable[[Owner], bytes]],
 ) -> None:
-    owner.add_app()
+    for add in add_factors:
+        add(owner)
     half_login = owner.begin_half_login()
     with pytest.raises(SecondFactorNeeded):
         owner.visitor.complete_login(owner.user_id)
@@ -257,24 +277,28 @@ def test_an_account_without_its_factor_takes_one_step_again_and_its_sessions_hav
     assert output.startswith(f"remove-factors: done for account 1, {EMAIL}.  Its password alone")
     assert not owner.is_logged_in()
     assert login.find_half_login(owner.visitor.db, half_login) is None
-    assert second_factor.describe(owner.visitor.db, owner.user_id) is None
-    assert recovery_codes.count(owner.visitor.db, owner.user_id) == 0
+    assert second_factor.describe(owner.visitor.db, owner.user_id) == Factors(None, 0, None, [])
     assert owner.visitor.complete_login(owner.user_id)
 
 
-def test_an_operator_who_removes_a_factor_is_recorded_and_told_to_the_owner(
+def test_an_operator_who_removes_factors_is_recorded_and_told_to_the_owner(
     url: str, owner: Owner, mail: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert mail is None
     owner.add_app()
+    owner.add_passkey()
     main([PRODUCTION, "remove-factors", str(owner.user_id)])
     capsys.readouterr()
     main([PRODUCTION, "show", EMAIL])
-    assert "  factor_removed  -  -" in capsys.readouterr().out
+    shown = capsys.readouterr().out
     with closing(psycopg2.connect(url)) as connection:
-        (waiting,) = mails.list_all(connection, 10)
-    assert (waiting.kind, waiting.recipient) == ("factor_removed", EMAIL)
-    assert waiting.facts == {"from_address": None, "device": "Unknown device"}
+        waiting = mails.list_all(connection, 10)
+    for kind in ("factor_removed", "passkey_removed"):
+        assert f"  {kind}  -  -" in shown
+        (mail_of_kind,) = [each for each in waiting if each.kind == kind]
+        assert mail_of_kind.recipient == EMAIL
+        assert mail_of_kind.facts == {"from_address": None, "device": "Unknown device"}
+    assert len(waiting) == 2
 
 
 def test_an_account_without_a_factor_is_reported_and_not_changed(
@@ -290,14 +314,21 @@ def test_an_account_without_a_factor_is_reported_and_not_changed(
 def test_it_shows_whether_a_login_takes_a_second_step(
     owner: Owner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([PRODUCTION, "show", EMAIL])
-    assert "\nSecond step none\n" in capsys.readouterr().out
+    def show() -> str:
+        """Return the line about the second step."""
+        main([PRODUCTION, "show", EMAIL])
+        (line,) = re.findall(r"^Second step (.*)$", capsys.readouterr().out, re.MULTILINE)
+        return re.sub(r"\b20\d\d-\d\d-\d\d \d\d:\d\d UTC", "TIME", line)
+
+    assert show() == "none"
     owner.add_app()
-    main([PRODUCTION, "show", EMAIL])
-    line = (
-        r"^Second step authenticator app since 20\d\d-\d\d-\d\d \d\d:\d\d UTC, 10 recovery codes$"
-    )
-    assert re.search(line, capsys.readouterr().out, re.MULTILINE)
+    assert show() == "authenticator app since TIME, recovery codes: 10"
+    owner.add_passkey()
+    owner.add_passkey(b"key")
+    assert show() == "authenticator app since TIME, passkeys: 2, recovery codes: 10"
+    apps.delete(owner.visitor.db, owner.user_id)
+    owner.visitor.db.commit()
+    assert show() == "passkeys: 2, recovery codes: 10"
 
 
 def read_secret(url: str, user_id: int) -> bytes:

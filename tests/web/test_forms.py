@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import webtest
 from webob.multidict import MultiDict
 
 from hello_login.auth.passwords import Passwords
@@ -18,12 +19,14 @@ from hello_login.web.forms import (
     Form,
     LoginForm,
     NameAndEmailForm,
+    PasskeyNameForm,
     PasswordForm,
     ReauthenticateForm,
     RegisterForm,
     TotpForm,
     safe_local_path,
 )
+from tests.functional.software_key import send_credential
 from tests.people import EMAIL, PASSWORD
 
 
@@ -68,6 +71,16 @@ def test_an_error_of_a_form_without_fields_leads_to_the_content_of_the_page() ->
     form: Any = ButtonForm(MultiDict())
     form.form_errors = ["Wait."]
     assert form.problems() == [("content", "Wait.")]
+
+
+def test_the_error_of_a_refused_passkey_leads_to_the_button_that_uses_one(
+    browser: webtest.TestApp,
+) -> None:
+    page = send_credential(browser.get("/login"), "not JSON", status=422)
+    (link,) = page.html.select(".problems a")
+    button = page.html.find(id=link["href"].removeprefix("#"))
+    assert button is not None
+    assert (button.name, button.get_text()) == ("button", "Log in with a passkey")
 
 
 @pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/%C3%BC", "/a//b"])
@@ -132,19 +145,36 @@ def normalized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return texts
 
 
-def ask_for_confirmation(typed: Any) -> ConfirmForm:
-    """Return the form for the password and a code."""
-    return ConfirmForm(typed, has_second_factor=True)
+def ask_for_code(typed: Any, *, has_app: bool = True, **query: str) -> CodeForm:
+    """Return the form for a code, on a page with this query."""
+    return CodeForm(typed, query, has_app=has_app)
+
+
+def ask_for_confirmation(typed: Any, *, has_app: bool = True, **query: str) -> ConfirmForm:
+    """Return the form for the password and a code, on a page with this query."""
+    return ConfirmForm(typed, query, has_second_factor=True, has_app=has_app)
+
+
+def ask_for_password(typed: Any) -> ConfirmForm:
+    """Return the form for the password alone."""
+    return ConfirmForm(typed, {}, has_second_factor=False, has_app=False)
 
 
 @pytest.mark.parametrize(
     ("make", "fields"),
     [
-        (lambda typed, _: LoginForm(typed), {"email", "password", "remember", "next"}),
+        (
+            lambda typed, _: LoginForm(typed),
+            {"email", "password", "remember", "next", "credential"},
+        ),
         (lambda typed, _: ReauthenticateForm(typed), {"current"}),
-        (lambda typed, _: ConfirmForm(typed, has_second_factor=True), {"current", "code", "next"}),
-        (lambda typed, _: ConfirmForm(typed, has_second_factor=False), {"current", "next"}),
-        (lambda typed, _: CodeForm(typed), {"code", "next"}),
+        (
+            lambda typed, _: ask_for_confirmation(typed),
+            {"current", "code", "next", "credential"},
+        ),
+        (lambda typed, _: ask_for_password(typed), {"current", "next", "credential"}),
+        (lambda typed, _: ask_for_code(typed), {"code", "next", "credential"}),
+        (lambda typed, _: PasskeyNameForm(typed), {"name"}),
         (lambda typed, _: TotpForm(typed), {"setup", "code"}),
         (lambda typed, _: NameAndEmailForm(typed), {"name", "email"}),
         (RegisterForm, {"name", "email", "password", "confirm", "next"}),
@@ -301,7 +331,7 @@ def test_a_name_of_any_script_is_accepted(passwords: Passwords, name: str) -> No
 RECOVERY_CODE = "ABCDEFGHIJKLMNOPQRST2347"
 
 
-@pytest.mark.parametrize("make", [CodeForm, ask_for_confirmation])
+@pytest.mark.parametrize("make", [ask_for_code, ask_for_confirmation])
 @pytest.mark.parametrize(
     ("typed", "code"),
     [
@@ -334,7 +364,7 @@ def test_a_code_is_read_without_blanks_and_hyphens_and_in_upper_case(
         "\u00df",
     ],
 )
-@pytest.mark.parametrize("make", [CodeForm, ask_for_confirmation])
+@pytest.mark.parametrize("make", [ask_for_code, ask_for_confirmation])
 def test_text_that_is_no_code_is_refused_before_it_counts_as_a_wrong_one(
     make: Callable[[Any], Form], typed: str
 ) -> None:
@@ -345,7 +375,7 @@ def test_text_that_is_no_code_is_refused_before_it_counts_as_a_wrong_one(
     assert message.startswith("A code has 6 digits. A recovery code has 24 letters and digits")
 
 
-@pytest.mark.parametrize("make", [CodeForm, ask_for_confirmation, TotpForm])
+@pytest.mark.parametrize("make", [ask_for_code, ask_for_confirmation, TotpForm])
 def test_a_code_that_is_missing_or_too_long_is_reported_once(make: Callable[[Any], Form]) -> None:
     for typed, message in (
         ("", "Type the code."),
@@ -365,16 +395,77 @@ def test_an_app_is_set_up_with_a_code_of_the_app_only() -> None:
 
 
 def test_a_confirmation_asks_for_a_code_only_if_there_is_a_second_factor() -> None:
-    form = ConfirmForm(MultiDict(current=PASSWORD, code="123456"), has_second_factor=False)
+    form = ask_for_password(MultiDict(current=PASSWORD, code="123456"))
     assert "code" not in form
     assert form.typed_code() is None
     form = ask_for_confirmation(MultiDict(current=PASSWORD, code="123 456"))
     assert form.typed_code() == "123456"
     assert ask_for_confirmation(MultiDict()).typed_code() == ""
-    assert [field.id for field in form] == ["current", "code", "next"]
+    assert [field.id for field in form] == ["credential", "current", "code", "next"]
 
 
-@pytest.mark.parametrize("make", [CodeForm, ask_for_confirmation])
+@pytest.mark.parametrize("make", [ask_for_code, ask_for_confirmation])
 def test_a_form_for_a_code_redirects_to_local_urls_only(make: Callable[[Any], Form]) -> None:
     assert make(MultiDict(next="/account?x=1"))["next"].data == "/account?x=1"
     assert make(MultiDict(next="//evil.example"))["next"].data is None
+
+
+@pytest.mark.parametrize("make", [ask_for_code, ask_for_confirmation])
+def test_a_form_for_a_code_that_was_not_sent_has_its_redirect_target_from_the_query(
+    make: Callable[..., Form],
+) -> None:
+    assert make(None, next="/account?x=1")["next"].data == "/account?x=1"
+    assert make(None, next="//evil.example")["next"].data is None
+    assert make(MultiDict(next="/account"), next="/other")["next"].data == "/account"
+
+
+@pytest.mark.parametrize("make", [ask_for_code, ask_for_confirmation])
+@pytest.mark.parametrize(
+    ("has_app", "query", "label", "keyboard"),
+    [
+        (True, {}, "Code", "numeric"),
+        (True, {"with": "recovery"}, "Recovery code", None),
+        (True, {"with": "something"}, "Code", "numeric"),
+        (False, {}, "Recovery code", None),
+        (False, {"with": "recovery"}, "Recovery code", None),
+    ],
+)
+def test_a_form_asks_for_a_recovery_code_if_the_user_wants_that_or_has_no_app(
+    make: Callable[..., CodeForm],
+    has_app: bool,
+    query: dict[str, str],
+    label: str,
+    keyboard: str | None,
+) -> None:
+    form = make(MultiDict(), has_app=has_app, **query)
+    assert form.code.label.text == label
+    assert form.code.render_kw.get("inputmode") == keyboard
+    assert form.kind == ("app" if keyboard else "recovery")
+    for code in ("123456", RECOVERY_CODE):  # each kind is taken
+        typed = make(MultiDict(code=code, current=PASSWORD), has_app=has_app, **query)
+        assert typed.validate()
+
+
+def test_a_form_for_a_recovery_code_leaves_other_forms_as_they_are() -> None:
+    assert ask_for_code(None, has_app=False).code.label.text == "Recovery code"
+    assert ask_for_code(None).code.label.text == "Code"
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("Phone", None),
+        (" Ada\u2019s phone ", None),
+        ("", "Type a name for the passkey."),
+        ("\u3164", "This name shows nothing: use a letter, a digit or a symbol."),
+        ("a\u202eb", "Use one line, without control characters or invisible ones."),
+        ("a" * 101, "Use no more than 100 characters."),
+    ],
+)
+def test_the_name_of_a_passkey_follows_the_rules_of_a_users_name(
+    typed: str, message: str | None
+) -> None:
+    form = PasskeyNameForm(MultiDict(name=typed))
+    assert form.validate() is (message is None)
+    assert form.problems() == ([("name", message)] if message else [])
+    assert form.name.data == typed.strip()

@@ -22,7 +22,11 @@ OPEN_VIEWS = {
     "delete_account": {"methods": ("GET", "HEAD", "POST")},
     "confirm": {"methods": ("GET", "HEAD", "POST")},
     "totp": {"methods": ("GET", "HEAD", "POST")},
-    "remove_factors": {"methods": ("GET", "HEAD", "POST")},
+    "remove_totp": {"methods": ("GET", "HEAD", "POST")},
+    "add_passkey": {"methods": ("GET", "HEAD", "POST")},
+    "decline_passkey": {"methods": ("POST",)},
+    "rename_passkey": {"methods": ("GET", "HEAD", "POST")},
+    "remove_passkey": {"methods": ("GET", "HEAD", "POST")},
     "recovery_codes": {"methods": ("GET", "HEAD", "POST")},
     "confirm_address": {"methods": ("POST",)},
     "forgot": {"needs login": False, "methods": ("GET", "HEAD", "POST")},
@@ -42,7 +46,9 @@ FRESH_VIEWS = {
     "end_sessions": "the thief of a session could lock its owner out",
     "delete_account": "can't be undone",
     "totp": "the app of a thief could lock the owner out",
-    "remove_factors": "the password alone is enough afterwards",
+    "remove_totp": "the password alone may be enough afterwards",
+    "add_passkey": "the passkey of a thief logs in without the password",
+    "remove_passkey": "the password alone may be enough afterwards",
     "recovery_codes": "shows new codes, and the earlier ones end",
 }
 """The views that need a login of the last minutes, and why."""
@@ -50,12 +56,15 @@ FRESH_VIEWS = {
 CHANGING_WITHOUT_FRESH_LOGIN = {
     "confirm": "makes the login fresh",
     "confirm_address": "only sends a mail to the account's own address",
+    "decline_passkey": "only ends the offers of a passkey",
+    "rename_passkey": "only changes a label that the owner alone sees",
 }
 """The other views that take a POST and need a login, and why they do with an old one."""
 
 BEFORE_SECOND_FACTOR = {
     "confirm": "the login must be fresh to set up a second factor",
     "totp": "sets it up",
+    "add_passkey": "sets it up",
     "confirm_address": "with mail, the address must be confirmed before",
 }
 """The views that a user who must set up a second factor may use, and why."""

@@ -1,25 +1,33 @@
 """Views: they read a form, call the auth layer, and return a response."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
+from pyramid.csrf import get_csrf_token
 from pyramid.view import view_config
 from webob.acceptparse import create_accept_header
 
-from ...auth.rate_limits import FOREVER
-from ...auth.second_factor import CodeRefused, Reason, is_app_code
-from ..forms import CodeForm, Form, LoginForm, RegisterForm
+from ...auth import second_factor, webauthn
+from ...auth.ceremonies import Ceremony, Purpose
+from ...auth.rate_limits import FOREVER, RateLimited
+from ...auth.second_factor import CodeRefused, is_app_code
+from ...auth.webauthn import PasskeyRefused
+from ..forms import CodeForm, Form, LoginForm, PasskeyForm, RegisterForm
+from .flash import MESSAGES
 
 JSON, HTML = "application/json", "text/html"
 
 LOCKED_MESSAGE = (
-    "There were too many wrong passwords, so no password is accepted here any more. Log in on a "
-    "device where you have logged in before, or ask the operator of this site for help."
+    "There were too many wrong passwords, so no password is accepted here any more. Use a passkey "
+    "if you have one, log in on a device where you have logged in before, or ask the operator of "
+    "this site for help."
 )
 
-CODE_REFUSED: dict[Reason, str] = {
+CODE_REFUSED: dict[second_factor.Reason, str] = {
     "wrong": "This code is wrong: type the one that the app shows now. If that does not help, "
     "check the clock of your phone.",
     "used": "This code does not work any more: wait until the app shows the next one.",
@@ -27,6 +35,20 @@ CODE_REFUSED: dict[Reason, str] = {
     "itself. Then type the code that the app shows.",
     "unreadable": "We can't check codes of the app at the moment, and our log says why. Use a "
     "recovery code, or try again later.",
+}
+
+PASSKEY_REFUSED: dict[webauthn.Reason, str] = {
+    "malformed": "Your browser sent something that we can't read. Try again.",
+    "expired": "This page was open for too long. Try again.",
+    "unknown": "This site does not know this passkey: it may have been removed. Go on without it, "
+    "and delete it from your device.",
+    "other_account": "This passkey is for another account: use one of your own.",
+    "deactivated": "This account is deactivated: ask the operator of this site for help.",
+    "invalid": "We could not verify this passkey. Try again, or go on without it.",
+    "copied": "This passkey was used out of order, so there may be a copy of it. Log in with your "
+    "password, remove the passkey on the page of your account, and add a new one.",
+    "taken": "An account has this passkey already: use another device or password manager.",
+    "too_many": MESSAGES["too_many_passkeys"],
 }
 
 RECOVERY_CODE_REFUSED = "This recovery code is wrong, or was used before: type another one."
@@ -96,11 +118,34 @@ def show_code_refused(request: Any, form: Form, refused: CodeRefused) -> None:
 
     Set status 503 if it can't be checked.
     """
-    is_app = is_app_code(form["code"].data or "")
+    has_app = not isinstance(form, CodeForm) or form.has_app
+    is_app = has_app and is_app_code(form["code"].data or "")
     form["code"].errors = [CODE_REFUSED[refused.reason] if is_app else RECOVERY_CODE_REFUSED]
     _empty_app_code(form)
     if refused.reason == "unreadable":
         request.response.status_int = 503
+
+
+def begin_ceremony(request: Any, purpose: Purpose) -> Ceremony | None:
+    """Return the use of a passkey on this page, or None if the site offers no passkeys."""
+    site = request.registry.relying_party
+    # With a session, the CSRF token also depends on the key in SECRET_KEY.
+    return site and Ceremony(site, purpose, request.session_token or get_csrf_token(request))
+
+
+@contextmanager
+def show_passkey_errors(request: Any, form: PasskeyForm) -> Iterator[None]:
+    """Suppress RateLimited and PasskeyRefused, and add their text to the form."""
+    try:
+        yield
+    except RateLimited as limited:
+        ask_to_wait(request, form, limited.wait)
+    except PasskeyRefused as refused:
+        form.form_errors = [PASSKEY_REFUSED[refused.reason]]
+        if refused.reason == "unknown":
+            # The browser is told as well, so it does not offer the passkey again.
+            passkey_id = webauthn.read_id(form.credential.data or "")
+            form.signals = request.registry.relying_party.signal_unknown(passkey_id)
 
 
 def _empty_app_code(form: Form) -> None:

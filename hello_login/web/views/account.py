@@ -10,13 +10,15 @@ from pyramid.view import view_config
 
 from ...auth import accounts, second_factor, sessions
 from ...auth.rate_limits import RateLimited
-from ...repositories import events
+from ...repositories import events, users
 from .. import forms
 from ..security import revoke_cookies
 from . import ago, ask_to_wait, form_context, form_view
 from .confirm import form_or_redirect, reauthenticate, redirect_too_late, renew_session
-from .flash import redirect
+from .flash import OFFER_PASSKEY, redirect
 from .mail import require_mail
+from .passkeys import signal_passkeys
+from .second_factor import may_set_up
 
 EVENTS = {
     "registered": "You registered",
@@ -29,18 +31,21 @@ EVENTS = {
     "password_reset": "The password was reset by a link",
     "name_changed": "The name was changed",
     "address_changed": "The email address was changed",
-    "factor_added": "The second step of logins was turned on",
-    "factor_removed": "The second step of logins was turned off",
+    "factor_added": "An authenticator app was added",
+    "factor_removed": "The authenticator app was removed",
+    "passkey_added": "A passkey was added",
+    "passkey_renamed": "A passkey got another name",
+    "passkey_removed": "A passkey was removed",
     "codes_made": "New recovery codes were made",
     "code_used": "You used a recovery code",
     "deactivated": "The account was deactivated",
     "reactivated": "The account was reactivated",
 }
 FAILURES = {
-    "login_failed": "Somebody tried to log in with a wrong password",
+    "login_failed": "Somebody tried to log in with a wrong password or passkey",
     "login_throttled": "A login was refused after too many attempts",
-    "second_failed": "Somebody typed the right password, and then a wrong code",
-    "check_failed": "A change of the account was tried with a wrong password or code",
+    "second_failed": "Somebody typed the right password, and then used a wrong code or passkey",
+    "check_failed": "A change of the account was tried with a wrong password, code or passkey",
     "check_throttled": "A change of the account was refused after too many wrong passwords",
 }
 """Events and failed attempts in words for the account's owner.
@@ -66,6 +71,7 @@ def show_account(request: Any) -> Any:
     session = request.login_session
     listed = sessions.list_live(request.db, session.user.id)
     listed.sort(key=lambda each: each.fingerprint != session.fingerprint)
+    factors = second_factor.describe(request.db, session.user.id)
     latest = events.list_with_failures(request.db, session.user.id, READ_EVENTS)
     failures = [event for event in latest if event.event in FAILURES]
     others = [event for event in latest if event.event not in FAILURES]
@@ -74,7 +80,10 @@ def show_account(request: Any) -> Any:
         "user": session.user,
         "may_confirm": request.registry.hello_login.sends_mail and not session.user.confirmed_at,
         "current": session.fingerprint,
-        "factor": session.has_second_factor and second_factor.describe(request.db, session.user.id),
+        "factors": factors,
+        "offers_passkeys": request.registry.relying_party is not None,
+        "offer": _may_offer_passkey(request),
+        "signals": signal_passkeys(request, factors),
         "sessions": listed[:SHOWN_SESSIONS],
         "more": len(listed[SHOWN_SESSIONS:]),
         # Alike events in a row share one entry, or they would hide all others.
@@ -186,6 +195,13 @@ def confirm_address(request: Any) -> Any:
 def show_where_to_change_password(request: Any) -> Any:
     """Redirect password managers to the form (W3C: A Well-Known URL for Changing Passwords)."""
     return HTTPSeeOther(request.route_path("change_password"))
+
+
+def _may_offer_passkey(request: Any) -> bool:
+    """Return whether to offer a passkey: once after each login with a password, unless declined."""
+    if request.flash_key != OFFER_PASSKEY or request.registry.relying_party is None:
+        return False
+    return may_set_up(request) and users.may_offer_passkey(request.db, request.identity.id)
 
 
 def _event_and_address(event: events.Event) -> tuple[str, str | None]:

@@ -5,11 +5,20 @@ from typing import Any
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import remember
 
-from ...auth import login, sessions
+from ...auth import login, second_factor, sessions
+from ...auth.ceremonies import Ceremony
 from ...auth.rate_limits import RateLimited
 from ...auth.second_factor import CodeRefused
 from .. import forms
-from . import ask_to_wait, form_context, form_view, redirect_url, show_code_refused
+from . import (
+    ask_to_wait,
+    begin_ceremony,
+    form_context,
+    form_view,
+    redirect_url,
+    show_code_refused,
+    show_passkey_errors,
+)
 from .flash import redirect
 
 SESSION_LOCKED_MESSAGE = (
@@ -22,19 +31,44 @@ SESSION_LOCKED_MESSAGE = (
 def confirm(request: Any) -> Any:
     """Show the form for the password and, with a second factor, the code; on POST, check both.
 
-    Then the login is fresh, and the views with fresh=True are open.
+    A passkey replaces both.  Then the login is fresh, and the views with fresh=True are open.
     """
-    has_second_factor = request.login_session.has_second_factor
-    next_url = {"next": request.GET.get("next")}
-    form = forms.ConfirmForm(request.POST, has_second_factor=has_second_factor, data=next_url)
-    if has_second_factor and request.GET.get("with") == "recovery":
-        form.ask_for_recovery_code()
-    if request.method == "POST" and form.validate() and reauthenticate(request, form):
-        if not sessions.lock_live(request.db, request.login_session):
+    session = request.login_session
+    factors = find_factors(request)
+    form = forms.ConfirmForm(
+        request.POST,
+        request.GET,
+        has_second_factor=session.has_second_factor,
+        has_app=factors.app_added_at is not None,
+    )
+    ceremony = begin_ceremony(request, "confirm") if factors.passkeys else None
+    if ceremony and form.credential.data:
+        confirmed = _use_passkey(request, form, ceremony)
+    else:
+        confirmed = request.method == "POST" and form.validate() and reauthenticate(request, form)
+    if confirmed:
+        if not sessions.lock_live(request.db, session):
             return redirect_too_late(request)
         headers = renew_session(request, authenticated=True)
         return HTTPSeeOther(redirect_url(request, form), headers=headers)
-    return form_or_redirect(request, form)
+    options = ceremony and ceremony.request_options(factors.passkeys)
+    return form_or_redirect(request, form, options=options, has_passkeys=bool(factors.passkeys))
+
+
+def find_factors(request: Any) -> second_factor.Factors:
+    """Return the user's second factors, before the request's transaction begins."""
+    with request.autocommit() as db:
+        return second_factor.describe(db, request.identity.id)
+
+
+def _use_passkey(request: Any, form: forms.ConfirmForm, ceremony: Ceremony) -> bool:
+    """Return whether the user has used a passkey.  Adds an error to the form if not."""
+    credential, user_id = form.credential.data or "", request.login_session.user.id
+    with show_passkey_errors(request, form):
+        attempt = request.rate_limiter.admit_passkey(user_id=user_id)
+        login.reauthenticate_with_passkey(request.actor, ceremony, attempt, credential, user_id)
+        return True
+    return False
 
 
 def reauthenticate(request: Any, form: forms.ReauthenticateForm) -> bool:

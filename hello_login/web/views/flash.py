@@ -26,8 +26,16 @@ MESSAGES = {
     "login_expired": "That login took too long, or was ended. Log in again.",
     "login_not_fresh": "Nothing was changed. Confirm that it is you, then make the change again.",
     "factor_required": "This site requires a second step at each login. Set it up to go on.",
-    "factors_removed": "Logins take one step again, and all your other sessions have ended.",
+    "app_added": "The app is added, and all your other sessions have ended.",
+    "app_removed": "The app is removed, and all your other sessions have ended.",
+    "no_app": "Nothing was changed: you have no authenticator app here.",
     "no_factor": "Nothing was changed: your logins take one step.",
+    "passkey_added": "The passkey is added. You can log in with it from now on.",
+    "passkey_renamed": "The passkey has a new name.",
+    "passkey_removed": "The passkey is removed, and all your other sessions have ended.",
+    "no_passkey": "Nothing was changed: there is no such passkey.",
+    "too_many_passkeys": "You have as many passkeys as an account can have. Remove one first.",
+    "passkey_declined": "We will not suggest a passkey again.",
     "codes_left_0": "You have no recovery codes left. Make new ones on the page of your account.",
     "codes_left_1": "You have 1 recovery code left. Make new ones on the page of your account.",
     **{
@@ -36,13 +44,17 @@ MESSAGES = {
     "too_late": "Nothing was changed now: your session had ended, or this was done already.",
 }
 
+OFFER_PASSKEY = "offer_passkey"
+"""A key without a message: the account page offers a passkey, and other pages show nothing."""
+
 LIFETIME = 60
 """Seconds until a message that was not shown expires."""
 
 
 def includeme(config: Any) -> None:
-    """Add request.flash, the message to show on this page, or None."""
-    config.add_request_method(_take, "flash", reify=True)
+    """Add request.flash, the message to show on this page, or None; and its key."""
+    config.add_request_method(_take, "flash_key", reify=True)
+    config.add_request_method(_find_message, "flash", reify=True)
 
 
 def redirect(
@@ -54,11 +66,15 @@ def redirect(
     return response
 
 
-def _take(request: Any) -> str | None:
-    """Return the message, and delete its cookie."""
+def _find_message(request: Any) -> str | None:
+    return MESSAGES.get(request.flash_key)
+
+
+def _take(request: Any) -> str:
+    """Return the key of the message, or "", and delete its cookie."""
     message = get_cookie(request, "flash")
     if message:
         request.add_response_callback(
             lambda _, response: set_cookie(request, response, "flash", "", 0)
         )
-    return MESSAGES.get(message)
+    return message

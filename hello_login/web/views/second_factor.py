@@ -1,4 +1,4 @@
-"""The views that set up and remove the second factor."""
+"""The views of the authenticator app and the recovery codes."""
 
 from typing import Any
 
@@ -9,13 +9,11 @@ from pyramid.renderers import render_to_response
 from ...auth import second_factor, sessions, totp
 from ...auth.rate_limits import RateLimited
 from ...auth.second_factor import CodeRefused
+from ...settings import SITE_NAME
 from .. import forms
 from . import ask_to_wait, form_context, form_view, show_code_refused
-from .confirm import form_or_redirect, redirect_too_late, renew_session
+from .confirm import find_factors, form_or_redirect, redirect_too_late, renew_session
 from .flash import redirect
-
-ISSUER = "Hello Login"
-"""The name of the site in authenticator apps."""
 
 SETUP_EXPIRED = (
     "This page was open for too long, so it shows another QR code now. Scan that one, and type the "
@@ -25,27 +23,34 @@ SETUP_EXPIRED = (
 
 @form_view("totp", "totp", permission="logged_in", fresh=True)
 def set_up_totp(request: Any) -> Any:
-    """Show a new secret, and the form for its first code; on POST, turn the second factor on.
+    """Show a new secret, and the form for its first code; on POST, add the app.
 
     Other sessions end.  With mail, the address must be confirmed first.
     """
-    session, user = request.login_session, request.identity
     form = forms.TotpForm(request.POST)
-    if session.has_second_factor:
+    if find_factors(request).app_added_at is not None:
         return form_context(request, form, state="on")
-    if request.registry.hello_login.sends_mail and not user.confirmed_at:
+    if not may_set_up(request):
         return form_context(request, form, state="unconfirmed")
     secret, is_new = _open_setup(request, form)
     if request.method == "POST" and form.validate():
         if is_new:
             form.code.errors = [SETUP_EXPIRED]
-        elif _admit_change(request, form):
+        elif admit_change(request, form):
             return _add_app(request, form, secret)
     return _show_secret(request, form, secret)
 
 
-def _admit_change(request: Any, form: forms.Form) -> bool:
-    """Count a change of the second factor; add an error to the form if there were too many."""
+def may_set_up(request: Any) -> bool:
+    """Return whether the user may add a second factor.
+
+    If mail is sent, the address must be confirmed, or nobody could tell the owner of a change.
+    """
+    return bool(request.identity.confirmed_at or not request.registry.hello_login.sends_mail)
+
+
+def admit_change(request: Any, form: forms.Form) -> bool:
+    """Count a change of the second factors; add an error to the form if there were too many."""
     try:
         request.rate_limiter.admit_factor_change(request.login_session.user.id)
     except RateLimited as limited:
@@ -55,7 +60,7 @@ def _admit_change(request: Any, form: forms.Form) -> bool:
 
 
 def _add_app(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
-    """Turn the second factor on if the code is right, and show the recovery codes."""
+    """Add the app if the code is right, and show the recovery codes if there are new ones."""
     session, box = request.login_session, request.registry.totp_secrets
     if not sessions.lock_live(request.db, session):
         return redirect_too_late(request)
@@ -66,13 +71,16 @@ def _add_app(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
     except CodeRefused as refused:
         show_code_refused(request, form, refused)
         return _show_secret(request, form, secret)
-    return _show_codes(request, codes)
+    if codes:
+        return show_recovery_codes(request, codes)
+    headers = renew_session(request)
+    return redirect(request, request.route_path("account"), "app_added", headers)
 
 
 def _show_secret(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
     """Return the context of the form, with the secret as a picture and as text."""
     user = request.identity
-    uri = totp.make_uri(secret, issuer=ISSUER, account=user.email)
+    uri = totp.make_uri(secret, issuer=SITE_NAME, account=user.email)
     # Phones read dark on light only.
     picture = segno.make(uri, error="m").svg_inline(
         dark="#000", light="#fff", omitsize=True, svgclass=None, lineclass=None
@@ -97,18 +105,19 @@ def _open_setup(request: Any, form: forms.TotpForm) -> tuple[bytes, bool]:
         return secret, True
 
 
-@form_view("remove_factors", "remove_factors", fresh=True)
-def remove_factors(request: Any) -> Any:
-    """Ask whether to remove the second factor; on POST, remove it, and end all other sessions."""
+@form_view("remove_totp", "remove_totp", fresh=True)
+def remove_totp(request: Any) -> Any:
+    """Ask whether to remove the app; on POST, remove it, and end all other sessions."""
     session, form = request.login_session, forms.ButtonForm(request.POST)
-    if request.method == "POST" and _admit_change(request, form):
+    has_passkeys = bool(find_factors(request).passkeys)
+    if request.method == "POST" and admit_change(request, form):
         if not sessions.lock_live(request.db, session):
             return redirect_too_late(request)
-        removed = second_factor.remove_all(request.actor, session.user, keep=session)
-        message = "factors_removed" if removed else "no_factor"
+        removed = second_factor.remove_app(request.actor, session)
+        message = "app_removed" if removed else "no_app"
         headers = renew_session(request)
         return redirect(request, request.route_path("account"), message, headers)
-    return form_or_redirect(request, form)
+    return form_or_redirect(request, form, has_passkeys=has_passkeys)
 
 
 @form_view("recovery_codes", "recovery_codes", fresh=True)
@@ -117,15 +126,17 @@ def make_recovery_codes(request: Any) -> Any:
     session, form = request.login_session, forms.ButtonForm(request.POST)
     if not session.has_second_factor:
         return redirect(request, request.route_path("account"), "no_factor")
-    if request.method == "POST" and _admit_change(request, form):
+    if request.method == "POST" and admit_change(request, form):
         if not sessions.lock_live(request.db, session):
             return redirect_too_late(request)
-        return _show_codes(request, second_factor.make_recovery_codes(request.actor, session))
+        return show_recovery_codes(
+            request, second_factor.make_recovery_codes(request.actor, session)
+        )
     left = second_factor.count_recovery_codes(request.db, session.user.id)
     return form_context(request, form, codes=[], left=left)
 
 
-def _show_codes(request: Any, codes: list[str]) -> Any:
+def show_recovery_codes(request: Any, codes: list[str]) -> Any:
     """Return the page with new recovery codes, and renew the session.
 
     The page shows no form, because the CSRF token changes with the session.  So a reload is
