@@ -71,7 +71,7 @@ def options_in(page: tuple[int, int, str]) -> str:
 
 
 def lengthen(credential: str) -> str:
-    """Add a field to the browser's answer, which then has the largest length."""
+    """Return the browser's answer with one more field, so that it has the largest length."""
     missing = MAX_CREDENTIAL_LENGTH - len(credential) - len(', "x": ""')
     return f'{credential[:-1]}, "x": "{"a" * missing}"}}'
 

@@ -87,14 +87,6 @@ def site(emptied_url: str, ini: MakeIni, tmp_path: Path) -> MailSite:
 
 
 @pytest.fixture
-def owner(site: MailSite) -> webtest.TestApp:
-    """Return a browser in which Ada has registered by a link and is logged in."""
-    browser = site.open_browser()
-    site.register(browser)
-    return browser
-
-
-@pytest.fixture
 def key() -> SoftwareKey:
     """Return an authenticator for the site with mail."""
     return SoftwareKey(origin="http://localhost")
