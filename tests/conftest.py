@@ -31,11 +31,16 @@ from hello_login.db.connections import is_broken
 from hello_login.dev import embedded
 from hello_login.dev.embedded import EmbeddedPostgres
 from hello_login.repositories.events import Event
-from tests.rows import empty_tables
+from tests.rows import empty_tables, execute
 from tests.visitor import Visitor
 
 ROOT = Path(__file__).parent.parent
 SECRET_KEY = "a-secret-key-of-the-tests-quite-long-enough"
+STILL_CLOCK = """
+    CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz STABLE RETURN now()
+"""
+"""Stops the clock during a transaction, where the search path has public before pg_catalog."""
+
 CHEAP_HASHES = {"hello_login.argon2_memory_kib": "8", "hello_login.argon2_passes": "1"}
 
 
@@ -154,7 +159,11 @@ def migrated(new_database: NewDatabase) -> str:
 @pytest.fixture(scope="session")
 def database_url(new_database: NewDatabase, migrated: str) -> str:
     """Return the URL of a migrated database, which no test commits to."""
-    return new_database(migrated)
+    url = new_database(migrated)
+    with closing(psycopg2.connect(url)) as connection:
+        execute(connection, STILL_CLOCK)
+        connection.commit()
+    return url
 
 
 @pytest.fixture
@@ -216,15 +225,28 @@ def idle_connections() -> Iterator[list[Connection]]:
 
 @pytest.fixture
 def db(database_url: str, idle_connections: list[Connection]) -> Iterator[Connection]:
-    """Yield a connection whose transaction is rolled back."""
+    """Yield a connection whose transaction is rolled back.
+
+    Its clock stands still, so that a wait is as long at the end of a slow test as when it began.
+    """
     if idle_connections:
         connection = idle_connections.pop()
     else:
-        connection = psycopg2.connect(database_url, connection_factory=Uncommitted)
+        connection = psycopg2.connect(
+            database_url,
+            connection_factory=Uncommitted,
+            options="-c search_path=public,pg_catalog",  # STILL_CLOCK comes first
+        )
     yield connection
     if not is_broken(connection):
         connection.rollback()
         idle_connections.append(connection)
+
+
+@pytest.fixture
+def running_clock(db: Connection) -> None:
+    """Let the clock of db run: two changes of a test are made at different times."""
+    execute(db, "SET LOCAL search_path TO public")  # PostgreSQL's own functions come first
 
 
 MakeIni = Callable[..., dict[str, str]]

@@ -343,6 +343,7 @@ def test_only_factors_that_were_added_after_a_time_are_removed(
     assert left.recovery_codes == (10 if codes_stay else 0)
 
 
+@pytest.mark.usefixtures("running_clock")
 def test_every_change_of_the_factors_makes_all_devices_unknown(
     visitor: Visitor, session: Session
 ) -> None:

@@ -38,6 +38,7 @@ def test_the_credentials_of_a_user_tell_when_the_second_factors_last_changed(
     assert users.get_credentials_by_id(db, grace) == (grace, "a hash", None)
 
 
+@pytest.mark.usefixtures("running_clock")
 def test_an_app_of_the_version_before_passkeys_counts_as_a_change_when_it_was_added(
     db: Connection,
 ) -> None:
@@ -57,6 +58,7 @@ def test_an_app_of_the_version_before_passkeys_counts_as_a_change_when_it_was_ad
     assert users.record_login(db, ada, second_step=True) == (changed, True)
 
 
+@pytest.mark.usefixtures("running_clock")
 def test_each_change_of_the_second_factors_changes_the_hash_of_the_credentials(
     db: Connection,
 ) -> None:
