@@ -295,6 +295,7 @@ def test_a_code_that_was_used_to_log_in_does_not_reauthenticate(
     assert caught.value.reason == "used"
 
 
+@pytest.mark.usefixtures("clock")
 def test_reauthentication_with_a_recovery_code_uses_it_up(
     visitor: Visitor, session: Session
 ) -> None:

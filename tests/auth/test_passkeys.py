@@ -171,6 +171,7 @@ def test_the_passkeys_of_a_deleted_account_are_deleted(
     assert refusal(visitor, key) == "unknown"
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_operator_removes_all_second_factors_at_once(
     visitor: Visitor, session: Session, key: SoftwareKey
 ) -> None:

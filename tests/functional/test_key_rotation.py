@@ -21,6 +21,8 @@ from tests.functional.software_key import (
 )
 from tests.people import error_of, log_in, log_out, register
 
+pytestmark = pytest.mark.usefixtures("clock")
+
 OLD, NEW, OTHER = "o" * 32, "n" * 32, "x" * 32
 
 

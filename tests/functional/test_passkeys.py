@@ -423,6 +423,7 @@ def test_a_browser_that_is_logged_in_uses_no_passkey_again(ada: Person) -> None:
     assert send_credential(page, credential).location == ACCOUNT
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_password_with_a_passkey_is_followed_by_either_factor(
     ada: Person, open_browser: OpenBrowser
 ) -> None:
@@ -469,6 +470,7 @@ def test_reauthentication_takes_the_password_with_a_recovery_code_or_a_passkey(
     use_passkey(ada.browser, ada.key, page="/account/confirm")
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_account_without_a_passkey_is_asked_for_its_code_although_a_passkey_is_sent(
     browser: webtest.TestApp, open_browser: OpenBrowser
 ) -> None:
@@ -650,6 +652,7 @@ def test_removing_one_of_two_passkeys_keeps_the_other_and_the_codes(
     use_passkey(other, kept, page="/login/second")
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("first", ["app", "passkey"])
 @pytest.mark.parametrize("app_is_added_first", [True, False])
 def test_the_last_of_an_app_and_a_passkey_takes_the_recovery_codes_with_it(

@@ -31,6 +31,8 @@ from tests.people import (
     send,
 )
 
+pytestmark = pytest.mark.usefixtures("clock")
+
 HOME = "http://localhost"
 OPEN = {
     "/account/totp",
