@@ -24,7 +24,7 @@ def serve() -> Iterator[Callable[..., Site]]:
     def serve_client(
         client: Callable[[Site], None],
         *,
-        graceful_timeout: float = 5,
+        graceful_timeout: float = 60,
         **options: Any,
     ) -> Site:
         site = Site(**options)
@@ -35,7 +35,8 @@ def serve() -> Iterator[Callable[..., Site]]:
             except BaseException as error:
                 errors.append(error)
                 site.form_may_end.set()
-                os.kill(os.getpid(), signal.SIGTERM)
+                if not site.server.stopping:  # A second signal would end this process.
+                    os.kill(os.getpid(), signal.SIGTERM)
 
         thread = threading.Thread(target=run_client)
         thread.start()

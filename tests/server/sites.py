@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from waitress.adjustments import Adjustments
@@ -31,7 +33,7 @@ class Site:
     def app(self, environ: Any, start_response: Any) -> list[bytes]:
         if environ["REQUEST_METHOD"] == "POST":
             self.form_began.release()
-            self.form_may_end.wait(10)
+            self.form_may_end.wait(60)
         error = environ.get(SERVER_ERROR_KEY)
         status, headers = "200 OK", {}
         if error is not None:
@@ -39,10 +41,22 @@ class Site:
         start_response(status, [("Content-Length", "2"), *headers.items()])
         return [b"ok"]
 
+    def has_closed_its_port(self) -> bool:
+        """Return whether the server is stopping, and accepts no connection any more."""
+        return self.listener.fileno() == -1
+
     def connect(self, data: bytes) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         connection.sendall(data)
         return connection
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until the condition is true; fail after the timeout."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def receive(connection: socket.socket, *, until_closed: bool = False) -> bytes:

@@ -1,6 +1,5 @@
 """The server stops without losing a request, and serves pages while forms wait."""
 
-import contextlib
 import os
 import signal
 import time
@@ -11,7 +10,7 @@ import pytest
 
 from hello_login.server import serving
 from hello_login.server.serving import Channel
-from tests.server.sites import FORM, PAGE, Site, receive, send_sigterm
+from tests.server.sites import FORM, PAGE, Site, receive, send_sigterm, wait_for
 
 
 def test_a_connection_is_not_writable_while_a_thread_sends_on_it(
@@ -51,12 +50,12 @@ def test_pages_are_served_while_a_form_occupies_its_thread(serve: Callable[..., 
 def test_a_form_that_waits_too_long_for_a_thread_gets_a_503(
     serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "QUEUE_SECONDS", 0.1)
-
     def client(site: Site) -> None:
         with site.connect(FORM) as first:
             site.form_began.acquire()
+            monkeypatch.setattr(serving, "QUEUE_SECONDS", 0.1)
             with site.connect(FORM) as second:
+                wait_for(lambda: site.server.form_dispatcher.queue)
                 time.sleep(0.2)
                 site.form_may_end.set()
                 assert receive(first).startswith(b"HTTP/1.1 200")
@@ -75,13 +74,7 @@ def test_a_stopping_server_finishes_running_and_queued_requests_and_stops_listen
         with site.connect(FORM) as running, site.connect(FORM) as queued:
             site.form_began.acquire()
             send_sigterm()
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline:
-                with contextlib.suppress(OSError):
-                    site.connect(b"").close()
-                    time.sleep(0.01)
-                    continue
-                break
+            wait_for(site.has_closed_its_port)
             with pytest.raises(ConnectionRefusedError):
                 site.connect(PAGE)
             site.form_may_end.set()
@@ -94,28 +87,36 @@ def test_a_stopping_server_finishes_running_and_queued_requests_and_stops_listen
 
 
 def test_a_stopping_server_answers_a_kept_connection_once_more_and_closes_it(
-    serve: Callable[..., Site],
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 30)
+
     def client(site: Site) -> None:
         with site.connect(PAGE) as kept, site.connect(b"") as silent:
             assert b"Connection" not in receive(kept)
             send_sigterm()
+            wait_for(site.has_closed_its_port)
             time.sleep(0.3)
             kept.sendall(PAGE)
             assert b"Connection: close" in receive(kept, until_closed=True)
+            monkeypatch.setattr(serving, "IDLE_SECONDS", 0)
             assert silent.recv(1) == b""
 
     serve(client)
 
 
 def test_a_stopping_server_waits_for_a_connection_that_was_idle_before(
-    serve: Callable[..., Site],
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 30)
+
     def client(site: Site) -> None:
         with site.connect(PAGE) as kept:
             receive(kept)
-            time.sleep(1.3)
+            (channel,) = site.server.active_channels.values()
+            channel.last_activity -= 60
             send_sigterm()
+            wait_for(site.has_closed_its_port)
             time.sleep(0.3)
             kept.sendall(PAGE)
             assert receive(kept, until_closed=True).startswith(b"HTTP/1.1 200")
@@ -134,8 +135,8 @@ def test_a_blank_line_after_a_request_does_not_delay_a_stop(serve: Callable[...,
             assert kept.recv(1) == b""
             times.append(time.monotonic())
 
-    serve(client)
-    assert times[1] - times[0] < 2
+    serve(client, graceful_timeout=30)
+    assert times[1] - times[0] < 15
 
 
 def test_an_answer_has_only_one_connection_header(
@@ -146,7 +147,7 @@ def test_an_answer_has_only_one_connection_header(
         with site.connect(http_1_0_form) as kept:
             site.form_began.acquire()
             send_sigterm()
-            time.sleep(0.2)
+            wait_for(site.has_closed_its_port)
             site.form_may_end.set()
             head = receive(kept, until_closed=True)
             assert head.count(b"Connection:") == 1
@@ -173,10 +174,10 @@ def test_a_request_that_exceeds_the_graceful_timeout_is_cut_off(
     serve: Callable[..., Site], caplog: pytest.LogCaptureFixture
 ) -> None:
     def client(site: Site) -> None:
-        with site.connect(FORM):
+        with site.connect(FORM) as form:
             site.form_began.acquire()
             send_sigterm()
-            time.sleep(0.5)
+            assert form.recv(1) == b""
             site.form_may_end.set()
 
     serve(client, graceful_timeout=0.2)
@@ -193,9 +194,10 @@ def test_a_second_signal_ends_the_process_at_once(
         with site.connect(FORM):
             site.form_began.acquire()
             send_sigterm()
-            time.sleep(0.2)
+            wait_for(site.has_closed_its_port)
+            assert exit_codes == []
             send_sigterm()
-            time.sleep(0.2)
+            wait_for(lambda: exit_codes)
             site.form_may_end.set()
 
     serve(client)
