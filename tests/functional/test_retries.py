@@ -245,6 +245,7 @@ def test_a_statement_that_waits_too_long_for_a_lock_is_cancelled(
 ) -> None:
     register(browser)
     monkeypatch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(transactions, "STATEMENT_TIMEOUT_SECONDS", 60)
     site = hello_login.main({}, **ini(database_url=url))
     impatient = webtest.TestApp(site, extra_environ=browser.extra_environ)
     impatient.set_cookie("session", browser.cookies["session"])
@@ -254,7 +255,7 @@ def test_a_statement_that_waits_too_long_for_a_lock_is_cancelled(
         cursor.execute("SELECT FROM users FOR UPDATE")
         started = time.monotonic()
         answer = send(impatient, "/account/profile", name="Augusta", status=503)
-        assert 1 <= time.monotonic() - started < 4
+        assert 1 <= time.monotonic() - started < 30
     assert answer.headers["Retry-After"] == "5"
     holder.close()
     send(impatient, "/account/profile", name="Augusta")
@@ -267,13 +268,13 @@ def test_a_statement_that_takes_too_long_is_cancelled(
     sabotage: Sabotage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sabotage("users", "PERFORM pg_sleep(10);")
+    sabotage("users", "PERFORM pg_sleep(60);")
     monkeypatch.setattr(transactions, "STATEMENT_TIMEOUT_SECONDS", 1)
     site = hello_login.main({}, **ini(database_url=url))
     impatient = webtest.TestApp(site, extra_environ=browser.extra_environ)
     started = time.monotonic()
     register(impatient, status=503)
-    assert 1 <= time.monotonic() - started < 4
+    assert 1 <= time.monotonic() - started < 30
     register(impatient)
 
 
