@@ -17,8 +17,8 @@ PRODUCTION = {"SECRET_KEY": "k" * 32}
 
 
 def get(port: int, path: str = "/") -> Any:
-    """Return the JSON at the path; retry for 30 seconds until the server answers."""
-    deadline = time.monotonic() + 30
+    """Return the JSON at the path; retry for two minutes until the server answers."""
+    deadline = time.monotonic() + 120
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:

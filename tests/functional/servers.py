@@ -142,7 +142,7 @@ class Server:
                 stderr=log,
             )
         self._processes.append(process)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.log.read_text().count("Serving http") < len(self._processes):
             assert process.poll() is None, self.end_of_log()
             assert time.monotonic() < deadline
@@ -231,8 +231,8 @@ class Person:
         return self.cookies.get("csrf_token", "")
 
     def _connect(self) -> http.client.HTTPConnection:
-        """Return the open connection, or a new one; wait 30 seconds for a server that listens."""
-        deadline = time.monotonic() + 30
+        """Return the open connection, or a new one; wait two minutes for a server that listens."""
+        deadline = time.monotonic() + 120
         while self._connection is None:
             self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             try:
@@ -260,7 +260,7 @@ class Person:
 def send_raw(port: int, data: bytes) -> bytes:
     """Send the data, and return all that the server sends until it closes the connection."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         # The server may close the connection before it has read everything.
         with contextlib.suppress(OSError):
             connection.sendall(data)

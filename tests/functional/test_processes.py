@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def interrupt(process: "subprocess.Popen[str]") -> str:
     """Press Ctrl-C, and return what the process had printed."""
     os.killpg(process.pid, signal.SIGINT)
-    return process.communicate(timeout=30)[0]
+    return process.communicate(timeout=120)[0]
 
 
 @pytest.mark.parametrize("options", [(), ("--reload",)])
@@ -75,7 +75,7 @@ def test_a_changed_file_reloads_the_server_and_keeps_the_database(
     get(port, "/readyz")
     assert (checkout / ".postgres/cluster/postmaster.pid").read_text().split()[0] == pid
     os.killpg(server.pid, signal.SIGINT)
-    server.wait(timeout=30)
+    server.wait(timeout=120)
     reader.join()
     assert "Traceback" not in "".join(printed)
 
@@ -91,7 +91,7 @@ def test_data_survives_a_kill_of_the_server_and_its_database(
     os.kill(pid, signal.SIGKILL)
     server.wait()
 
-    shown = start("initialize_db", "development.ini").communicate(timeout=60)[0]
+    shown = start("initialize_db", "development.ini").communicate(timeout=120)[0]
     assert "users                    3" in shown
     assert eventually(lambda: not database_runs(checkout))
 
@@ -103,7 +103,7 @@ def test_a_port_in_use_is_reported_and_no_database_is_started(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         server = start("pserve", "development.ini", f"http_port={number}", *options)
-        printed = server.communicate(timeout=30)[0]
+        printed = server.communicate(timeout=120)[0]
     assert server.returncode == 1
     assert f"Can't listen on 127.0.0.1, port {number}" in printed
     assert "Traceback" not in printed
@@ -113,7 +113,7 @@ def test_a_port_in_use_is_reported_and_no_database_is_started(
 def test_production_lists_all_missing_settings_and_does_not_start(start: Start, port: int) -> None:
     missing = {"DATABASE_URL": "", "SECRET_KEY": "", "TRUSTED_PROXY": ""}
     server = start("pserve", "production.ini", f"http_port={port}", **missing)
-    printed = server.communicate(timeout=30)[0]
+    printed = server.communicate(timeout=120)[0]
     assert server.returncode == 1
     assert [line.split(" is ")[0] for line in printed.splitlines()] == [
         "DATABASE_URL",
@@ -172,13 +172,13 @@ def test_initialize_db_killed_midway_can_be_run_again(
         killed.wait()
     connection.close()
     again = start("initialize_db", "slow.ini", **variables)
-    assert "Applied 0001.slow in" in again.communicate(timeout=60)[0]
+    assert "Applied 0001.slow in" in again.communicate(timeout=120)[0]
     assert again.returncode == 0
 
 
 def test_the_yoyo_command_applies_the_migrations(start: Start, new_database: NewDatabase) -> None:
     url = new_database()
     applied = start("yoyo", "apply", "--batch", "--no-config-file", "--database", url, "sql")
-    applied.communicate(timeout=60)
+    applied.communicate(timeout=120)
     assert applied.returncode == 0
     assert list(migrations.migrate(url, ROOT / "sql")) == []

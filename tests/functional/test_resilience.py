@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import make_folder
+from tests.functional.commands import eventually
 from tests.functional.servers import QUICK, Database, Person, Server
 from tests.functional.traffic import LOST, Traffic
 from tests.people import EMAIL, STYLESHEET
@@ -100,7 +101,7 @@ def test_five_restarts_of_the_database_cause_no_500_and_lose_no_data(
         for _ in range(5):
             began = time.monotonic()
             database.kill("restart")
-            outages.append((began, time.monotonic() + 0.2))
+            outages.append((began, time.monotonic()))
             time.sleep(1)
         restarted = traffic.statuses()
         time.sleep(1)
@@ -112,7 +113,8 @@ def test_five_restarts_of_the_database_cause_no_500_and_lose_no_data(
         f"connections before {before}, after {after}"
     )
     assert set(statuses) <= {200, 303, 503}
-    assert all(any(began < at < end for began, end in outages) for at in traffic.unavailable)
+    for sent, answered in traffic.unavailable:
+        assert any(began < answered and sent < end for began, end in outages)
     assert sum(statuses.values()) > sum(restarted.values())
     assert 0 < after <= 8
     check_nothing_lost_or_doubled(database, traffic)
@@ -156,7 +158,7 @@ def test_a_deployment_answers_every_accepted_request(
             while server.listens():
                 time.sleep(0.01)
             server.start()
-            assert running.wait(timeout=30) == 0
+            assert running.wait(timeout=60) == 0
         time.sleep(1)
     statuses = traffic.statuses()
     print_figure(f"3 deployments, {processes} processes: {dict(statuses)}")
@@ -171,6 +173,7 @@ def test_a_second_signal_stops_a_server_immediately(serve: Serve, processes: str
         unfinished.sendall(b"GET / HTTP/1.1\r\n")
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: not server.listens())
         time.sleep(0.5)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
@@ -200,7 +203,7 @@ def test_a_signal_to_all_processes_at_once_loses_no_request(serve: Serve) -> Non
         while server.listens():
             time.sleep(0.01)
         server.start()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
     assert set(traffic.statuses()) == {200, 303}
 
 
@@ -215,9 +218,9 @@ def test_a_killed_process_is_replaced_while_the_other_serves(
     with Traffic(server.port) as traffic:
         time.sleep(0.5)
         os.kill(first[0], signal.SIGKILL)
-        time.sleep(2)
-    assert len(children(process)) == 2
-    assert first[0] not in children(process)
+        assert eventually(lambda: first[0] not in children(process))
+        assert eventually(lambda: len(children(process)) == 2)
+        time.sleep(1)
     assert first[1] in children(process)
     statuses = traffic.statuses()
     # The killed process may lose one request of each client.
@@ -390,4 +393,4 @@ def test_slow_clients_do_not_block_others(
         for connection in slow_connections:
             connection.close()
     print_figure(f"beside 200 slow clients a registration took at most {max(times):.0f} ms")
-    assert max(times) < 5000
+    assert max(times) < 15_000  # A head has 30 s.

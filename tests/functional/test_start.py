@@ -36,7 +36,7 @@ def test_a_server_exits_with_one_sentence_if_postgresql_refuses_its_database(
     with pytest.raises(AssertionError):
         server.start()
     (process,) = server._processes
-    assert process.wait(timeout=10) == 1
+    assert process.wait(timeout=60) == 1
     (logged,) = server.log.read_text().splitlines()
     assert logged.startswith("PostgreSQL refuses DATABASE_URL: ")
     assert logged.endswith(": create the database, or correct its name in DATABASE_URL.")

@@ -61,7 +61,7 @@ class Terminal:
 
     def wait(self) -> int:
         """Wait until the command has ended, and return its exit code."""
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=120)
         self._closing = True
         self._reader.join()
         return code

@@ -22,7 +22,9 @@ class Traffic:
         self._port = port
         self._stop = threading.Event()
         self.answers: Counter[tuple[str, int | str]] = Counter()
-        self.unavailable: list[float] = []
+        self.unavailable: list[tuple[float, float]] = []
+        """When each request that was answered with a 503 was sent and answered."""
+
         self.registered: list[str] = []
         self.maybe_registered: list[str] = []
         self.unexpectedly_logged_out: list[str] = []
@@ -87,12 +89,13 @@ class Traffic:
 
     def _ask(self, person: Person, path: str, form: dict[str, str] | None = None) -> int | str:
         request = f"{'GET' if form is None else 'POST'} {path}"
+        sent = time.monotonic()
         try:
             status: int | str = person.ask(path, form)[0]
         except (OSError, http.client.HTTPException):
             status = LOST
         self.answers[request, status] += 1
         if status == 503:
-            self.unavailable.append(time.monotonic())
+            self.unavailable.append((sent, time.monotonic()))
             time.sleep(0.05)  # people do not retry immediately
         return status
