@@ -150,17 +150,18 @@ def test_the_server_keeps_running_during_a_reload(
     server: EmbeddedPostgres, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user comes while the waiter waits for one."""
-    monkeypatch.setattr(embedded, "LINGER", 0.5)
+    monkeypatch.setattr(embedded, "LINGER", 5)
     server.start()
     waiter = threading.Thread(target=EmbeddedPostgres(data).stop_after_last_user)
     waiter.start()
     os.close(server._users or 0)  # as a kill does
     reloaded = EmbeddedPostgres(data)
     reloaded.start()
-    time.sleep(1)
+    monkeypatch.setattr(embedded, "LINGER", 0.5)
+    time.sleep(1.5)
     assert is_running(data)
     os.close(reloaded._users or 0)
-    waiter.join(timeout=20)
+    waiter.join(timeout=120)
     assert not is_running(data)
     server._users = reloaded._users = None
 
