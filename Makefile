@@ -42,17 +42,19 @@ coverage: .venv/installed    ## Run the fast tests again, and require that they 
 test-slow: .venv/installed    ## Run the slow tests: large tables, floods, kills, real processes, many random inputs
 	@$(BIN)/python -m pytest -m slow
 
-browser-test: .venv/installed    ## Install what the browser tests need, and run them; without Chromium they are skipped
-	@$(MAKE) --no-print-directory browser || echo "The browser could not be installed."
+browser-test: .venv/installed    ## Install what the browser tests need, and run them; without a browser they are skipped
+	@$(MAKE) --no-print-directory browser || echo "The browsers could not be installed."
 	@$(BIN)/python -m pytest -m browser
 
 containers: .venv/installed    ## Build the image and try it, by itself, with compose and as Heroku runs it (needs Docker)
 	@$(BIN)/python -m pytest -m container
 
-browser: .venv/installed    ## Install what the browser tests need: Chromium (Debian, as root), Playwright, and what judges pages
-	@command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends chromium; }
+# The browsers come last: without them, or without one, "make browser-test" runs the other tests.
+browser: .venv/installed    ## Install what the browser tests need: Chromium and Firefox (Debian, as root), Playwright, and what judges pages
 	@$(BIN)/python -m pip install --quiet --editable '.[development,browser]'
 	@cd tests/browser && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --ignore-scripts
+	@{ command -v chromium && command -v firefox-esr; } > /dev/null || \
+		{ apt-get -qq update && apt-get -qq install --no-install-recommends chromium firefox-esr; }
 
 pictures: browser    ## Create docs/pictures: every page as Chromium shows it
 	@$(BIN)/python -m tests.browser.pictures

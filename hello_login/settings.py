@@ -6,6 +6,7 @@ the program with this text on stderr, exit code 1 and no traceback.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
@@ -20,10 +21,10 @@ from psycopg2.extensions import parse_dsn
 
 from . import ini_files
 
-SITE_NAME = "Hello Login"
-"""The name of the site in authenticator apps and in browsers' lists of passkeys."""
-
 PREFIX = "hello_login."
+MIGRATIONS = ini_files.PACKAGE / "sql"
+"""The folder of the package's migrations."""
+
 ENVIRONMENT = {
     "database_url": "DATABASE_URL",
     "secret_key": "SECRET_KEY",
@@ -34,9 +35,18 @@ ENVIRONMENT = {
     "site_url": "SITE_URL",
     "mail_url": "MAIL_URL",
     "mail_from": "MAIL_FROM",
+    "site_name": "SITE_NAME",
     "contact": "CONTACT",
+    "registration": "REGISTRATION",
 }
 """The environment variables that override settings."""
+
+LOCAL_PATH = re.compile(r"/(?!/)[!-\[\]-~]*")
+"""A path that stays on this site: it begins with exactly one slash.  The rest is printable ASCII,
+as in every URL that a browser sends, without a backslash, because browsers read it as a slash."""
+
+MAX_SITE_NAME_LENGTH = 50
+"""Characters.  The brand fits into one line of a phone, and an authenticator app shows it whole."""
 
 RENAMED = {"drain_seconds": "graceful_timeout", "verifications": "hash_workers"}
 """New names of settings by their old ones, which are refused."""
@@ -98,10 +108,45 @@ def _parse_database_url(value: str) -> str:
     return value
 
 
-def _parse_migrations(value: str) -> Path:
-    if not any(Path(value).glob("*.sql")):
-        raise ValueError(f"is {value!r}, a folder without .sql files: set it to the project's sql/")
-    return Path(value)
+def _parse_migrations(value: str) -> tuple[Path, ...]:
+    """Return the package's own folder, and those that the lines of the value name."""
+    folders = [MIGRATIONS]
+    for line in filter(None, map(str.strip, value.splitlines())):
+        if not any(Path(line).glob("*.sql")):
+            raise ValueError(f"names {line!r}, a folder without .sql files: correct it")
+        if Path(line).resolve() not in [folder.resolve() for folder in folders]:
+            folders.append(Path(line))
+    names = Counter(path.name for folder in folders for path in folder.glob("*.sql"))
+    taken = sorted(name for name in names if names[name] > 1)
+    if taken:
+        raise ValueError(
+            f"names a folder with {taken[0]}, but another folder has a migration of this name: "
+            "rename one that was never applied"
+        )
+    return tuple(folders)
+
+
+def _parse_path(value: str) -> str:
+    if not LOCAL_PATH.fullmatch(value):
+        raise ValueError(f"is {value!r}: set it to a path of this site, such as /notes")
+    if re.split("[?#]", value)[0] in ("/login", "/register"):
+        raise ValueError(f"is {value!r}, which leads back to itself: set it to another path")
+    return value
+
+
+def _parse_overrides(value: str) -> Path:
+    folder = Path(value)
+    if not folder.is_absolute() or not any(map(Path.is_dir, override_folders(folder))):
+        raise ValueError(
+            f"is {value!r}: set it to the absolute path of a folder with a folder templates or "
+            "static in it, such as %(here)s/overrides"
+        )
+    return folder
+
+
+def override_folders(overrides: Path) -> tuple[Path, Path]:
+    """Return the folders of the templates and the static files.  One of them may not exist."""
+    return overrides / "templates", overrides / "static"
 
 
 def _parse_trusted_proxy(value: str) -> str:
@@ -165,17 +210,33 @@ def _parse_mail_from(value: str) -> str:
     return value
 
 
+def _parse_site_name(value: str) -> str:
+    # In the URI of an authenticator app, a colon separates the site from the account.
+    if len(value) > MAX_SITE_NAME_LENGTH or not value.isprintable() or ":" in value:
+        raise ValueError(
+            f"is {value!r}: set it to at most {MAX_SITE_NAME_LENGTH} printable characters, "
+            "without a colon"
+        )
+    return value
+
+
+def _parse_registration(value: str) -> str:
+    if value not in ("open", "closed"):
+        raise ValueError(f"is {value!r}: set it to open or closed")
+    return value
+
+
 def _parse_contact(value: str) -> str:
     """Return the URL of the contact: a page, or an address as mailto:."""
     try:
-        if not re.fullmatch(r"https://[^\s/]+\S*", value):
+        if not (re.fullmatch(r"https://[^\s/]+\S*", value) and value.isprintable()):
             address = value.removeprefix("mailto:")
             validate_email(address, check_deliverability=False)
             return f"mailto:{quote(address, safe='@+')}"
     except EmailNotValidError:
         raise ValueError(
-            "is neither an address nor a page: set it to one such as help@example.org, or to "
-            "https://..."
+            "is neither an address nor a page: set it to one such as help@example.org or "
+            "https://example.org/help"
         ) from None
     return value
 
@@ -206,8 +267,12 @@ class Settings:
     secret_key: str = _setting(_parse_secret_key, secret=True)
     """One key or several, separated by blanks or commas: see secret_keys."""
 
-    migrations: Path = _setting(_parse_migrations, ini_files.PACKAGE / "sql")
-    """The folder of the yoyo migration files."""
+    migrations: tuple[Path, ...] = _setting(_parse_migrations, (MIGRATIONS,))
+    """The folders of the yoyo migration files, the package's own first.  The setting names further
+    ones, one in a line."""
+
+    overrides: Path | None = _setting(_parse_overrides, None)
+    """A folder whose templates/ and static/ replace files of the package, and add others."""
 
     embedded_postgres: Path | None = _setting(ini_files.parse_data_folder, None)
     """The folder of the development database.  Production has none, so it needs a database_url."""
@@ -256,8 +321,17 @@ class Settings:
     mail_from: str | None = _setting(_parse_mail_from, None)
     """The address that mails come from."""
 
+    site_name: str = _setting(_parse_site_name, "Hello Login")
+    """The name of the site: on pages, in mails, in authenticator apps and in lists of passkeys."""
+
     contact: str | None = _setting(_parse_contact, None)
     """The operator's address or page, for users who need help."""
+
+    registration: str = _setting(_parse_registration, "open")
+    """open, or closed: only somebody with an invitation of the operator can register."""
+
+    after_login: str = _setting(_parse_path, "/account")
+    """The path that a login and a registration lead to, if no other page was asked for."""
 
     @property
     def secret_keys(self) -> tuple[str, ...]:
@@ -265,10 +339,14 @@ class Settings:
         return _split_keys(self.secret_key)
 
     @property
+    def host(self) -> str:
+        """Return the host of site_url, or ""."""
+        return urlsplit(self.site_url or "").hostname or ""
+
+    @property
     def offers_passkeys(self) -> bool:
         """Return whether passkeys can be used: they are tied to a host name."""
-        host = urlsplit(self.site_url or "").hostname
-        return host is not None and re.fullmatch(r"[0-9.]+", host) is None
+        return bool(re.search("[^0-9.]", self.host))
 
     @property
     def sends_mail(self) -> bool:

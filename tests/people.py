@@ -92,5 +92,16 @@ def csrf_token(browser: webtest.TestApp) -> str:
 
 
 def error_of(page: Any, field: str) -> str:
-    """Return the error message of the field."""
-    return str(page.html.find(id=f"{field}-error").get_text())
+    """Return the error message of the field, without the word that screen readers say before it."""
+    return _without_prefix(page.html.find(id=f"{field}-error").get_text())
+
+
+def form_error_of(page: Any) -> str:
+    """Return the error message that belongs to no field, without that word."""
+    return _without_prefix(page.html.find(id="form-error").get_text())
+
+
+def _without_prefix(text: str) -> str:
+    prefix, message = text.split(" ", 1)
+    assert prefix == "Error:"
+    return message

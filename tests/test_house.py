@@ -86,9 +86,9 @@ def test_only_the_embedded_postgresql_starts_programs() -> None:
     assert starting == ["embedded.py"]
 
 
-def test_only_css_js_and_svg_files_are_served() -> None:
+def test_only_css_js_svg_and_txt_files_are_served() -> None:
     kinds = {path.suffix for path in (ROOT / "hello_login/web/static").iterdir()}
-    assert kinds == {".css", ".js", ".svg"}
+    assert kinds == {".css", ".js", ".svg", ".txt"}
 
 
 def test_the_configuration_page_lists_every_setting_or_its_variable() -> None:

@@ -20,10 +20,10 @@ def test_an_event_is_logged_with_its_name_and_its_known_fields(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "hello_login")
-    logs.log_security_event(Event("logged_in", 17, "0123456789ab", "192.0.2.1", "f00"))
-    logs.log_security_event(Event("deleted", 17, None, None, None))
+    logs.log_security_event(Event("logged_in", 17, "0123456789ab", "192.0.2.1", "f00", "curl"))
+    logs.log_security_event(Event("deleted", 17))
     first, second = (logs.PlainFormatter("%(name)s: %(message)s").format(r) for r in caplog.records)
-    fields = "user_id=17 fingerprint=0123456789ab address=192.0.2.1 request_id=f00"
+    fields = "user_id=17 fingerprint=0123456789ab address=192.0.2.1 request_id=f00 device=curl"
     assert first == f"hello_login.security_log: logged_in {fields}"
     assert second == "hello_login.security_log: deleted user_id=17"
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hello_login.web.views.account import EVENTS, FAILURES
+from hello_login.web.views.activity import EVENTS, FAILURES
 from tests.conftest import ROOT
 
 SECURITY = (ROOT / "docs/security.md").read_text()
@@ -66,5 +66,5 @@ def test_the_security_page_lists_every_event_that_is_logged() -> None:
     unlisted = {"deleted", "registration_throttled", "profile_throttled", "mail_throttled"}
     unlisted |= {"second_step_begun", "second_rate_limited", "factor_rate_limited", "check_passed"}
     unlisted |= {"passkey_used", "passkey_rate_limited"}
-    unlisted |= {"csrf_refused", "access_refused"}
+    unlisted |= {"csrf_refused", "access_refused", "invited"}
     assert listed == {*EVENTS, *FAILURES, *unlisted}

@@ -133,8 +133,65 @@ def test_a_second_factor_is_required_only_if_the_operator_says_so() -> None:
 
 
 def test_the_default_migrations_are_those_of_the_package() -> None:
-    folder = settings.load({}, {}, ENVIRON).migrations
-    assert migrations.names(folder) == migrations.names(ROOT / "sql")
+    folders = settings.load({}, {}, ENVIRON).migrations
+    assert migrations.names(*folders) == migrations.names(ROOT / "sql")
+
+
+def test_further_migrations_come_after_those_of_the_package(tmp_path: Path) -> None:
+    lines = ["", *(str(tmp_path / name) for name in ("my own", "others"))]
+    for folder, name in zip(lines[1:], ("0001.notes", "0001.others"), strict=True):
+        Path(folder).mkdir()
+        Path(folder, f"{name}.sql").touch()
+    ini = {"hello_login.migrations": "\n".join([*lines, str(ROOT / "sql")])}
+    folders = settings.load({}, ini, ENVIRON).migrations
+    own = migrations.names(ROOT / "sql")
+    assert migrations.names(*folders) == [*own, "0001.notes", "0001.others"]
+
+
+def test_two_migrations_with_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "0001.users.sql").touch()
+    (message,) = problems({"hello_login.migrations": str(tmp_path)})
+    assert message.startswith("hello_login.migrations names a folder with 0001.users.sql, but")
+
+
+def test_a_site_has_a_name_that_a_line_can_show() -> None:
+    assert settings.load({}, INI, ENVIRON).site_name == "Hello Login"
+    for name in ("A", "\xc5sa's Notes", "x" * 50):
+        assert settings.load({}, INI, {**ENVIRON, "SITE_NAME": name}).site_name == name
+    assert settings.load({}, {**INI, "hello_login.site_name": "A"}, ENVIRON).site_name == "A"
+
+
+@pytest.mark.parametrize("name", ["x" * 51, "A: B", "A\nB", "A\x7f", "A\u202eB", "\udcff"])
+def test_another_name_of_the_site_is_refused(name: str) -> None:
+    (message,) = problems(environ={"SITE_NAME": name})
+    assert message.startswith("SITE_NAME is ")
+    assert message.endswith("set it to at most 50 printable characters, without a colon.")
+
+
+def test_registration_is_open_or_closed() -> None:
+    assert settings.load({}, INI, ENVIRON).registration == "open"
+    assert settings.load({}, INI, {**ENVIRON, "REGISTRATION": "closed"}).registration == "closed"
+    (message,) = problems(environ={"REGISTRATION": "no"})
+    assert message == "REGISTRATION is 'no': set it to open or closed."
+
+
+def test_a_login_leads_to_a_path_of_this_site() -> None:
+    assert settings.load({}, INI, ENVIRON).after_login == "/account"
+    ini = {**INI, "hello_login.after_login": "/notes?all=1"}
+    assert settings.load({}, ini, ENVIRON).after_login == "/notes?all=1"
+
+
+@pytest.mark.parametrize("path", ["notes", "//a.example", "/\\a.example", "https://a.org/", "/ "])
+def test_a_login_leads_to_no_other_site(path: str) -> None:
+    (message,) = problems({"hello_login.after_login": f"{path}x"})
+    assert message.startswith("hello_login.after_login is ")
+
+
+@pytest.mark.parametrize("path", ["/login", "/register", "/login?next=/notes", "/register#top"])
+def test_a_login_does_not_lead_back_to_itself(path: str) -> None:
+    assert problems({"hello_login.after_login": path}) == [
+        f"hello_login.after_login is '{path}', which leads back to itself: set it to another path."
+    ]
 
 
 def test_the_packaged_development_ini_puts_its_database_into_the_current_folder(
@@ -406,10 +463,19 @@ def test_the_contact_is_kept_as_a_url(value: str, url: str) -> None:
     assert settings.load({}, INI, {**ENVIRON, "CONTACT": value}).contact == url
 
 
-@pytest.mark.parametrize("value", ["help", "https://", "https:///a", "javascript:x@example.org"])
+BAD_CONTACTS = [
+    *("help", "https://", "https:///a", "javascript:x@example.org"),
+    "https://\u202egro.elpmaxe",  # reads as another host
+]
+
+
+@pytest.mark.parametrize("value", BAD_CONTACTS)
 def test_a_contact_that_cannot_be_linked_is_refused(value: str) -> None:
     (message,) = problems(environ={"CONTACT": value})
-    assert message.startswith("CONTACT is neither an address nor a page: set it to one such as")
+    assert message == (
+        "CONTACT is neither an address nor a page: set it to one such as help@example.org or "
+        "https://example.org/help."
+    )
 
 
 def test_the_repr_of_settings_does_not_show_the_password_of_the_mail_server() -> None:

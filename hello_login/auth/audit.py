@@ -58,4 +58,6 @@ def make_event(
     client: Client, name: str, user_id: int | None = None, fingerprint: str | None = None
 ) -> events.Event:
     """Return an event that the client causes; write nothing."""
-    return events.Event(name, user_id, fingerprint, client.address, client.request_id)
+    # An operator's program sends no request, so its client has none of these.
+    device = client.device if client.address or client.request_id else None
+    return events.Event(name, user_id, fingerprint, client.address, client.request_id, device)

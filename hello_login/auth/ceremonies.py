@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 from ..repositories import challenges
 from ..repositories.passkeys import Passkey
 from ..repositories.users import User
-from ..settings import SITE_NAME, Settings
+from ..settings import Settings
 from .webauthn import ALGORITHMS, PasskeyRefused, encode, host_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def make_relying_party(settings: Settings) -> RelyingParty | None:
     """Return this site as its settings describe it, or None if it offers no passkeys."""
     if not settings.offers_passkeys:
         return None
-    return RelyingParty(SITE_NAME, str(settings.site_url), settings.secret_keys)
+    return RelyingParty(settings.site_name, str(settings.site_url), settings.secret_keys)
 
 
 def _describe(passkeys: Iterable[Passkey]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from ..repositories.tokens import Link
 
 LIFETIMES = {
     "register": timedelta(hours=24),
+    "invite": timedelta(days=7),
     "reset": timedelta(hours=1),
     "recover": timedelta(hours=1),
     "change": timedelta(hours=24),
@@ -18,12 +19,16 @@ LIFETIMES = {
 }
 """How long a link of each purpose can be used.  ASVS 5.0, 6.4.1: a short time.
 
-recover: a reset by a link that the operator has made.  It confirms no address.
+invite, recover: a registration and a reset by a link that the operator has made.  They confirm no
+address.
 """
 
 
-def issue(db: Connection, purpose: str, address: str, user_id: int) -> str:
-    """Add a link to the database, and return its token of 256 random bits."""
+def issue(db: Connection, purpose: str, address: str, user_id: int | None) -> str:
+    """Add a link to the database, and return its token of 256 random bits.
+
+    user_id: None for a registration.
+    """
     token = secrets.token_urlsafe(32)
     tokens.delete_expired(db)
     tokens.insert(

@@ -36,6 +36,7 @@ class Passwords:
 
     def __init__(self, settings: Settings) -> None:
         self._min_length = settings.password_min_length
+        self._site = (settings.site_name, settings.host)
         self._context = CryptContext(
             schemes=["argon2"],
             argon2__type="ID",
@@ -89,7 +90,7 @@ class Passwords:
             )
         if password.lower() in common_passwords():
             raise PasswordRefused("Many people use this password: choose another one.")
-        count, kinds = count_unpredictable(password, personal)
+        count, kinds = count_unpredictable(password, personal, self._site)
         if count < MIN_UNPREDICTABLE:
             raise PasswordRefused(
                 f"This password is easy to guess. Most of it is predictable: {kinds}. "

@@ -30,7 +30,7 @@ class SecretUnreadable(Exception):
 
 
 class SecretBox:
-    """Encrypts the secrets of authenticator apps, with keys that are derived from SECRET_KEY.
+    """Encrypts the secrets of authenticator apps, and other texts, with keys from SECRET_KEY.
 
     The newest key encrypts, and all decrypt.  An encrypted secret is tied to its account: nobody
     who can write to the database can give an account the secret of another one.
@@ -104,5 +104,5 @@ def as_text(secret: bytes) -> str:
 
 def make_uri(secret: bytes, *, issuer: str, account: str) -> str:
     """Return the URI that apps read from a QR code (Google Authenticator's Key URI Format)."""
-    label = f"{quote(issuer)}:{quote(account)}"
-    return f"otpauth://totp/{label}?secret={as_text(secret)}&issuer={quote(issuer)}"
+    site, label = quote(issuer, safe=""), quote(account, safe="")
+    return f"otpauth://totp/{site}:{label}?secret={as_text(secret)}&issuer={site}"

@@ -27,9 +27,10 @@ MAX_COUNTED_ROWS = 10_000
 """Rows of a table.  Each start counts them, in milliseconds; 10 million rows would take 3 s."""
 
 
-def migrate(url: str, folder: Path) -> Iterator[tuple[str, float]]:
+def migrate(url: str, *folders: Path) -> Iterator[tuple[str, float]]:
     """Apply the missing migrations; yield the name and the seconds of each when it is applied.
 
+    All of a folder are applied before those of the next one.
     Raises SystemExit with the reason when a migration fails; those before it stay applied.
     """
     # yoyo's own parser of URLs lacks some of libpq's features, such as several hosts.
@@ -39,9 +40,10 @@ def migrate(url: str, folder: Path) -> Iterator[tuple[str, float]]:
         # We hold the advisory lock, so a process that left yoyo's own lock behind is dead.
         backend.break_lock()
         with backend.lock():
-            found = yoyo.read_migrations(str(folder))
-            missing = backend.to_apply(found)
-            _check_unedited(backend, [each for each in found if each not in missing])
+            found = [yoyo.read_migrations(str(folder)) for folder in folders]
+            missing = _list_missing(backend, found)
+            applied = [each for of_folder in found for each in of_folder if each not in missing]
+            _check_unedited(backend, applied)
             for migration in missing:
                 started = time.monotonic()
                 try:
@@ -56,6 +58,14 @@ def migrate(url: str, folder: Path) -> Iterator[tuple[str, float]]:
                         f"The statement was:\n{statement}"
                     ) from error
                 yield migration.id, time.monotonic() - started
+
+
+def _list_missing(backend: Any, found: list[Any]) -> list[Any]:
+    """Return the migrations to apply, in order.  Raises SystemExit if their order is not known."""
+    try:
+        return [each for of_folder in found for each in backend.to_apply(of_folder)]
+    except yoyo.exceptions.BadMigration as error:
+        raise SystemExit(f"No migration was applied: {error}: correct its `depends`.") from error
 
 
 def _check_unedited(backend: Any, applied: list[Any]) -> None:
@@ -107,10 +117,10 @@ def _checksum(migration: Any) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def names(folder: Path) -> list[str]:
-    """Return the names of the migrations in the folder, in order."""
-    stems = (path.stem for path in folder.glob("*.sql"))
-    return sorted(stem for stem in stems if not stem.endswith(".rollback"))
+def names(*folders: Path) -> list[str]:
+    """Return the names of the migrations in each folder, in order."""
+    stems = (path.stem for folder in folders for path in sorted(folder.glob("*.sql")))
+    return [stem for stem in stems if not stem.endswith(".rollback")]
 
 
 def missing(db: Connection, wanted: list[str]) -> list[str]:

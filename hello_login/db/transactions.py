@@ -97,7 +97,7 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
         connection = connections.connect(settings.database_url, _options())
         with closing(connection):
             connections.check_writable(connection)
-            missing = migrations.missing(connection, migrations.names(settings.migrations))
+            missing = migrations.missing(connection, migrations.names(*settings.migrations))
     except connections.Refused as error:
         raise SystemExit(str(error)) from None
     except psycopg2.OperationalError as error:

@@ -16,6 +16,8 @@ def includeme(config: Any) -> None:
             config.registry.pool,
             make_transport(str(settings.mail_url)),
             site_url=str(settings.site_url),
+            site_name=settings.site_name,
+            takes_registrations=settings.registration == "open",
             mail_from=str(settings.mail_from),
             key=settings.secret_keys[0].encode(),
         )

@@ -61,11 +61,22 @@ class Sender:
     """Sends mails.  start(), stop() and join() are for its thread; send_due() is one round."""
 
     def __init__(
-        self, pool: ConnectionPool, deliver: Deliver, *, site_url: str, mail_from: str, key: bytes
+        self,
+        pool: ConnectionPool,
+        deliver: Deliver,
+        *,
+        site_url: str,
+        site_name: str,
+        takes_registrations: bool,
+        mail_from: str,
+        key: bytes,
     ) -> None:
+        """takes_registrations: False drops the mails of registrations that still wait."""
         self._pool = pool
         self._deliver = deliver
         self._site_url = site_url
+        self._site_name = site_name
+        self._takes_registrations = takes_registrations
         self._mail_from = mail_from
         self._key = key
         self._wake = threading.Event()
@@ -151,6 +162,8 @@ class Sender:
 
         The link's token is issued here, so that the database never has it.
         """
+        if mail.kind == "register" and not self._takes_registrations:
+            return None
         if mail.kind in REQUESTED and not self._admit(db, mail):
             log.info("mail_rate_limited", extra=_fields(mail))
             return None
@@ -180,6 +193,7 @@ class Sender:
             sender=self._mail_from,
             recipient=recipient,
             site=self._site_url,
+            site_name=self._site_name,
             link=link,
             created_at=mail.created_at,
             **facts,

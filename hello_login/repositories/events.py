@@ -7,6 +7,9 @@ from psycopg2.extensions import connection as Connection
 
 from . import execute, fetch
 
+NEWEST = 2**63 - 1
+"""An id that no event has, and that is greater than any."""
+
 
 class Event(NamedTuple):
     """An event of an account."""
@@ -18,14 +21,19 @@ class Event(NamedTuple):
 
     address: str | None = None
     request_id: str | None = None
+    device: str | None = None
+    """A description, such as "Firefox on Windows"; none if an operator's program caused it."""
+
     happened_at: datetime | None = None
+    id: int | None = None
 
 
 def insert(db: Connection, event: Event) -> None:
     """Add an event that happens now; add nothing if its account does not exist."""
     statement = """
-        INSERT INTO account_events (event, user_id, fingerprint, address, request_id)
-        SELECT %(event)s, %(user_id)s::bigint, %(fingerprint)s, %(address)s::inet, %(request_id)s
+        INSERT INTO account_events (event, user_id, fingerprint, address, request_id, device)
+        SELECT %(event)s, %(user_id)s::bigint, %(fingerprint)s, %(address)s::inet, %(request_id)s,
+               %(device)s
          WHERE %(user_id)s IS NULL
             OR EXISTS (SELECT
                          FROM users
@@ -38,7 +46,8 @@ def insert(db: Connection, event: Event) -> None:
 def list_of_user(db: Connection, user_id: int, number: int) -> list[Event]:
     """Return the account's events, the newest first; at most this number."""
     statement = """
-        SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
+        SELECT event, user_id, fingerprint, host(address) AS address, request_id, device,
+               happened_at, id
           FROM account_events
          WHERE user_id = %s
          ORDER BY happened_at DESC, id DESC
@@ -47,13 +56,64 @@ def list_of_user(db: Connection, user_id: int, number: int) -> list[Event]:
     return [Event(**row._asdict()) for row in fetch(db, statement, [user_id, number])]
 
 
+def list_page(
+    db: Connection, user_id: int, *, before: int = NEWEST, age: timedelta, number: int
+) -> list[Event]:
+    """Return the account's events up to this age, the newest first; at most this number.
+
+    before: the id of one of them, to return those that are older; any other id returns the newest.
+    """
+    statement = """
+        SELECT event, user_id, fingerprint, host(address) AS address, request_id, device,
+               happened_at, id
+          FROM account_events
+         WHERE user_id = %(user_id)s
+           AND happened_at > now() - %(age)s::interval
+           AND (happened_at, id) < (COALESCE((SELECT happened_at
+                                                FROM account_events
+                                               WHERE id = %(before)s
+                                                 AND user_id = %(user_id)s), 'infinity'),
+                                    %(before)s)
+         ORDER BY happened_at DESC, id DESC
+         LIMIT %(number)s
+    """
+    parameters = {"user_id": user_id, "before": before, "age": age, "number": number}
+    return [Event(**row._asdict()) for row in fetch(db, statement, parameters)]
+
+
+def find_login_before(
+    db: Connection, user_id: int, session_id: bytes, age: timedelta
+) -> Event | None:
+    """Return the account's latest login before the one that began the session.
+
+    Returns None if there is none up to this age.
+    """
+    statement = """
+        SELECT event, user_id, fingerprint, host(address) AS address, request_id, device,
+               happened_at, id
+          FROM account_events
+         WHERE user_id = %s
+           AND event = 'logged_in'
+           AND happened_at > now() - %s::interval
+           AND happened_at < (SELECT created_at
+                                FROM sessions
+                               WHERE id = %s)
+         ORDER BY happened_at DESC, id DESC
+         LIMIT 1
+    """
+    for row in fetch(db, statement, [user_id, age, session_id]):
+        return Event(**row._asdict())
+    return None
+
+
 def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]:
     """Return the account's newest events, and after them its newest failed attempts.
 
     number: the maximum of each kind, so that neither pushes the other out of the list.
     """
     statement = """
-        (SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
+        (SELECT event, user_id, fingerprint, host(address) AS address, request_id, device,
+                happened_at, id
            FROM account_events
           WHERE user_id = %(user_id)s
             AND event NOT IN ('login_failed', 'check_failed', 'second_failed',
@@ -61,7 +121,8 @@ def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]
           ORDER BY happened_at DESC, id DESC
           LIMIT %(number)s)
          UNION ALL
-        (SELECT event, user_id, fingerprint, host(address) AS address, request_id, happened_at
+        (SELECT event, user_id, fingerprint, host(address) AS address, request_id, device,
+                happened_at, id
            FROM account_events
           WHERE user_id = %(user_id)s
             AND event IN ('login_failed', 'check_failed', 'second_failed',

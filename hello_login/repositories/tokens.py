@@ -1,4 +1,4 @@
-"""The table tokens: one row for each mailed link that was not used.
+"""The table tokens: one row for each link that was not used.
 
 A row's id is the SHA-256 of the token in the link: a reader of the table can't use the link.
 """

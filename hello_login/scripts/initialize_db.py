@@ -77,7 +77,7 @@ def _is_local(url: str) -> bool:
 
 def _migrate(url: str, checked: Settings) -> None:
     applied = False
-    for name, seconds in migrations.migrate(url, checked.migrations):
+    for name, seconds in migrations.migrate(url, *checked.migrations):
         applied = True
         print(f"Applied {name} in {seconds * 1000:.0f} ms")
     if not applied:

@@ -7,10 +7,12 @@ from datetime import datetime
 
 import psycopg2
 import psycopg2.errors
+from email_validator import EmailNotValidError
 from psycopg2.extensions import connection as Connection
 
 from ..auth import accounts, links, rate_limits, second_factor, sessions
-from ..auth.audit import Actor
+from ..auth.addresses import normalize_email
+from ..auth.audit import Actor, make_event
 from ..auth.totp import SecretBox
 from ..db import connections
 from ..repositories import events, mails, users
@@ -20,6 +22,7 @@ from . import as_operator, open_config
 COMMANDS = {
     "list": "list accounts, newest first; --before ID continues the list",
     "show": "show an account, its sessions and its last events",
+    "invite": "print a one-time link with which somebody registers with this address",
     "reset-link": "print a one-time link with which the owner sets a new password",
     "remove-factors": "remove the app and the passkeys of the account, and end all sessions",
     "unlock-codes": "accept codes of the account's app again after too many wrong ones",
@@ -30,7 +33,7 @@ COMMANDS = {
     "mails": "list the mails that wait to be sent, or were given up",
     "renew-secrets": "encrypt the secrets of authenticator apps with the first key of SECRET_KEY",
 }
-WITHOUT_ACCOUNT = ("list", "mails", "renew-secrets")
+WITHOUT_ACCOUNT = ("list", "invite", "mails", "renew-secrets")
 MAX_ID = 2**63 - 1
 SHOWN_SESSIONS = 20
 LISTED_MAILS = 1000
@@ -78,7 +81,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "  manage_accounts production.ini list\n"
         "  manage_accounts production.ini show ada@example.com\n"
         "  manage_accounts production.ini deactivate 17\n"
-        "  manage_accounts production.ini reset-link ada@example.com",
+        "  manage_accounts production.ini reset-link ada@example.com\n"
+        "  manage_accounts production.ini invite ada@example.com",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config_uri", metavar="INI", help="development.ini or production.ini")
@@ -93,6 +97,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     listing.add_argument("--number", metavar="N", type=_number, default=50, help="(default: 50)")
     showing = commands.choices["show"]
     showing.add_argument("--events", metavar="N", type=_number, default=10, help="(default: 10)")
+    commands.choices["invite"].add_argument("address", metavar="ADDRESS")
     commands.choices["delete"].add_argument("--yes", action="store_true", help="do not ask")
     return parser.parse_args(argv)
 
@@ -101,6 +106,8 @@ def _run_command(arguments: argparse.Namespace, operator: Actor, checked: Settin
     """Run the command, and return the output to print after the commit."""
     if arguments.command == "list":
         return _list(operator.db, arguments.before, arguments.number)
+    if arguments.command == "invite":
+        return _invite(operator, checked, arguments.address)
     if arguments.command == "mails":
         return _list_mails(operator.db)
     if arguments.command == "renew-secrets":
@@ -175,9 +182,9 @@ def _describe(db: Connection, user: users.User, number: int) -> str:
         lines.append(f"  {session.fingerprint}  {seen}  {session.address or '-'}  {session.device}")
     if listed[SHOWN_SESSIONS:]:
         lines.append(f"  and {len(listed) - SHOWN_SESSIONS} more, which were used longer ago")
-    lines.append("\nLast events (when, what, session, address)")
+    lines.append("\nLast events (when, what, session, address, device)")
     for event in events.list_of_user(db, user.id, number):
-        where = f"{event.fingerprint or '-'}  {event.address or '-'}"
+        where = f"{event.fingerprint or '-'}  {event.address or '-'}  {event.device or '-'}"
         lines.append(f"  {_moment(event.happened_at)}  {event.event}  {where}")
     return "\n".join(lines)
 
@@ -229,10 +236,27 @@ def _make_reset_link(operator: Actor, checked: Settings, user: users.User) -> st
     token = links.issue(operator.db, "recover", user.email, user.id)
     operator.record("reset_link_made", user.id)
     operator.notify("reset_link_made", user.id)
-    path = f"/link/{token}"
+    return _describe_link(checked, token, "an hour")
+
+
+def _invite(operator: Actor, checked: Settings, address: str) -> str:
+    try:
+        email = normalize_email(address)
+    except EmailNotValidError as error:
+        raise SystemExit(f"Nobody can register with {address!r}: {error}") from None
+    user = users.get_by_email(operator.db, email)
+    if user is not None:
+        raise SystemExit(f"Account {user.id} has this address already: {user.email}")
+    token = links.issue(operator.db, "invite", email, None)
+    operator.log_after_commit(make_event(operator.client, "invited"))
+    return _describe_link(checked, token, "7 days")
+
+
+def _describe_link(checked: Settings, token: str, lifetime: str) -> str:
+    path, works = f"/link/{token}", f"It works once, within {lifetime}."
     if checked.site_url is None:
-        return f"{path}\nPut the URL of the site before it.  It works once, within an hour."
-    return f"{checked.site_url}{path}\nIt works once, within an hour."
+        return f"{path}\nPut the URL of the site before it.  {works}"
+    return f"{checked.site_url}{path}\n{works}"
 
 
 def _list_mails(db: Connection) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..settings import Settings
 
-COOKIES = ("session", "half_login", "device", "csrf_token", "flash")
+COOKIES = ("session", "half_login", "device", "csrf_token", "flash", "typed")
 """All cookies that this site sets; in production each name starts with __Host-."""
 
 MAX_VALUE_LENGTH = 4096

@@ -88,6 +88,14 @@ def refuse_other_origins(view: Any, info: Any) -> Any:
     return guarded
 
 
+def was_sent_by_own_page(request: Any) -> bool:
+    """Return whether the browser says that a page of this site sent the request."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return bool(site == "same-origin")  # "none" says that no page sent it
+    return "Origin" in request.headers and _has_own_origin(request)
+
+
 def _has_own_origin(request: Any) -> bool:
     """Return whether a page of this site, or no page at all, sent the request."""
     site = request.headers.get("Sec-Fetch-Site")

@@ -8,13 +8,16 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, Literal
 
-from email_validator import EmailNotValidError, validate_email
+from email_validator import EmailNotValidError
+from markupsafe import Markup
 from wtforms import BooleanField, EmailField, HiddenField, PasswordField, StringField
 from wtforms import Form as BaseForm
 from wtforms.validators import DataRequired, EqualTo, InputRequired, StopValidation, ValidationError
 
 from ..auth import second_factor
+from ..auth.addresses import normalize_email
 from ..auth.passwords import NFD_GROWTH, PasswordRefused, Passwords
+from ..settings import LOCAL_PATH
 
 MAX_NAME_LENGTH = 100
 
@@ -26,9 +29,6 @@ BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 
 MAX_EMAIL_LENGTH = 254
 """RFC 5321, 4.5.3.1.3: a path has at most 256 octets, and two of them are its brackets."""
-
-LABEL_TOO_LONG = re.compile(r"[^.\u3002\uff0e\uff61]{64}")
-"""RFC 1035, 2.3.4: a domain label has at most 63 octets.  The dots are those of IDNA."""
 
 MAX_NEXT_LENGTH = 2000
 """Longer than any URL of this site."""
@@ -43,13 +43,19 @@ MAX_SETUP_LENGTH = 500
 class Form(BaseForm):
     """The base of all forms: lists the errors and chooses the field that gets the focus."""
 
-    def problems(self) -> list[tuple[str, str]]:
-        """Return a pair for each error: the id of the field to correct, and the message."""
-        of_fields = [(field.id, error) for field in self for error in field.errors]
-        return [(self.focus_id(), error) for error in self.form_errors] + of_fields
+    def field_problems(self) -> list[tuple[str, str]]:
+        """Return a pair for each error of a field: the field's id, and the message.
+
+        The message ends before a link, because the page makes a link of it.
+        """
+        return [
+            (field.id, error.partition(Markup("<a "))[0] if isinstance(error, Markup) else error)
+            for field in self
+            for error in field.errors
+        ]
 
     def focus_id(self) -> str:
-        """Return the id of the first field to fill in again, or else of the first field.
+        """Return the id of the first field to fill in (again), or else of the first field.
 
         A form without fields has the id of the page's content.
         """
@@ -57,7 +63,8 @@ class Form(BaseForm):
         wrong = [field for field in fields if field.errors]
         # A password is never sent back to the browser.
         emptied = [field for field in fields if self.form_errors and field.type == "PasswordField"]
-        chosen = wrong or emptied or fields
+        empty = [field for field in fields if not field.data]
+        chosen = wrong or emptied or empty or fields
         return str(chosen[0].id) if chosen else "content"
 
 
@@ -113,30 +120,17 @@ def _email_field(autocomplete: str) -> EmailField:
 def safe_local_path(target: str | None) -> str | None:
     """Return the target of a redirect if it stays on this site, or else None.
 
-    The target must begin with exactly one slash.  The rest must be printable ASCII, as in every URL
-    that a browser sends, without a backslash, because browsers read it as a slash.
+    It must match LOCAL_PATH of settings.py.
     """
-    if target and len(target) <= MAX_NEXT_LENGTH and re.fullmatch(r"/(?!/)[!-\[\]-~]*", target):
+    if target and len(target) <= MAX_NEXT_LENGTH and LOCAL_PATH.fullmatch(target):
         return target
     return None
 
 
-def normalize_email(address: str) -> str:
-    """Return the address in the form that is stored and compared.
-
-    Raises EmailNotValidError with a message for the user.
-    """
-    # The time to encode a label grows with the square of its length.
-    if LABEL_TOO_LONG.search(unicodedata.normalize("NFC", address.rpartition("@")[2])):
-        raise EmailNotValidError("Use no more than 63 characters between two dots.")
-    # Mail headers decode "=?utf-8?q?a=0d=0a...?=", which is a local part as well (RFC 2047).
-    if "=?" in address:
-        raise EmailNotValidError("Use an address without =?.")
-    return validate_email(address, check_deliverability=False).normalized
-
-
-def _password_field(label: str, autocomplete: str, *validators: Any) -> PasswordField:
-    attributes = {"autocomplete": autocomplete, "autocapitalize": "none", "spellcheck": "false"}
+def _password_field(
+    label: str, autocomplete: str, *validators: Any, **attributes: Any
+) -> PasswordField:
+    attributes |= {"autocomplete": autocomplete, "autocapitalize": "none", "spellcheck": "false"}
     return PasswordField(label, validators, render_kw=attributes)
 
 
@@ -277,7 +271,7 @@ class TotpForm(Form):
 class NameForm(Form):
     """The name to greet a user by."""
 
-    name = _name_field("Name", "Type the name to greet you by.", "name")
+    name = _name_field("Name", "Type your name.", "name")
 
     def validate_name(self, field: StringField) -> None:
         """Refuse a name that is invisible, breaks the line or reverses the text around it."""
@@ -320,10 +314,10 @@ class NewPasswordForm(Form):
 
     password = _password_field("Password", "new-password", InputRequired("Choose a password."))
     confirm = _password_field(
-        "Password, once more",
+        "Repeat the password",
         "new-password",
-        InputRequired("Type the password once more."),
-        EqualTo("password", "The two passwords differ: type the same one in both fields."),
+        EqualTo("password", "The two passwords differ. Type the same one in both fields."),
+        required=True,
     )
 
     def __init__(
@@ -379,7 +373,7 @@ class PasswordForm(NewPasswordForm, ReauthenticateForm):
         super().__init__(formdata, passwords, *personal)
         self.current.label.text = "Current password"
         self.password.label.text = "New password"
-        self.confirm.label.text = "New password, once more"
+        self.confirm.label.text = "Repeat the new password"
 
     def validate_password(self, field: PasswordField) -> None:
         """Refuse the current password and a weak one."""

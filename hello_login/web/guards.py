@@ -7,6 +7,7 @@ from pyramid.httpexceptions import HTTPMethodNotAllowed, HTTPSeeOther
 from pyramid.viewderivers import INGRESS as FIRST_DERIVER
 
 from ..auth.sessions import FRESH_LOGIN
+from .typed import keep_typed
 from .views.flash import redirect
 
 FRESH_PAGE = FRESH_LOGIN - timedelta(minutes=5)
@@ -56,7 +57,9 @@ def require_fresh_login(view: Any, info: Any) -> Any:
             return view(context, request)
         confirm = url_with_next(request, "confirm", request.path_qs)
         if form_was_sent:
-            return redirect(request, confirm, "login_not_fresh")
+            response = redirect(request, confirm, "login_not_fresh")
+            keep_typed(request, response)
+            return response
         return HTTPSeeOther(confirm)
 
     return guarded

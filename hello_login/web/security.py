@@ -23,6 +23,10 @@ from ..repositories.sessions import Session
 from ..repositories.users import User
 from ..settings import Settings
 from .cookies import cookie_name
+from .typed import forget_typed
+
+PERMISSIONS = ("authenticated", "logged_in")
+"""All permissions: the default, and that of views for users who must set up a second factor."""
 
 DEVICE_COOKIE_LIFETIME = 365 * 24 * 60 * 60  # seconds
 
@@ -46,6 +50,7 @@ def includeme(config: Any) -> None:
     config.set_default_permission("authenticated")
     config.include(".csrf")
     config.include(".guards")
+    config.include(".typed")
 
 
 class AuthTktSecurityPolicy:
@@ -94,12 +99,14 @@ class AuthTktSecurityPolicy:
         return session.user.id if isinstance(session, Session) else None
 
     def permits(self, request: Any, _context: object, permission: str) -> Allowed | Denied:
-        """Allow everything to a user who is logged in.
+        """Allow PERMISSIONS to a user who is logged in, and other permissions to nobody.
 
         While a second factor is required and not set up, allow "logged_in" only.
         """
         if self.identity(request) is None:
             return Denied("%s: nobody is logged in", permission)
+        if permission not in PERMISSIONS:
+            return Denied("%s: there is no such permission", permission)
         if permission != "logged_in" and self.must_set_up(request):
             return Denied("%s: a second factor is required", permission)
         return Allowed("%s: somebody is logged in", permission)
@@ -199,8 +206,12 @@ def issue_half_login_cookie(request: Any, token: str) -> list[tuple[str, str]]:
 
 
 def revoke_cookies(request: Any) -> list[tuple[str, str]]:
-    """Replace the CSRF cookie, and return the headers that delete the cookies of a login."""
+    """Replace the CSRF cookie, and return the headers that delete the cookies of a login.
+
+    What was typed into a form is deleted, too.
+    """
     new_csrf_token(request)
+    forget_typed(request)
     return [*forget(request), *_forget_half_login(request)]
 
 

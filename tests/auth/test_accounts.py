@@ -13,6 +13,7 @@ from hello_login.auth.passwords import PasswordRefused
 from hello_login.repositories import mails, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.users import User
+from tests.conftest import CLIENT
 from tests.people import EMAIL, PASSWORD
 from tests.rows import add_passkey, execute
 from tests.visitor import Visitor
@@ -81,7 +82,8 @@ def test_deleting_an_account_leaves_one_event_without_its_id(
         assert cursor.fetchall() == [("deleted", None, "192.0.2.1")]
         cursor.execute("SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM sessions)")
         assert cursor.fetchone() == (0,)
-    assert logged_events[-1] == Event("deleted", user_id, session.fingerprint, "192.0.2.1", None)
+    event = Event("deleted", user_id, session.fingerprint, CLIENT.address, device=CLIENT.device)
+    assert logged_events[-1] == event
 
 
 # Mail
@@ -176,15 +178,17 @@ def test_a_link_registers_an_account_with_a_confirmed_address(
     token = links.issue_for_mail(db, mail.id, "register", EMAIL, None)
     assert token is not None
     typed = {"name": "Ada", "email": EMAIL, "password": PASSWORD}
-    user_id = accounts.register_by_link(visitor.actor, visitor.passwords, token, **typed)
+    user_id = accounts.register_by_link(
+        visitor.actor, visitor.passwords, token, "register", **typed
+    )
     assert (visitor.user().id, visitor.user().confirmed_at is None) == (user_id, False)
     assert visitor.can_log_in(PASSWORD)
     with pytest.raises(LinkExpired):
-        accounts.register_by_link(visitor.actor, visitor.passwords, token, **typed)
+        accounts.register_by_link(visitor.actor, visitor.passwords, token, "register", **typed)
     token = links.issue_for_mail(db, mail.id, "register", EMAIL, None)
     assert token is not None
     with pytest.raises(LinkExpired):  # the address has an account now
-        accounts.register_by_link(visitor.actor, visitor.passwords, token, **typed)
+        accounts.register_by_link(visitor.actor, visitor.passwords, token, "register", **typed)
 
 
 @pytest.mark.parametrize(("purpose", "confirms"), [("reset", True), ("recover", False)])

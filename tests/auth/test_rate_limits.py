@@ -8,6 +8,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from hello_login.auth import rate_limits
+from hello_login.auth.audit import make_event
 from hello_login.auth.clients import Client, DeviceCookie
 from hello_login.auth.login import AuthenticationFailed
 from hello_login.auth.passwords import Passwords
@@ -17,7 +18,7 @@ from hello_login.repositories import throttles, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
 from hello_login.repositories.throttles import Limit
-from tests.conftest import SECRET_KEY, OpenVisitor
+from tests.conftest import CLIENT, SECRET_KEY, OpenVisitor
 from tests.functional.authenticator import add_app, begin_half_login, complete
 from tests.people import EMAIL, NEW_PASSWORD, PASSWORD
 from tests.rows import add_passkey
@@ -553,7 +554,7 @@ def test_a_rate_limited_registration_is_logged(
         visitor.rate_limiter.admit_registration()
     with pytest.raises(RateLimited):
         visitor.rate_limiter.admit_registration()
-    assert logged_events[1:] == [Event("registration_throttled", address="192.0.2.1")]
+    assert logged_events[1:] == [make_event(CLIENT, "registration_throttled")]
 
 
 # Codes of the second factor
@@ -774,7 +775,7 @@ def test_a_rate_limited_code_is_logged_and_adds_no_rows(
         assert factor.guess() == MINUTE
     assert count_rows(db) == before
     refused = [each for each in logged_events if each.event == "second_rate_limited"]
-    assert refused == [Event("second_rate_limited", factor.user_id, address="192.0.2.1")] * 20
+    assert refused == [make_event(Client("192.0.2.1"), "second_rate_limited", factor.user_id)] * 20
 
 
 # Passkeys
@@ -905,6 +906,6 @@ def test_a_rate_limited_passkey_is_logged_and_adds_no_rows(
         assert use_passkey(passkey_id=passkey_id) == MINUTE
     assert count_rows(db) == before
     assert logged_events[-2:] == [
-        Event("passkey_rate_limited", ada, address="192.0.2.1"),
-        Event("passkey_rate_limited", None, address="192.0.2.1"),
+        make_event(Client("192.0.2.1"), "passkey_rate_limited", ada),
+        make_event(Client("192.0.2.1"), "passkey_rate_limited"),
     ]

@@ -116,7 +116,8 @@ def test_an_account_has_at_most_a_hundred_sessions(
     assert [token for token in tokens if visitor.find_session(token) is None] == [tokens[0]]
     assert len(sessions.list_live(db, user_id)) == 100
     assert len(sessions.list_live(db, grace)) == 1
-    ended = Event("session_ended_by_limit", user_id, oldest.fingerprint, CLIENT.address)
+    name, device = "session_ended_by_limit", CLIENT.device
+    ended = Event(name, user_id, oldest.fingerprint, CLIENT.address, device=device)
     assert logged_events[-2] == ended
     recorded = events.list_of_user(db, user_id, 2)
     assert [event.event for event in recorded] == ["logged_in", "session_ended_by_limit"]

@@ -2,6 +2,7 @@
 
 import base64
 from datetime import timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pyotp
@@ -74,6 +75,13 @@ def test_apps_read_the_secret_and_the_account_from_the_uri() -> None:
     assert (app.issuer, app.name) == ("Hello Login", "ada+x&y?z@example.com")
     assert app.at(59) == RFC_VECTORS[59][-6:]
     assert set(parse_qs(urlsplit(uri).query)) == {"secret", "issuer"}
+
+
+def test_a_slash_of_a_name_divides_no_path_of_the_uri() -> None:
+    uri = totp.make_uri(RFC_SECRET, issuer="Notes/Beta", account="ada/x@example.com")
+    assert urlsplit(uri).path == "/Notes%2FBeta:ada%2Fx%40example.com"
+    app: Any = pyotp.parse_uri(uri)
+    assert (app.issuer, app.name) == ("Notes/Beta", "ada/x@example.com")
 
 
 def test_an_encrypted_secret_is_decrypted_for_its_account_only() -> None:

@@ -54,7 +54,7 @@ class Lighthouse:
         self._process = subprocess.Popen(
             [
                 *(NODE, TOOLS / "lighthouse/cli/index.js", url, "--quiet", "--output=json"),
-                "--only-categories=accessibility,best-practices",
+                "--only-categories=accessibility,best-practices,seo",
                 f"--chrome-flags={' '.join(flags)}",
             ],
             env={**os.environ, "CHROME_PATH": str(CHROMIUM)},

@@ -1,4 +1,7 @@
-"""One Chromium and one site for all browser tests, which are skipped without Chromium."""
+"""One Chromium and one site for all browser tests, which are skipped without Chromium.
+
+Some tests use Firefox as well, and are skipped without it.
+"""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -8,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser.firefox import open_firefox_page
 from tests.browser.site import CHROMIUM, Site, launch, open_page
 from tests.conftest import make_folder
 
@@ -22,15 +26,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip(f"there is no Chromium: {INSTALL_HINT}")
-    playwright = pytest.importorskip(
+def playwright() -> Iterator[Any]:
+    package = pytest.importorskip(
         "playwright.sync_api",
         reason=f"there is no Playwright: {INSTALL_HINT}",
         exc_type=ImportError,
     )
-    with playwright.sync_playwright() as started, launch(started) as browser:
+    with package.sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright: Any) -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip(f"there is no Chromium: {INSTALL_HINT}")
+    with launch(playwright) as browser:
         yield browser
 
 
@@ -54,10 +64,19 @@ Visit = Callable[..., Any]
 
 
 @pytest.fixture
-def visit(chromium: Any, site: Site) -> Iterator[Visit]:
-    """Return a function that opens a page with empty cookies; it takes the options of open_page."""
+def visit(playwright: Any, chromium: Any, site: Site) -> Iterator[Visit]:
+    """Return a function that opens a page with empty cookies.
+
+    It takes the options of open_page, or with browser="Firefox" those of open_firefox_page.
+    """
     with ExitStack() as opened:
-        yield lambda **options: opened.enter_context(open_page(chromium, site, **options))
+
+        def open_in(browser: str = "Chromium", **options: Any) -> Any:
+            if browser == "Chromium":
+                return opened.enter_context(open_page(chromium, site, **options))
+            return opened.enter_context(open_firefox_page(playwright, site, **options))
+
+        yield open_in
 
 
 @pytest.fixture

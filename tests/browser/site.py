@@ -1,4 +1,4 @@
-"""A real site, and pages of a real Chromium whose messages and requests are checked."""
+"""A real site, and pages of a real browser whose messages and requests are checked."""
 
 import contextlib
 import os
@@ -16,7 +16,10 @@ FLAGS = ["--disable-quic", "--disable-background-networking", "--disable-sync"]
 REFUSED_PAGE = re.compile(
     r"Failed to load resource: the server responded with a status of [45]\d\d "
 )
-"""Chromium's message for a page with status 4xx or 5xx, which is expected; for a file it is not."""
+"""Chromium's message for a page with status 4xx or 5xx, which is expected."""
+
+LEFT = ("net::ERR_ABORTED", "NS_BINDING_ABORTED")
+"""A request's failure, in Chromium and in Firefox, if its page was left before the response."""
 
 
 class Site:
@@ -57,21 +60,25 @@ def open_page(browser: Any, site: Site, **options: Any) -> Iterator[Any]:
     errors: list[str] = []
 
     def check_message(message: Any) -> None:
-        is_file = "/static/" in message.location["url"]
-        if message.type == "error" and (is_file or not REFUSED_PAGE.match(message.text)):
+        if message.type == "error" and not REFUSED_PAGE.match(message.text):
             errors.append(message.text)
 
     def check_request(request: Any) -> None:
         if not request.url.startswith(f"{site.url}/"):
             errors.append(f"request to another origin: {request.url}")
 
+    def check_response(response: Any) -> None:
+        if "/static/" in response.url and response.status >= 400:
+            errors.append(f"status {response.status}: {response.url}")
+
     def check_failure(request: Any) -> None:
-        if request.failure != "net::ERR_ABORTED":  # the person left the page before the response
+        if request.failure not in LEFT:
             errors.append(f"failed: {request.url} {request.failure}")
 
     context.on("console", check_message)
     context.on("weberror", lambda error: errors.append(str(error.error)))
     context.on("request", check_request)
+    context.on("response", check_response)
     context.on("requestfailed", check_failure)
     context.add_init_script(
         "addEventListener('securitypolicyviolation', event => console.error('CSP', event))"

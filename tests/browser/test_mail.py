@@ -24,8 +24,11 @@ def press(page: Any, button: str) -> None:
 
 
 def choose_password(page: Any, password: str) -> None:
+    page.wait_for_load_state()
     page.get_by_label("Password", exact=True).fill(password)
-    page.get_by_label("Password, once more", exact=True).fill(password)
+    again = page.get_by_label("Repeat the password", exact=True)
+    if again.is_visible():  # the script hides it
+        again.fill(password)
 
 
 def log_in(page: Any, email: str, password: str) -> None:

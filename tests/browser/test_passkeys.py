@@ -10,7 +10,7 @@ from tests.browser.authenticator import Authenticator
 from tests.browser.conftest import Visit
 from tests.browser.people import DESKTOP, PHONE, Keyboard
 from tests.browser.site import Site, open_page
-from tests.browser.walk import fill, log_in, log_out, make_logins_old, register
+from tests.browser.walk import fill, log_in, log_out, make_logins_old, problems, register
 from tests.conftest import make_folder
 from tests.functional.software_key import encode
 from tests.people import PASSWORD
@@ -176,18 +176,24 @@ def test_a_removed_passkey_is_refused_with_advice_and_the_device_forgets_it(
     log_in_with_code(other, email, codes[0])
     remove_only_passkey(other)
     page.goto("/login")
-    assert alerts(page) == (
-        "There is a problem\n"
-        "This site does not know this passkey: it may have been removed. Go on without it, "
-        "and delete it from your device."
+    assert (
+        problems(page)
+        .get_by_role("listitem")
+        .inner_text()
+        .endswith(
+            "This site does not know this passkey: it may have been removed. Go on without it, "
+            "and delete it from your device."
+        )
     )
     assert page.title() == "Error: Log in · Hello Login"
     ((name, details),) = page.evaluate("signals")
     assert name == "UnknownCredential"
     assert details["rpId"] == "localhost"
     assert details["credentialId"] == as_pages_write(passkey["credentialId"])
-    page.locator("#use-passkey:focus").wait_for()
-    assert page.get_by_role("alert").get_by_role("link").get_attribute("href") == "#use-passkey"
+    focused = page.locator("#use-passkey:focus")
+    focused.wait_for()
+    assert focused.get_attribute("aria-describedby") == "form-error"
+    assert "This site does not know" in page.locator("#form-error").inner_text()
     assert authenticator.passkeys == []
     fill(page, "Log in", email=email, password=PASSWORD)
     page.wait_for_url("/account")

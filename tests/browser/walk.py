@@ -28,15 +28,26 @@ SMALLEST_WIDTH = 320
 
 
 def fill(page: Any, button: str, **typed: str) -> None:
-    """Type the values into the fields of these names, and press the button."""
+    """Type the values into the visible fields of these names, and press the button.
+
+    The script hides the field `confirm`.
+    """
+    page.wait_for_load_state()
     for name, value in typed.items():
-        page.locator(f"input[name={name}]").fill(value)
+        field = page.locator(f"input[name={name}]")
+        if name != "confirm" or field.is_visible():
+            field.fill(value)
     page.get_by_role("main").get_by_role("button", name=button, exact=True).click()
 
 
 def register(page: Any, email: str = EMAIL, name: str = NAME) -> None:
     page.goto("/register")
     fill(page, "Register", name=name, email=email, password=PASSWORD, confirm=PASSWORD)
+
+
+def problems(page: Any) -> Any:
+    """Return the summary of what is wrong with the form that was sent."""
+    return page.locator(".problems")
 
 
 def log_in(page: Any, email: str = EMAIL, password: str = PASSWORD) -> None:
@@ -76,8 +87,10 @@ def walk(page: Any, site: Site) -> Iterator[str]:
     yield _reach(page, "home", "Log in to be greeted by name")
     page.goto("/register")
     yield _reach(page, "register", "Already registered?")
+    page.locator("#password").fill("correct horse")
+    yield _reach(page, "register-password-judged", "This password is good.")
     fill(page, "Register", name="", email="ada@", password="short", confirm="other")
-    yield _reach(page, "register-refused", "The two passwords differ")
+    yield _reach(page, "register-refused", "This password is too short")
     register(page)
     yield _reach(page, "registered", "Welcome!")
     page.goto("/")
@@ -91,7 +104,7 @@ def walk(page: Any, site: Site) -> Iterator[str]:
     yield _reach(page, "logged-out", "You are logged out")
     yield from _walk_login(page)
     yield from _walk_second_step(page, site, phone, codes)
-    yield from _walk_rate_limit(page)
+    yield from _walk_rate_limit(page, "login-rate-limited")
 
 
 def walk_with_mail(page: Any, site: Site) -> Iterator[str]:
@@ -115,6 +128,13 @@ def walk_with_mail(page: Any, site: Site) -> Iterator[str]:
     yield _reach(page, "totp-unconfirmed", "Confirm your address")
     page.goto("/account/passkeys/add")
     yield _reach(page, "add-passkey-unconfirmed", "Confirm your address")
+    page.goto("/account/profile")
+    site.database.execute("DELETE FROM sessions")
+    fill(page, "Save")
+    yield _reach(page, "session-over", "You had been logged out")
+    log_in(page, email, "a wrong one")
+    yield _reach(page, "login-with-mail-refused", "or get a new password")
+    yield from _walk_rate_limit(page, "login-with-mail-rate-limited", email)
 
 
 def _reach(page: Any, state: str, words: str) -> str:
@@ -130,10 +150,13 @@ def _walk_account(page: Any, site: Site) -> Iterator[str]:
         other.close()
     page.goto("/account")
     yield _reach(page, "account", "Firefox on Windows")
+    page.get_by_role("link", name="All activity of the last 90 days").click()
+    yield _reach(page, "activity", "You registered")
+    yield from _walk_busy_activity(page, site)
     page.goto("/account/profile")
-    yield _reach(page, "profile", "Change your name or address")
+    yield _reach(page, "profile", "Change your name or email")
     fill(page, "Save", name="", email="ada@example.org")
-    yield _reach(page, "profile-refused", "Type the name")
+    yield _reach(page, "profile-refused", "Type your name")
     page.goto("/account/profile")
     fill(page, "Save", name="Ada King")
     yield _reach(page, "profile-saved", "Your changes are saved")
@@ -156,6 +179,36 @@ def _walk_account(page: Any, site: Site) -> Iterator[str]:
     yield _reach(page, "delete", "will be deleted")
     fill(page, "Delete my account", current="a wrong one")
     yield _reach(page, "delete-refused", "This is not your password")
+
+
+def _walk_busy_activity(page: Any, site: Site) -> Iterator[str]:
+    """Fill the account with events of two months, and show them."""
+    site.database.execute(
+        """
+        INSERT INTO account_events (event, user_id, address, device, happened_at)
+        SELECT event, users.id, '2001:db8::1', device, now() - n * INTERVAL '7 hours'
+          FROM users, generate_series(1, 30) AS n,
+               (VALUES ('logged_in', 'Firefox on Windows'), ('login_failed', 'curl'),
+                       ('logged_out', 'A browser on an iPhone')) AS kinds (event, device)
+        """
+    )
+    site.database.execute(
+        """
+        INSERT INTO account_events (event, user_id, address, device, happened_at)
+        SELECT 'login_failed', users.id, '198.51.100.1', 'Unknown device',
+               now() - n * INTERVAL '3 minutes'
+          FROM users, generate_series(1, 12) AS n
+        """
+    )
+    page.reload()
+    yield _reach(page, "activity-two-pages", "2001:db8::1")
+    page.get_by_role("link", name="Older").click()
+    yield _reach(page, "activity-older", "Back to the newest")
+    page.goto("/account")
+    yield _reach(page, "account-after-attempts", "Failed attempts")
+    site.database.execute(
+        "DELETE FROM account_events WHERE address IN ('2001:db8::1', '198.51.100.1')"
+    )
 
 
 def _walk_passkeys(page: Any, site: Site) -> Iterator[str]:
@@ -275,7 +328,9 @@ def _walk_login(page: Any) -> Iterator[str]:
     page.goto("/account")
     yield _reach(page, "login-to-go-on", "Log in to continue")
     log_in(page, password="a wrong one")
-    yield _reach(page, "login-refused", "The address or the password is wrong")
+    yield _reach(page, "login-refused", "That address and password do not match")
+    register(page)
+    yield _reach(page, "register-known-address-refused", "You already have an account")
 
 
 def _walk_second_step(page: Any, site: Site, phone: Phone, codes: list[str]) -> Iterator[str]:
@@ -292,7 +347,7 @@ def _walk_second_step(page: Any, site: Site, phone: Phone, codes: list[str]) -> 
     for _ in range(5):
         page.goto("/login/second")
         fill(page, "Log in", code="000000")
-    yield _reach(page, "second-step-rate-limited", "Too many attempts")
+    yield _reach(page, "second-step-rate-limited", "Too many wrong codes")
     site.database.execute(
         "UPDATE throttles SET blocked_until = 'infinity' WHERE blocked_until > now()"
     )
@@ -305,10 +360,10 @@ def _walk_second_step(page: Any, site: Site, phone: Phone, codes: list[str]) -> 
     _reach(page, "", "You are logged out")
 
 
-def _walk_rate_limit(page: Any) -> Iterator[str]:
+def _walk_rate_limit(page: Any, state: str, email: str = EMAIL) -> Iterator[str]:
     for _ in range(6):
-        log_in(page, password="a wrong one")
-    yield _reach(page, "login-rate-limited", "Too many attempts")
+        log_in(page, email, "a wrong one")
+    yield _reach(page, state, "Too many wrong passwords")
 
 
 def _render_forbidden(site: Site) -> str:

@@ -95,6 +95,35 @@ def test_a_failed_migration_leaves_the_schema_unchanged(url: str, sql_copy: Path
     assert [name for name, _ in migrations.migrate(url, sql_copy)] == ["9999.broken"]
 
 
+def test_the_migrations_of_a_further_folder_come_after_all_others(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    url = new_database()
+    notes = "CREATE TABLE notes (user_id bigint REFERENCES users)"
+    (tmp_path / "0000.notes.sql").write_text(f"-- depends: {migrations.names(SQL)[-1]}\n{notes}")
+    (tmp_path / "0000.more.sql").write_text("ALTER TABLE users ADD COLUMN more text")
+    applied = [name for name, _ in migrations.migrate(url, SQL, tmp_path)]
+    assert applied == [*migrations.names(SQL), "0000.more", "0000.notes"]
+    assert list(migrations.migrate(url, SQL, tmp_path)) == []
+    (tmp_path / "0000.more.sql").write_text("ALTER TABLE users ADD COLUMN less text")
+    with pytest.raises(SystemExit, match=r"^Migration 0000.more was edited"):
+        list(migrations.migrate(url, SQL, tmp_path))
+
+
+def test_a_migration_that_depends_on_none_of_the_folders_is_refused(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    url = new_database()
+    (tmp_path / "0001.notes.sql").write_text("-- depends: 0001.nothing\nSELECT 1")
+    with pytest.raises(SystemExit) as caught:
+        list(migrations.migrate(url, SQL, tmp_path))
+    assert str(caught.value) == (
+        f"No migration was applied: Could not resolve dependencies in {tmp_path}/0001.notes.sql: "
+        "correct its `depends`."
+    )
+    assert [name for name, _ in migrations.migrate(url, SQL)] == migrations.names(SQL)
+
+
 def test_a_migration_killed_before_it_is_recorded_can_be_applied_again(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

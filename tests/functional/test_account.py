@@ -10,7 +10,9 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login.auth import login, rate_limits
 from hello_login.auth.audit import Actor
+from hello_login.auth.clients import Client
 from hello_login.auth.rate_limits import RateLimiter
+from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
 from tests.conftest import OpenBrowser
 from tests.people import (
@@ -22,11 +24,13 @@ from tests.people import (
     csrf_token,
     end,
     error_of,
+    form_error_of,
     log_in,
     log_out,
     register,
     send,
 )
+from tests.rows import execute
 
 CONFIRM = "http://localhost/account/confirm"
 FRESH_PAGES = [
@@ -42,6 +46,7 @@ FRESH_PAGES = [
 ]
 """The pages that need a login of the last ten minutes; their forms, one of the last fifteen."""
 
+MOMENT = r"\d\d? \w+ \d{4}, \d\d:\d\d UTC"
 LOGIN_FAILED = "Somebody tried to log in with a wrong password or passkey"
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; rv:143.0) Gecko/20100101 Firefox/143.0"
 
@@ -74,11 +79,38 @@ def listed_under(browser: webtest.TestApp, heading: str) -> list[str]:
 
 
 def events_of(browser: webtest.TestApp) -> list[str]:
-    return listed_under(browser, "What happened lately")
+    return listed_under(browser, "Recent activity")
 
 
 def failures_of(browser: webtest.TestApp) -> list[str]:
     return listed_under(browser, "Failed attempts")
+
+
+def places_under(browser: webtest.TestApp, heading: str) -> list[str]:
+    """Return the second line of each entry: when and where it happened."""
+    shown = browser.get("/account").html.find("h2", string=heading).find_next("ul")
+    return [" ".join(each.get_text().split()) for each in shown.find_all("p", "hint")]
+
+
+def name_of(page: Any, element: Any) -> str:
+    """Return the name that assistive technology gets: the texts that aria-labelledby lists."""
+    named_by = [page.find(id=each) for each in element["aria-labelledby"].split()]
+    return " ".join(" ".join(each.get_text().split()) for each in named_by)
+
+
+def add_events(db: Connection, event: str, devices: list[str]) -> None:
+    """Add an event of Ada's account on each day from 1 March 2030 at noon, on these devices."""
+    execute(
+        db,
+        """
+        INSERT INTO account_events (event, user_id, address, device, happened_at)
+        SELECT %s, users.id, '192.0.2.7', device,
+               timestamptz '2030-02-28 12:00Z' + day * interval '1 day'
+          FROM users, unnest(%s) WITH ORDINALITY AS days (device, day)
+        """,
+        event,
+        devices,
+    )
 
 
 @pytest.fixture
@@ -98,10 +130,44 @@ def test_the_account_page_shows_each_session_and_marks_the_current_one(
     other = open_browser(HTTP_USER_AGENT="curl/8.5.0", REMOTE_ADDR="2001:db8::1")
     log_in(other)
     this, one = sessions_of(other)
-    moment = r"\d\d? \w+ \d{4}, \d\d:\d\d UTC"
-    assert re.fullmatch(rf"curl this one 2001:db8::1, logged in since {moment}", this)
-    seen = rf"192\.0\.2\.1, last seen just now, logged in since {moment} End this session"
+    assert re.fullmatch(rf"curl this device 2001:db8::1, logged in since {MOMENT}", this)
+    seen = rf"192\.0\.2\.1, logged in since {MOMENT} , last seen just now End this session"
     assert re.fullmatch(f"Firefox on Windows {seen}", one)
+
+
+def test_the_name_of_each_button_tells_which_session_it_ends(
+    open_browser: OpenBrowser, db: Connection
+) -> None:
+    ada = open_browser()
+    register(ada)
+    for address in ("192.0.2.7", "2001:db8::7"):
+        log_in(open_browser(HTTP_USER_AGENT=FIREFOX, REMOTE_ADDR=address))
+    execute(db, "UPDATE sessions SET created_at = '2026-03-03 14:05:09Z'")
+    page = ada.get("/account").html
+    assert {name_of(page, button) for button in page("button", string="End this session")} == {
+        f"End this session Firefox on Windows {address}, logged in since 3 March 2026, 14:05 UTC"
+        for address in ("192.0.2.7", "2001:db8::7")
+    }
+
+
+def test_a_session_without_a_known_address_has_no_place(
+    open_browser: OpenBrowser, db: Connection
+) -> None:
+    ada = open_browser()
+    register(ada)
+    log_in(open_browser())
+    execute(db, "UPDATE sessions SET address = NULL")
+    assert re.fullmatch(f"Unknown device logged in since {MOMENT} .*", sessions_of(ada)[1])
+    page = ada.get(f"/account/sessions/end?session={fingerprint_of(ada)}")
+    assert re.search(f"Unknown device, logged in since {MOMENT}", page.html.main.get_text())
+
+
+def test_a_remembered_session_is_marked(browser: webtest.TestApp) -> None:
+    register(browser)
+    assert "remembered" not in sessions_of(browser)[0]
+    log_out(browser)
+    log_in(browser, remember=True)
+    assert sessions_of(browser)[0].endswith("UTC , remembered")
 
 
 def test_a_session_ended_from_another_device_is_void_at_its_next_request(
@@ -120,7 +186,7 @@ def test_a_form_of_an_ended_session_leads_to_a_login_page_that_says_why(
     form["name"] = "Grace"
     page = form.submit(status=303).follow()
     assert page.html.h1.get_text() == "Log in"
-    assert "Your session had ended." in page.html.find(role="status").get_text()
+    assert "You had been logged out" in page.html.find(role="status").get_text()
     assert "Grace" not in ada[1].get("/account")
 
 
@@ -280,7 +346,7 @@ def test_reauthentications_are_rate_limited(browser: webtest.TestApp) -> None:
         confirm(browser, password="a wrong one", status=422)
     answer = confirm(browser, status=429)
     assert answer.headers["Retry-After"] == "60"
-    assert "Wait 1 minute, then try again." in answer.html.find(role="alert").get_text()
+    assert "For 1 minute even the right" in form_error_of(answer)
     # It is one limit, whichever page asks for the password.
     change_password(browser, status=429)
 
@@ -303,7 +369,7 @@ def test_reauthentication_in_an_ended_session_leads_to_the_login_page(
     form["current"] = PASSWORD
     answer = form.submit(status=303)
     assert answer.location.startswith("http://localhost/login?next=")
-    assert "Your session had ended." in answer.follow().html.find(role="status").get_text()
+    assert "You had been logged out" in answer.follow().html.find(role="status").get_text()
     assert not is_logged_in(ada[0])
 
 
@@ -354,7 +420,7 @@ def test_wrong_passwords_in_a_password_change_are_rate_limited(browser: webtest.
         change_password(browser, current="a wrong one", status=422)
     answer = change_password(browser, status=429)
     assert answer.headers["Retry-After"] == "60"
-    assert "Wait 1 minute, then try again." in answer.html.find(role="alert").get_text()
+    assert "For 1 minute even the right" in form_error_of(answer)
 
 
 def test_a_name_change_does_not_ask_for_the_password_when_the_login_is_new(
@@ -415,7 +481,7 @@ def test_the_thief_of_an_old_session_can_change_no_address_and_loses_it_when_the
     [
         ({"email": "grace@EXAMPLE.com"}, "email", "belongs to another account"),
         ({"email": "nothing"}, "email", "@-sign"),
-        ({"name": " "}, "name", "Type the name"),
+        ({"name": " "}, "name", "Type your name"),
     ],
 )
 def test_a_refused_profile_change_changes_nothing(
@@ -449,9 +515,14 @@ def test_a_new_password_must_differ_from_the_current_one(browser: webtest.TestAp
     assert "This is your current password" in error_of(answer, "password")
 
 
-def test_the_page_for_ending_a_session_names_its_device(ada: list[webtest.TestApp]) -> None:
+def test_the_page_for_ending_a_session_says_where_and_when_it_began(
+    ada: list[webtest.TestApp], db: Connection
+) -> None:
+    execute(db, "UPDATE sessions SET created_at = '2026-03-03 14:05:09Z', address = '192.0.2.7'")
     page = ada[0].get(f"/account/sessions/end?session={fingerprint_of(ada[0])}")
     assert page.html.h1.get_text() == "End the session of Unknown device"
+    which = "Unknown device, 192.0.2.7, logged in since 3 March 2026, 14:05 UTC"
+    assert page.html.main.p.get_text() == which
     for unknown in ("", "?session=", "?session=0123456789ab"):
         ada[0].get(f"/account/sessions/end{unknown}", status=303)
 
@@ -510,7 +581,90 @@ def test_the_account_page_shows_the_latest_events(open_browser: OpenBrowser) -> 
         "You registered",
     ]
     assert failures_of(browser) == [f"{LOGIN_FAILED}, 5 times"]
-    assert "from 192.0.2.2" in browser.get("/account")
+    assert places_under(browser, "Failed attempts")[0].endswith("UTC, Unknown device, 192.0.2.2")
+
+
+def test_only_similar_events_in_a_row_share_an_entry_which_shows_their_span(
+    open_browser: OpenBrowser, db: Connection
+) -> None:
+    ada = open_browser()
+    register(ada)
+    add_events(db, "logged_in", ["Firefox on Windows"] * 3 + ["curl", "Firefox on Windows"])
+    assert events_of(ada)[:3] == ["You logged in", "You logged in", "You logged in, 3 times"]
+    assert places_under(ada, "Recent activity")[:3] == [
+        "5 March 2030, 12:00 UTC, Firefox on Windows, 192.0.2.7",
+        "4 March 2030, 12:00 UTC, curl, 192.0.2.7",
+        "from 1 March 2030, 12:00 UTC to 3 March 2030, 12:00 UTC, Firefox on Windows, 192.0.2.7",
+    ]
+    execute(db, "UPDATE account_events SET happened_at = '2030-03-01' WHERE device <> 'curl'")
+    execute(db, "UPDATE account_events SET happened_at = '2030-03-01 00:00:59' WHERE id % 2 = 0")
+    listed = places_under(ada, "Recent activity")
+    assert "1 March 2030, 00:00 UTC, Firefox on Windows, 192.0.2.7" in listed
+    assert not any("from" in each for each in listed)
+
+
+def test_failed_attempts_of_one_kind_address_and_device_share_an_entry_which_shows_their_span(
+    open_browser: OpenBrowser, db: Connection
+) -> None:
+    ada = open_browser()
+    register(ada)
+    add_events(db, "login_failed", ["curl", "Firefox on Windows", "curl"])
+    assert failures_of(ada) == [f"{LOGIN_FAILED}, 2 times", LOGIN_FAILED]
+    assert places_under(ada, "Failed attempts") == [
+        "from 1 March 2030, 12:00 UTC to 3 March 2030, 12:00 UTC, curl, 192.0.2.7",
+        "2 March 2030, 12:00 UTC, Firefox on Windows, 192.0.2.7",
+    ]
+
+
+def test_an_event_that_the_version_before_recorded_has_no_device(
+    browser: webtest.TestApp, db: Connection
+) -> None:
+    register(browser)
+    execute(db, "UPDATE account_events SET device = NULL")
+    for place in places_under(browser, "Recent activity"):
+        assert re.fullmatch(rf"{MOMENT}, 192\.0\.2\.1", place)
+
+
+def test_an_event_of_an_operator_says_so(browser: webtest.TestApp, db: Connection) -> None:
+    register(browser)
+    (user_id,) = execute(db, "SELECT id FROM users")[0]
+    Actor(db, Client(), list[Event]().append).record("reset_link_made", user_id)
+    assert events_of(browser)[0] == "An operator made a link to set a new password"
+    place = places_under(browser, "Recent activity")[0]
+    assert re.fullmatch(f"{MOMENT}, by an operator of this site", place)
+
+
+def last_login_of(browser: webtest.TestApp) -> str:
+    term = browser.get("/account").html.find("dt", string="Last login before this one")
+    return str(term.find_next("dd").get_text())
+
+
+def let_time_pass(db: Connection, days: int) -> None:
+    """Let every login be longer ago."""
+    execute(db, "UPDATE sessions SET created_at = created_at - make_interval(days => %s)", days)
+    execute(
+        db, "UPDATE account_events SET happened_at = happened_at - make_interval(days => %s)", days
+    )
+
+
+def test_the_last_login_is_the_one_before_that_of_this_session(
+    open_browser: OpenBrowser, db: Connection
+) -> None:
+    first = open_browser(HTTP_USER_AGENT=FIREFOX)
+    second = open_browser(HTTP_USER_AGENT="curl/8.5.0", REMOTE_ADDR="192.0.2.2")
+    third = open_browser()
+    register(first)
+    assert last_login_of(first) == "none in the last 90 days"
+    let_time_pass(db, days=1)
+    log_in(second)
+    let_time_pass(db, days=1)
+    log_in(third)
+    confirm(second)  # its session gets another id, but began at its login
+    assert last_login_of(first) == "none in the last 90 days"
+    assert re.fullmatch(rf"{MOMENT}, Firefox on Windows, 192\.0\.2\.1", last_login_of(second))
+    assert re.fullmatch(rf"{MOMENT}, curl, 192\.0\.2\.2", last_login_of(third))
+    let_time_pass(db, days=89)
+    assert last_login_of(second) == last_login_of(third) == "none in the last 90 days"
 
 
 @pytest.mark.slow
@@ -525,7 +679,7 @@ def test_failed_logins_do_not_push_logins_off_the_account_page(open_browser: Ope
     assert [each.get_text() for each in page("h2")] == [
         "How you log in",
         "Where you are logged in",
-        "What happened lately",
+        "Recent activity",
         "Failed attempts",
     ]
     assert events_of(ada) == ["You logged in", "You logged in", "You registered"]
@@ -553,7 +707,7 @@ def test_the_account_page_shows_twenty_sessions_and_how_many_more_there_are(
     for browser in browsers[20:]:
         log_in(browser)
     assert len(sessions_of(browsers[0])) == 20
-    assert "this one" in sessions_of(browsers[0])[0]
+    assert "this device" in sessions_of(browsers[0])[0]
     assert "And 3 more, which were used longer ago." in browsers[0].get("/account")
     end(browsers[0], "End all other sessions")
     assert [is_logged_in(browser) for browser in browsers] == [True] + [False] * 22
@@ -574,7 +728,7 @@ def log_in_locked(browser: webtest.TestApp, email: str) -> Any:
     """Log in to a locked account, and return the text of the page."""
     page = log_in(browser, email=email, status=429)
     assert "Retry-After" not in page.headers
-    assert "no password is accepted here any more" in page.html.find(role="alert").get_text()
+    assert "no password is accepted here any more" in form_error_of(page)
     return page.html.main.get_text()
 
 
@@ -605,7 +759,7 @@ def test_a_guesser_is_rate_limited_and_the_owners_device_is_not(
         log_in(guesser, password="a wrong one", status=422)
     answer = log_in(guesser, status=429)
     assert answer.headers["Retry-After"] == "60"
-    assert "Wait 1 minute, then try again." in answer.html.find(role="alert").get_text()
+    assert "For 1 minute even the right" in form_error_of(answer)
     assert answer.forms[0]["email"].value == EMAIL
     log_in(ada[0])
 

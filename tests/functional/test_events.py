@@ -136,7 +136,7 @@ class RecordedSite:
         with connection.cursor() as cursor:
             cursor.execute(
                 """
-                SELECT event, user_id, fingerprint, host(address), request_id
+                SELECT event, user_id, fingerprint, host(address), request_id, device
                   FROM account_events
                  ORDER BY id
                 """
@@ -301,7 +301,7 @@ def test_each_event_is_logged_with_time_user_address_and_request_id(
     assert {line["message"] for line in lines} == {*EVENTS, "csrf_refused", "access_refused"}
     for line in lines:
         without_user = line["message"] in ("login_failed", "csrf_refused", "access_refused")
-        assert ("address" in line) == ("request_id" in line)
+        assert ("address" in line) == ("request_id" in line) == ("device" in line)
         assert "address" in line or line["message"] in BY_OPERATOR
         assert "user_id" in line or without_user
         assert line["time"].endswith("Z")
@@ -314,9 +314,9 @@ def test_each_account_event_has_a_row_until_the_account_is_deleted(
     used_site: RecordedSite,
 ) -> None:
     assert {row[0] for row in used_site.rows_of_ada} == {*EVENTS} - {"deleted", *LOG_ONLY}
-    for event, user_id, _, address, request_id in used_site.rows_of_ada:
+    for event, user_id, _, address, request_id, device in used_site.rows_of_ada:
         assert user_id is not None
-        assert (address is None) == (request_id is None)
+        assert (address is None) == (request_id is None) == (device is None)
         assert address is not None or event in BY_OPERATOR
     assert [row[:2] for row in used_site.rows()] == [("deleted", None)]
 

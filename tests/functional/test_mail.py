@@ -108,7 +108,7 @@ def test_registration_by_a_link_has_the_rules_of_the_full_form(site: MailSite) -
     assert "too short" in error_of(use(browser, link, status=422, password="short"), "password")
     answer = use(browser, link, status=422, name="", password=f"{EMAIL}1")
     assert "address" in error_of(answer, "password")
-    assert "Type the name" in error_of(answer, "name")
+    assert "Type your name" in error_of(answer, "name")
     use(browser, link, name="Ada", password=PASSWORD)
 
 
@@ -391,7 +391,11 @@ def test_an_address_that_another_account_got_meanwhile_changes_nothing_and_tells
     change_address(browser, NEW_ADDRESS)
     link = site.deliver_link(NEW_ADDRESS)
     site.register(site.open_browser(), NEW_ADDRESS)
-    assert EXPIRED in use(browser, link, status=404)  # a page for somebody who is logged in
+    page = use(browser, link, status=404)
+    assert EXPIRED in page
+    # Somebody who is logged in needs no registration.
+    buttons = [link.get_text() for link in page.html.select("main .button")]
+    assert buttons == ["Set a new password", "Your account"]
     assert site.deliver() == []
     assert EMAIL in browser.get("/account")
 
@@ -787,7 +791,7 @@ def test_each_notice_says_when_from_where_on_what_device_and_what_to_do(
     text = text_of(message)
     assert message["Subject"] == "Your password was changed"
     assert re.search(r"^Time:     \d\d \w+ 20\d\d, \d\d:\d\d ", text, re.MULTILINE)
-    assert "Address:  192.0.2.1\nDevice:   Unknown device\n" in text
+    assert "Network:  192.0.2.1\nDevice:   Unknown device\n" in text
     assert "If it was not you, set a new password now." in text
     assert "http://localhost/forgot" in text
     assert message.get_content_type() == "text/plain"

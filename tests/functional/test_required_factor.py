@@ -44,6 +44,7 @@ OPEN = {
 
 CLOSED = {
     "/account",
+    "/account/activity",
     "/account/profile",
     "/account/password",
     "/account/sessions/end",

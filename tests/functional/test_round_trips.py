@@ -44,8 +44,10 @@ def test_a_page_needs_no_round_trip_without_a_login(
         ("/healthz", 0),
         (STYLESHEET, 0),
         ("/", 1),
-        # the session, the second factors; the lists of passkeys, of sessions and of events
-        ("/account", 5),
+        # the session, the second factors; the lists of passkeys, of sessions and of events; the
+        # login before
+        ("/account", 6),
+        ("/account/activity", 2),  # the session, the list of events
         ("/account/passkeys", 3),  # the session, the second factors, the list of passkeys
         ("/account/profile", 1),
         ("/account/password", 1),

@@ -109,7 +109,7 @@ def test_the_owner_is_told_of_a_right_password_with_a_wrong_code_once_an_hour(
     assert "http://localhost/forgot" in text_of(message)
     page = owner.get("/account")
     assert SECOND_FAILED in page
-    assert "from 203.0.113.4" in page
+    assert "Unknown device, 203.0.113.4" in page
     for minutes, subjects in ((59, []), (1, [SUBJECTS["second_failed"]])):
         site.execute(
             "UPDATE users SET told_of_failure_at = told_of_failure_at - %s * interval '1 minute'",

@@ -97,7 +97,7 @@ def test_only_one_of_eight_simultaneous_registrations_of_an_address_succeeds(
         racer.join()
     assert sorted(answer.status_int for answer in answers) == [303] + [422] * 7
     refused = [answer for answer in answers if answer.status_int == 422]
-    assert all("has an account already" in error_of(answer, "email") for answer in refused)
+    assert all("You already have an account" in error_of(answer, "email") for answer in refused)
     assert (count_rows(url, "users"), count_rows(url, "sessions")) == (1, 1)
 
 
@@ -156,7 +156,7 @@ def test_development_starts_and_migrates_its_own_database_and_logs_it(
     place = {"database_url": "", "embedded_postgres": str(development_database)}
     register(open_browser(hello_login.main({}, **ini(**place))))
     assert f"its data in {development_database}" in caplog.text
-    assert "Migrated the development database: 10 migrations applied" in caplog.text
+    assert "Migrated the development database: 11 migrations applied" in caplog.text
 
 
 def login_limits(db: Connection, address: str, email: str) -> list[Limit]:

@@ -63,12 +63,14 @@ def make_sender(url: str) -> Iterator[MakeSender]:
 
     pools: list[ConnectionPool] = []
 
-    def make(mail_url: str) -> Sender:
+    def make(mail_url: str, *, takes_registrations: bool = True) -> Sender:
         pools.append(ConnectionPool(url))
         return Sender(
             pools[-1],
             make_transport(mail_url),
             site_url="https://login.example.org",
+            site_name="Ada's Notes",
+            takes_registrations=takes_registrations,
             mail_from="Hello Login <login@example.org>",
             key=b"k" * 32,
         )

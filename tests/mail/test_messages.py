@@ -23,6 +23,7 @@ def write_and_read(template: str = "new_device", **changes: Any) -> tuple[bytes,
         "recipient": "ada@example.com",
         "created_at": SENT_AT,
         "site": "https://login.example.org",
+        "site_name": "Ada's Notes",
         "from_address": "192.0.2.1",
         "device": "Firefox on Linux",
         **changes,
@@ -163,6 +164,7 @@ def test_every_subject_and_text_is_in_ascii_and_fits_a_line(deactivated: bool) -
     for name in messages.TEMPLATES.list_templates():
         text = messages.TEMPLATES.get_template(name).render(
             site="",
+            site_name="",
             link="",
             created_at=SENT_AT,
             from_address="",

@@ -434,6 +434,8 @@ def test_a_lost_database_stops_neither_the_thread_nor_later_mails(
         pool,
         transports.make_transport(smtp.url),
         site_url="https://login.example.org",
+        site_name="Ada's Notes",
+        takes_registrations=True,
         mail_from="login@example.org",
         key=b"k" * 32,
     )

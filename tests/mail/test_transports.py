@@ -35,6 +35,7 @@ def make_message(recipient: str = "ada@example.com") -> EmailMessage:
         recipient=recipient,
         created_at=datetime.now(timezone.utc),
         site="https://login.example.org",
+        site_name="Ada's Notes",
         link="https://login.example.org/link/token",
     )
 

@@ -1,6 +1,7 @@
 """Each statement finds its rows by an index, however many there are."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from types import ModuleType
@@ -178,6 +179,10 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "insert": lambda db: events.insert(db, Event("logged_in", 2, address="192.0.2.1")),
         "list_of_user": lambda db: events.list_of_user(db, 2, 100),
         "list_with_failures": lambda db: events.list_with_failures(db, 2, 100),
+        "list_page": lambda db: events.list_page(db, 2, age=timedelta(days=90), number=51),
+        "find_login_before": lambda db: events.find_login_before(
+            db, 2, SESSION, timedelta(days=90)
+        ),
         "delete_older": lambda db: events.delete_older(db, timedelta(days=90)),
     },
     totp: {
@@ -279,6 +284,17 @@ def test_no_statement_reads_a_whole_table(
     print(plan)  # noqa: T201 - pytest -rP shows it
     assert "Seq Scan" not in plan
     assert "Index" in plan or plan.startswith("Insert")
+
+
+@pytest.mark.slow
+def test_a_page_of_events_begins_at_its_place_in_the_index(large_db: Connection) -> None:
+    RecordingCursor.executed.clear()
+    events.list_page(large_db, 2, age=timedelta(days=90), number=51)
+    with large_db.cursor() as cursor:
+        cursor.execute(b"EXPLAIN " + RecordingCursor.executed[-1])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert re.search(r"Index Cond: .*ROW\(happened_at, id\) < ROW", plan)
+    assert "Sort" not in plan
 
 
 @pytest.mark.slow

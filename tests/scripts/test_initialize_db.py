@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+import webtest
+from pyramid.paster import get_app
 
 from hello_login.db import connections
 from hello_login.scripts.initialize_db import main
@@ -35,6 +37,26 @@ def test_it_prints_the_applied_migrations_and_the_tables(
     assert re.search(r"^Applied 0002\.sessions in \d+ ms$", printed, re.MULTILINE)
     assert re.search(r"^users +0$", printed, re.MULTILINE)
     assert re.search(r"^sessions +0$", printed, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("url")
+def test_the_migrations_of_a_further_folder_are_applied_and_awaited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ini, folder = tmp_path / "own.ini", tmp_path / "own sql"
+    folder.mkdir()
+    (folder / "0001.notes.sql").write_text("CREATE TABLE notes (user_id bigint REFERENCES users)")
+    setting = "use = egg:hello_login\nhello_login.migrations =\n    %(here)s/own sql\n"
+    text = Path(PRODUCTION).read_text()
+    ini.write_text(text.replace("use = egg:hello_login\n", setting, 1))
+    main([PRODUCTION])
+    site = webtest.TestApp(get_app(str(ini)))
+    assert site.get("/readyz", status=503).json["schema"] == "out of date"
+    main([str(ini)])
+    printed = capsys.readouterr().out
+    assert re.search(r"^Applied 0001\.notes in \d+ ms$", printed, re.MULTILINE)
+    assert re.search(r"^notes +0$", printed, re.MULTILINE)
+    assert site.get("/readyz").json["schema"] == "up to date"
 
 
 @pytest.mark.usefixtures("url")

@@ -118,7 +118,9 @@ def test_it_shows_an_account_by_its_address_or_its_id(
     assert re.search(r"^Account +1$", printed, re.MULTILINE)
     assert re.search(r"^Name +Ada Lovelace$", printed, re.MULTILINE)
     assert re.search(r"^  [0-9a-f]{12}  .*192\.0\.2\.1  Firefox on Linux$", printed, re.MULTILINE)
-    assert re.search(r"UTC  logged_in  [0-9a-f]{12}  192\.0\.2\.1$", printed, re.MULTILINE)
+    assert re.search(
+        r"UTC  logged_in  [0-9a-f]{12}  192\.0\.2\.1  Firefox on Linux$", printed, re.MULTILINE
+    )
     assert owner.is_logged_in()
 
 
@@ -144,7 +146,7 @@ def test_it_shows_an_account_without_a_login(
     main([PRODUCTION, "show", EMAIL])
     printed = capsys.readouterr().out
     assert "Last login  never" in printed
-    assert "registered  -  -" in printed
+    assert "registered  -  -  -\n" in printed
 
 
 @pytest.fixture
@@ -198,6 +200,42 @@ def test_without_site_url_the_operator_is_told_to_complete_the_link(
     assert told.startswith("Put the URL of the site before it.")
     with closing(psycopg2.connect(url)) as connection:
         assert mails.list_all(connection, 10) == []
+
+
+def test_an_invitation_is_a_link_that_works_once_within_a_week(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main([PRODUCTION, "invite", "ada@EXAMPLE.com"])
+    printed = capsys.readouterr()
+    link, told = printed.out.splitlines()
+    assert re.fullmatch(r"/link/[\w-]{43}", link)
+    assert told == "Put the URL of the site before it.  It works once, within 7 days."
+    assert '"message": "invited"' in printed.err
+    assert "ada@" not in printed.err
+    monkeypatch.setenv("SITE_URL", "https://login.example.org")
+    main([PRODUCTION, "invite", EMAIL])
+    link, told = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"https://login\.example\.org/link/[\w-]{43}", link)
+    assert told == "It works once, within 7 days."
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT address FROM tokens")
+        assert cursor.fetchall() == [(EMAIL,)]
+
+
+def test_an_address_with_an_account_is_not_invited(owner: Owner) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([PRODUCTION, "invite", EMAIL.upper()])
+    assert caught.value.code == f"Account {owner.user_id} has this address already: {EMAIL}"
+
+
+@pytest.mark.parametrize("address", ["ada", "ada@example", "a\0@example.com", f"a@{'b' * 64}.com"])
+def test_what_is_no_address_is_not_invited(url: str, address: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([PRODUCTION, "invite", address])
+    assert str(caught.value.code).startswith(f"Nobody can register with {address!r}: ")
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT FROM tokens")
+        assert cursor.rowcount == 0
 
 
 def test_the_links_of_an_operator_are_events_and_are_told_to_the_owner(
@@ -615,6 +653,7 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     for command in (
         "list",
         "show",
+        "invite",
         "reset-link",
         "remove-factors",
         "deactivate",

@@ -27,7 +27,7 @@ from hello_login.web.forms import (
     safe_local_path,
 )
 from tests.functional.software_key import send_credential
-from tests.people import EMAIL, PASSWORD
+from tests.people import EMAIL, PASSWORD, form_error_of
 
 
 def make_registration(passwords: Passwords, **typed: str) -> RegisterForm:
@@ -43,6 +43,7 @@ def make_registration(passwords: Passwords, **typed: str) -> RegisterForm:
         ({}, "name"),
         ({"email": "ada", "confirm": "x"}, "email"),
         ({"password": "short", "confirm": "short"}, "password"),
+        ({"name": ""}, "name"),
     ],
 )
 def test_a_form_focuses_its_first_field_or_the_first_wrong_one(
@@ -51,36 +52,43 @@ def test_a_form_focuses_its_first_field_or_the_first_wrong_one(
     assert make_registration(passwords, **typed).focus_id() == focus
 
 
+def test_a_form_focuses_the_first_field_to_fill_in(passwords: Passwords) -> None:
+    assert RegisterForm(MultiDict(), passwords).focus_id() == "name"
+    assert RegisterForm(MultiDict(name="Ada"), passwords).focus_id() == "email"
+    assert LoginForm(MultiDict(email=EMAIL)).focus_id() == "password"
+
+
 def test_every_problem_is_listed_with_its_field(
     passwords: Passwords,
 ) -> None:
     form = make_registration(passwords, name="", password="short")
-    assert [field for field, _ in form.problems()] == ["name", "password", "confirm"]
-    assert form.problems()[0] == ("name", "Type the name to greet you by.")
-    assert make_registration(passwords).problems() == []
+    assert [field for field, _ in form.field_problems()] == ["name", "password", "confirm"]
+    assert form.field_problems()[0] == ("name", "Type your name.")
+    assert make_registration(passwords).field_problems() == []
 
 
 def test_a_login_form_with_an_error_of_no_field_focuses_the_password() -> None:
     form: Any = LoginForm(MultiDict(email=EMAIL, password=PASSWORD))
     form.form_errors = ["Wrong."]
     assert form.focus_id() == "password"
-    assert form.problems() == [("password", "Wrong.")]
+    assert form.field_problems() == []
 
 
-def test_an_error_of_a_form_without_fields_leads_to_the_content_of_the_page() -> None:
+def test_a_form_without_fields_focuses_the_content_of_the_page() -> None:
     form: Any = ButtonForm(MultiDict())
     form.form_errors = ["Wait."]
-    assert form.problems() == [("content", "Wait.")]
+    assert form.focus_id() == "content"
+    assert form.field_problems() == []
 
 
-def test_the_error_of_a_refused_passkey_leads_to_the_button_that_uses_one(
+def test_the_error_of_a_refused_passkey_describes_the_button_that_uses_one(
     browser: webtest.TestApp,
 ) -> None:
     page = send_credential(browser.get("/login"), "not JSON", status=422)
-    (link,) = page.html.select(".problems a")
-    button = page.html.find(id=link["href"].removeprefix("#"))
-    assert button is not None
+    assert form_error_of(page).startswith("Your browser sent something that we can't read")
+    button = page.html.find(autofocus=True)
     assert (button.name, button.get_text()) == ("button", "Log in with a passkey")
+    assert button["aria-describedby"] == "form-error"
 
 
 @pytest.mark.parametrize("target", ["/", "/account", "/account?tab=1#top", "/~ada/%C3%BC", "/a//b"])
@@ -206,9 +214,9 @@ def test_a_name_has_at_most_100_characters_in_every_unicode_form(
     longest = "\N{GREEK SMALL LETTER ALPHA WITH PSILI AND VARIA AND YPOGEGRAMMENI}" * 100
     typed = unicodedata.normalize(form, longest)
     accepted = make_registration(passwords, name=typed)
-    assert (accepted.problems(), accepted.name.data) == ([], longest)
+    assert (accepted.field_problems(), accepted.name.data) == ([], longest)
     too_long = make_registration(passwords, name=f"{typed}a")
-    assert too_long.problems() == [("name", "Use no more than 100 characters.")]
+    assert too_long.field_problems() == [("name", "Use no more than 100 characters.")]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +226,7 @@ def test_a_text_that_is_too_long_is_reported_once_and_kept_in_the_form(
     passwords: Passwords, field: str, text: str, max_length: int
 ) -> None:
     form = make_registration(passwords, **{field: text * 1000})
-    assert form.problems() == [(field, f"Use no more than {max_length} characters.")]
+    assert form.field_problems() == [(field, f"Use no more than {max_length} characters.")]
     assert form.data[field] == text * 1000
 
 
@@ -227,21 +235,21 @@ def test_a_password_is_compared_with_the_name_and_address_only_up_to_their_limit
 ) -> None:
     lengths = []
 
-    def spy(password: str, personal: tuple[str, ...]) -> tuple[int, str]:
+    def spy(password: str, personal: tuple[str, ...], site: tuple[str, ...]) -> tuple[int, str]:
         lengths.append([len(text) for text in personal])
-        return count_unpredictable(password, personal)
+        return count_unpredictable(password, personal, site)
 
     monkeypatch.setattr("hello_login.auth.passwords.count_unpredictable", spy)
     form = make_registration(passwords, name="A" * 15_000, email="a" * 15_000)
-    assert [field for field, _ in form.problems()] == ["name", "email"]
+    assert [field for field, _ in form.field_problems()] == ["name", "email"]
     assert lengths == [[100, 254]]
 
 
 def test_an_address_has_at_most_254_characters(passwords: Passwords) -> None:
     domain = ".".join(["a" * 61] * 3) + ".org"
-    assert make_registration(passwords, email=f"{'a' * 64}@{domain}").problems() == []
+    assert make_registration(passwords, email=f"{'a' * 64}@{domain}").field_problems() == []
     too_long = make_registration(passwords, email=f" {'a' * 64}@{domain}")
-    assert too_long.problems() == [("email", "Use no more than 254 characters.")]
+    assert too_long.field_problems() == [("email", "Use no more than 254 characters.")]
 
 
 @pytest.mark.parametrize("dot", [".", "\u3002"])
@@ -258,7 +266,7 @@ def test_no_domain_label_longer_than_63_characters_is_encoded(
     monkeypatch.setattr("encodings.punycode.punycode_encode", spy)
     kanji = "".join(map(chr, range(0x4E00, 0x4E00 + 240)))
     accepted = dot.join([kanji[:15], kanji[15:30], "org"])
-    assert make_registration(passwords, email=f"ada@{accepted}").problems() == []
+    assert make_registration(passwords, email=f"ada@{accepted}").field_problems() == []
     too_long = make_registration(passwords, email=f"ada@{kanji}.org")
     assert too_long.email.errors[0].startswith("Use no more than 63 characters between two dots")
     assert lengths
@@ -285,7 +293,7 @@ def test_no_domain_label_longer_than_63_characters_is_encoded(
     ],
 )
 def test_an_invisible_name_is_refused(passwords: Passwords, name: str) -> None:
-    problems = make_registration(passwords, name=name).problems()
+    problems = make_registration(passwords, name=name).field_problems()
     assert problems == [("name", "This name shows nothing: use a letter, a digit or a symbol.")]
 
 
@@ -302,7 +310,7 @@ def test_an_invisible_name_is_refused(passwords: Passwords, name: str) -> None:
 def test_a_name_with_line_breaks_or_direction_marks_is_refused(
     passwords: Passwords, character: str
 ) -> None:
-    problems = make_registration(passwords, name=f"Ada{character}ecalevoL").problems()
+    problems = make_registration(passwords, name=f"Ada{character}ecalevoL").field_problems()
     message = "Use one line, without control characters or invisible ones."
     assert problems == [("name", message)]
 
@@ -325,7 +333,7 @@ def test_a_name_with_line_breaks_or_direction_marks_is_refused(
 )
 def test_a_name_of_any_script_is_accepted(passwords: Passwords, name: str) -> None:
     accepted = make_registration(passwords, name=name)
-    assert (accepted.problems(), accepted.name.data) == ([], name)
+    assert (accepted.field_problems(), accepted.name.data) == ([], name)
 
 
 RECOVERY_CODE = "ABCDEFGHIJKLMNOPQRST2347"
@@ -370,7 +378,7 @@ def test_text_that_is_no_code_is_refused_before_it_counts_as_a_wrong_one(
 ) -> None:
     form = make(MultiDict(code=typed, current=PASSWORD))
     assert not form.validate()
-    ((field, message),) = form.problems()
+    ((field, message),) = form.field_problems()
     assert field == "code"
     assert message.startswith("A code has 6 digits. A recovery code has 24 letters and digits")
 
@@ -383,7 +391,7 @@ def test_a_code_that_is_missing_or_too_long_is_reported_once(make: Callable[[Any
     ):
         form = make(MultiDict(code=typed, current=PASSWORD))
         assert not form.validate()
-        assert form.problems() == [("code", message)]
+        assert form.field_problems() == [("code", message)]
 
 
 def test_an_app_is_set_up_with_a_code_of_the_app_only() -> None:
@@ -391,7 +399,7 @@ def test_an_app_is_set_up_with_a_code_of_the_app_only() -> None:
     assert form.validate()
     form = TotpForm(MultiDict(code=RECOVERY_CODE, setup="x"))
     assert not form.validate()
-    assert form.problems() == [("code", "A code of the app has 6 digits.")]
+    assert form.field_problems() == [("code", "A code of the app has 6 digits.")]
 
 
 def test_a_confirmation_asks_for_a_code_only_if_there_is_a_second_factor() -> None:
@@ -467,5 +475,5 @@ def test_the_name_of_a_passkey_follows_the_rules_of_a_users_name(
 ) -> None:
     form = PasskeyNameForm(MultiDict(name=typed))
     assert form.validate() is (message is None)
-    assert form.problems() == ([("name", message)] if message else [])
+    assert form.field_problems() == ([("name", message)] if message else [])
     assert form.name.data == typed.strip()

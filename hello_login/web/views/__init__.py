@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
 
+from markupsafe import Markup, escape
 from pyramid.csrf import get_csrf_token
 from pyramid.view import view_config
 from webob.acceptparse import create_accept_header
@@ -21,14 +22,19 @@ from .flash import MESSAGES
 
 JSON, HTML = "application/json", "text/html"
 
+LIMITED_MESSAGE = "Too many attempts. Wait {wait}: you can try again at {until}."
+"""The message of a rate limit.  wait: the time in words.  until: the time of day."""
+
+ASK_OPERATOR = ", or ask the operator of this site for help"
+
 LOCKED_MESSAGE = (
     "There were too many wrong passwords, so no password is accepted here any more. Use a passkey "
-    "if you have one, log in on a device where you have logged in before, or ask the operator of "
-    "this site for help."
+    "if you have one, log in on a device where you have logged in before"
 )
+"""The message of a lock, without its end: how to get a new password, or ASK_OPERATOR."""
 
 CODE_REFUSED: dict[second_factor.Reason, str] = {
-    "wrong": "This code is wrong: type the one that the app shows now. If that does not help, "
+    "wrong": "This code is wrong. Type the one that the app shows now. If that does not help, "
     "check the clock of your phone.",
     "used": "This code does not work any more: wait until the app shows the next one.",
     "clock": "This code is for another time. Check the clock of your phone: let it set the time by "
@@ -62,7 +68,13 @@ def includeme(config: Any) -> None:
     config.add_settings(
         {"jinja2.undefined": "strict", "jinja2.trim_blocks": True, "jinja2.lstrip_blocks": True}
     )
+    # The setting jinja2.globals is left to the application that includes this one.
+    config.action(None, lambda: _add_globals(config.get_jinja2_environment()), order=1)
     config.scan()
+
+
+def _add_globals(templates: Any) -> None:
+    templates.globals["utc"] = timezone.utc
 
 
 def form_view(route_name: str, template: str, **more: Any) -> view_config:
@@ -98,11 +110,16 @@ def form_context(request: Any, form: Form, **more: Any) -> dict[str, Any]:
 
 
 def ask_to_wait(
-    request: Any, form: Form, wait: timedelta, locked_message: str = LOCKED_MESSAGE
+    request: Any,
+    form: Form,
+    wait: timedelta,
+    message: str = LIMITED_MESSAGE,
+    locked_message: str = f"{LOCKED_MESSAGE}{ASK_OPERATOR}.",
 ) -> None:
     """Set status 429 (RFC 6585), Retry-After and the form's error.
 
-    A lock has no Retry-After, because it does not expire.
+    message: has the placeholders of LIMITED_MESSAGE.
+    locked_message: the error of a lock, which has no Retry-After, because it does not expire.
     """
     request.response.status_int = 429
     _empty_app_code(form)
@@ -110,7 +127,25 @@ def ask_to_wait(
         form.form_errors = [locked_message]
     else:
         request.response.retry_after = math.ceil(wait.total_seconds())
-        form.form_errors = [f"Too many attempts. Wait {in_words(wait)}, then try again."]
+        until = _time_of_day(datetime.now(timezone.utc) + wait)
+        escaped = Markup(message)  # noqa: S704 - a constant, or escaped by the view
+        form.form_errors = [escaped.format(wait=in_words(wait), until=until)]
+
+
+def _time_of_day(moment: datetime) -> Markup:
+    """Return an HTML element with the hour and the minute, rounded up to a minute."""
+    latest = moment + timedelta(minutes=1) - timedelta.resolution
+    minute = latest.replace(second=0, microsecond=0)
+    element = Markup('<time datetime="{}" title="{}" data-clock>{} UTC</time>')
+    title = f"{minute.day} {minute:%B %Y, %H:%M:%S} UTC"
+    return element.format(minute.isoformat(), title, f"{minute:%H:%M}")
+
+
+def or_get_new_password(request: Any, otherwise: str = "") -> Markup:
+    """Return the end of a sentence: the link to a new password if mail is sent, or otherwise."""
+    if not request.registry.hello_login.sends_mail:
+        return escape(f"{otherwise}.")
+    return Markup(', or <a href="{}">get a new password</a>.').format(request.route_path("forgot"))
 
 
 def show_code_refused(request: Any, form: Form, refused: CodeRefused) -> None:
@@ -155,8 +190,8 @@ def _empty_app_code(form: Form) -> None:
 
 
 def redirect_url(request: Any, form: LoginForm | RegisterForm | CodeForm) -> str:
-    """Return the URL to redirect to after a login: the form's next, or the account page."""
-    return form.next.data or str(request.route_path("account"))
+    """Return the URL to redirect to after a login: the form's next, or after_login."""
+    return form.next.data or str(request.registry.hello_login.after_login)
 
 
 def in_words(time: timedelta) -> str:

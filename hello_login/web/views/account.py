@@ -1,57 +1,24 @@
 """The views of the user's own account."""
 
 from datetime import datetime, timezone
-from itertools import groupby, islice
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.view import view_config
 
-from ...auth import accounts, second_factor, sessions
+from ...auth import accounts, audit, second_factor, sessions
 from ...auth.rate_limits import RateLimited
 from ...repositories import events, users
 from .. import forms
 from ..security import revoke_cookies
 from . import ago, ask_to_wait, form_context, form_view
+from .activity import FAILURES, WORDS, group_all, group_in_a_row
 from .confirm import form_or_redirect, reauthenticate, redirect_too_late, renew_session
 from .flash import OFFER_PASSKEY, redirect
 from .mail import require_mail
 from .passkeys import signal_passkeys
 from .second_factor import may_set_up
-
-EVENTS = {
-    "registered": "You registered",
-    "logged_in": "You logged in",
-    "logged_out": "You logged out",
-    "session_ended": "A session was ended",
-    "session_ended_by_limit": "A session was ended, because too many were open",
-    "password_changed": "The password was changed",
-    "reset_link_made": "An operator made a link to set a new password",
-    "password_reset": "The password was reset by a link",
-    "name_changed": "The name was changed",
-    "address_changed": "The email address was changed",
-    "factor_added": "An authenticator app was added",
-    "factor_removed": "The authenticator app was removed",
-    "passkey_added": "A passkey was added",
-    "passkey_renamed": "A passkey got another name",
-    "passkey_removed": "A passkey was removed",
-    "codes_made": "New recovery codes were made",
-    "code_used": "You used a recovery code",
-    "deactivated": "The account was deactivated",
-    "reactivated": "The account was reactivated",
-}
-FAILURES = {
-    "login_failed": "Somebody tried to log in with a wrong password or passkey",
-    "login_throttled": "A login was refused after too many attempts",
-    "second_failed": "Somebody typed the right password, and then used a wrong code or passkey",
-    "check_failed": "A change of the account was tried with a wrong password, code or passkey",
-    "check_throttled": "A change of the account was refused after too many wrong passwords",
-}
-"""Events and failed attempts in words for the account's owner.
-
-Earlier versions kept refused attempts (..._throttled) as events; their rows are still shown.
-"""
 
 SHOWN_SESSIONS = 20
 SHOWN_EVENTS = 10
@@ -59,7 +26,7 @@ SHOWN_FAILURES = 5
 """Entries of the lists on the account page."""
 
 READ_EVENTS = 100
-"""Events read for the lists: alike ones share one entry."""
+"""Events read for each of the two lists: similar ones share one entry."""
 
 CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
 """ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
@@ -75,7 +42,6 @@ def show_account(request: Any) -> Any:
     latest = events.list_with_failures(request.db, session.user.id, READ_EVENTS)
     failures = [event for event in latest if event.event in FAILURES]
     others = [event for event in latest if event.event not in FAILURES]
-    alike = groupby(others, key=_event_and_address)
     return {
         "user": session.user,
         "may_confirm": request.registry.hello_login.sends_mail and not session.user.confirmed_at,
@@ -86,10 +52,14 @@ def show_account(request: Any) -> Any:
         "signals": signal_passkeys(request, factors),
         "sessions": listed[:SHOWN_SESSIONS],
         "more": len(listed[SHOWN_SESSIONS:]),
-        # Alike events in a row share one entry, or they would hide all others.
-        "events": [list(group) for _, group in islice(alike, SHOWN_EVENTS)],
-        "failures": _by_event_and_address(failures)[:SHOWN_FAILURES],
-        "words": EVENTS | FAILURES,
+        "last_login": events.find_login_before(
+            request.db, session.user.id, session.id, audit.RETENTION
+        ),
+        "events": group_in_a_row(others)[:SHOWN_EVENTS],
+        # Not only those in a row: guesses from two places in turn would fill the list.
+        "failures": group_all(failures)[:SHOWN_FAILURES],
+        "words": WORDS,
+        "days": audit.RETENTION.days,
         "now": datetime.now(timezone.utc),
         "ago": ago,
     }
@@ -102,7 +72,7 @@ def change_profile(request: Any) -> Any:
     If mail is sent, a new address requires a link in a mail to it.
     """
     session = request.login_session
-    form = forms.NameAndEmailForm(request.POST, obj=session.user)
+    form = forms.NameAndEmailForm(request.typed, obj=session.user)
     if request.method == "POST" and form.validate():
         name, email = form.name.data or "", form.email.data or ""
         try:
@@ -142,8 +112,8 @@ def end_sessions(request: Any) -> Any:
     session, which = request.login_session, request.params.get("session", "")
     with request.autocommit() as db:
         listed = sessions.list_live(db, session.user.id)
-    devices = {each.fingerprint: each.device for each in listed}
-    if which != "others" and (which not in devices or which == session.fingerprint):
+    others = {each.fingerprint: each for each in listed if each.fingerprint != session.fingerprint}
+    if which != "others" and which not in others:
         return HTTPSeeOther(request.route_path("account"))
     form = forms.ButtonForm(request.POST)
     if request.method == "POST":
@@ -155,7 +125,7 @@ def end_sessions(request: Any) -> Any:
             sessions.end_one(request.actor, session.user, which)
         ended = "sessions_ended" if which == "others" else "session_ended"
         return redirect(request, request.route_path("account"), ended)
-    return form_context(request, form, which=which, device=devices.get(which))
+    return form_context(request, form, which=which, ending=others.get(which))
 
 
 @form_view("delete_account", "delete", fresh=True)
@@ -202,18 +172,6 @@ def _may_offer_passkey(request: Any) -> bool:
     if request.flash_key != OFFER_PASSKEY or request.registry.relying_party is None:
         return False
     return may_set_up(request) and users.may_offer_passkey(request.db, request.identity.id)
-
-
-def _event_and_address(event: events.Event) -> tuple[str, str | None]:
-    return event.event, event.address
-
-
-def _by_event_and_address(ungrouped: list[events.Event]) -> list[list[events.Event]]:
-    """Return the events in groups that are alike, the group of the first event first."""
-    groups: dict[tuple[str, str | None], list[events.Event]] = {}
-    for event in ungrouped:
-        groups.setdefault(_event_and_address(event), []).append(event)
-    return list(groups.values())
 
 
 def _store_profile(request: Any, name: str, email: str) -> str:

@@ -21,6 +21,11 @@ from . import (
 )
 from .flash import redirect
 
+SESSION_LIMITED_MESSAGE = (
+    "Too many wrong passwords or codes. For {wait} even the right ones are refused; you can try "
+    "again at {until}."
+)
+
 SESSION_LOCKED_MESSAGE = (
     "There were too many wrong passwords or codes, so none is accepted in this session any more. "
     "Log out, and log in again."
@@ -82,10 +87,10 @@ def reauthenticate(request: Any, form: forms.ReauthenticateForm) -> bool:
         attempt = request.rate_limiter.admit_reauthentication(request.login_session)
         login.reauthenticate(request.actor, passwords, attempt, password, code=code, box=box)
     except RateLimited as limited:
-        ask_to_wait(request, form, limited.wait, SESSION_LOCKED_MESSAGE)
+        ask_to_wait(request, form, limited.wait, SESSION_LIMITED_MESSAGE, SESSION_LOCKED_MESSAGE)
         return False
     except login.AuthenticationFailed:
-        form.current.errors = ["This is not your password: type the one you log in with."]
+        form.current.errors = ["This is not your password. Type the one that you log in with."]
         return False
     except CodeRefused as refused:
         show_code_refused(request, form, refused)

@@ -14,6 +14,8 @@ from ... import logs
 from ...auth.audit import make_event
 from ...db.transactions import CommitUnknown
 from ..guards import url_with_next
+from ..tweens import SERVER_ERROR_KEY
+from ..typed import keep_typed
 from . import HTML, JSON, negotiate_media_type
 from .flash import redirect
 
@@ -32,7 +34,7 @@ class ErrorText(NamedTuple):
 ERROR_TEXTS = {
     400: ErrorText("We can't read what was sent", "Go back and try again."),
     403: ErrorText("You don't have access to this page", "Log in with an account that has access."),
-    404: ErrorText("There is no such page", "Check the address, or start at the home page."),
+    404: ErrorText("There is no such page", "Check the web address, or start at the home page."),
     405: ErrorText("This can't be done here", "Start at the home page."),
     413: ErrorText("This request is too large", "Go back and send less."),
     415: ErrorText(
@@ -47,14 +49,14 @@ ERROR_TEXTS = {
         retry=True,
     ),
     503: ErrorText(
-        "The server is too busy right now",
+        "We can't answer just now",
         "Nothing has changed. Try again in a few seconds.",
         retry=True,
     ),
 }
 DATABASE_UNAVAILABLE = ErrorText(
-    "Our database is too busy or unreachable",
-    "Nothing has changed. Try again in a little while.",
+    "We can't answer just now",
+    "Our database is too busy or unreachable. Nothing has changed. Try again in a little while.",
     retry=True,
 )
 OUTCOME_UNKNOWN = ErrorText(
@@ -63,8 +65,8 @@ OUTCOME_UNKNOWN = ErrorText(
 )
 FORM_EXPIRED = ErrorText(
     "This form has expired",
-    "You may have logged in or out since it was loaded, perhaps in another tab. Reload it and send "
-    "it again. If that does not help, allow cookies for this site.",
+    "You may have logged in or out since it was loaded, perhaps in another tab. Open the form "
+    "again, and send it again. If that does not help, allow cookies for this site.",
     retry=True,
 )
 LOGOUT_EXPIRED = ErrorText(
@@ -72,6 +74,13 @@ LOGOUT_EXPIRED = ErrorText(
     "You have logged in again since it was loaded, perhaps in another tab. Go to the home page and "
     "log out there.",
 )
+OPEN_AGAIN = "Open the form again"
+READS_COOKIES = (403, 404, 405)
+"""Their page offers a login to a browser without a session.  No cookie is their cause."""
+
+WITHOUT_PAGE = ("logout", "confirm_address", "decline_passkey", "check_password")
+"""Routes that have no page to open: they take POST only."""
+
 OPERATOR_REMEDIES: dict[type[psycopg2.Error], str] = {
     errors.UndefinedTable: "run initialize_db",
     errors.UndefinedColumn: "run initialize_db",
@@ -100,7 +109,9 @@ def show_forbidden(_error: Any, request: Any) -> Any:
         return _respond(request, 403)
     login = url_with_next(request, "login", request.path_qs)
     if request.method == "POST":
-        return redirect(request, login, "session_over")
+        response = redirect(request, login, "session_over")
+        keep_typed(request, response)
+        return response
     return HTTPSeeOther(login, vary=["Accept"])
 
 
@@ -127,11 +138,14 @@ def show_http_error(error: Any, request: Any) -> Any:
 @exception_view_config(psycopg2.Error)
 def show_database_error(error: psycopg2.Error, request: Any) -> Any:
     """Answer 503 if PostgreSQL is unavailable or the operator can remove the cause, or else 500."""
-    message, remedy = str(error).strip(), OPERATOR_REMEDIES.get(type(error))
+    # The full message quotes the statement or the row, and so what was typed.
+    message = (error.diag.message_primary or str(error)).strip()
+    remedy = OPERATOR_REMEDIES.get(type(error))
     unavailable = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
     # psycopg2 raises DatabaseError itself only if the server did not say what went wrong.
     if not (remedy or unavailable or type(error) is psycopg2.DatabaseError):
-        return show_unexpected_error(error, request)
+        quoting_nothing = type(error)(message).with_traceback(error.__traceback__)
+        return show_unexpected_error(quoting_nothing, request)
     message = f"{message}: {remedy}" if remedy else message
     log.error("Database error: %s", message, extra=_log_fields(request))
     response = _respond(request, 503, DATABASE_UNAVAILABLE)
@@ -159,19 +173,22 @@ def _log_fields(request: Any) -> dict[str, Any]:
 
 def _respond(request: Any, status: int, text: ErrorText | None = None) -> Any:
     """Return the error as a page or as JSON."""
-    # It reads neither the path nor the identity: that may be what failed.
+    # It reads neither the path nor the identity, and rarely a cookie: that may be what failed.
     text = text or ERROR_TEXTS.get(status) or ERROR_TEXTS[400 if status < 500 else 500]
     values = {"error": text.title, "advice": text.advice, "request_id": request.id}
-    renderer = "json"
+    renderer, retry_label = "json", ""
     if negotiate_media_type(request, JSON, HTML) == HTML:
         # After a 421, the path alone would lead to the same wrong host.
         home = request.route_url if status == 421 else request.route_path
         values["home"] = home("greeting")
-        values["retry_label"] = _retry_label(request) if text.retry else ""
+        values["retry_label"] = retry_label = _retry_label(request) if text.retry else ""
+        values["is_visitor"] = status in READS_COOKIES and request.session_token is None
         renderer = "hello_login.web:templates/error.jinja2"
     response = render_to_response(renderer, values, request)
     response.status_int = status
     response.vary = ["Accept"]
+    if retry_label == OPEN_AGAIN:
+        keep_typed(request, response)
     return response
 
 
@@ -179,9 +196,12 @@ def _retry_label(request: Any) -> str:
     """Return the label of a link to the same URL, or "" if the URL has no page."""
     if request.method != "POST":
         return "Try again"
-    return "Reload the form" if _has_page(request) else ""
+    # The server has refused the request itself, so its body may be unread.
+    if SERVER_ERROR_KEY in request.environ or not _has_page(request):
+        return ""
+    return OPEN_AGAIN
 
 
 def _has_page(request: Any) -> bool:
     """Return whether the requested route has a page."""
-    return request.matched_route is not None and request.matched_route.name != "logout"
+    return request.matched_route is not None and request.matched_route.name not in WITHOUT_PAGE

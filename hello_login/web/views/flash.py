@@ -22,7 +22,7 @@ MESSAGES = {
     "address_changed": "Your address is confirmed.",
     "too_many_mails": "Too many mails were asked for. Try again in an hour.",
     "deleted": "Your account is deleted.",
-    "session_over": "Your session had ended. Log in and check your last change.",
+    "session_over": "You had been logged out, so this may not have been saved. Log in and check.",
     "login_expired": "That login took too long, or was ended. Log in again.",
     "login_not_fresh": "Nothing was changed. Confirm that it is you, then make the change again.",
     "factor_required": "This site requires a second step at each login. Set it up to go on.",

@@ -18,7 +18,7 @@ def is_alive(_request: Any) -> Any:
 @view_config(route_name="readyz", renderer="json", permission=NO_PERMISSION_REQUIRED)
 def is_ready(request: Any) -> Any:
     """Return 200 if the database is writable and has all migrations, else 503 with the failure."""
-    wanted = migrations.names(request.registry.hello_login.migrations)
+    wanted = migrations.names(*request.registry.hello_login.migrations)
     try:
         connections.check_writable(request.db)
         missing = migrations.missing(request.db, wanted)

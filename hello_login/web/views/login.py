@@ -16,10 +16,13 @@ from ..forms import CodeForm, LoginForm
 from ..guards import url_with_next
 from ..security import issue_cookies, issue_half_login_cookie, revoke_cookies
 from . import (
+    ASK_OPERATOR,
+    LOCKED_MESSAGE,
     ask_to_wait,
     begin_ceremony,
     form_context,
     form_view,
+    or_get_new_password,
     redirect_url,
     show_code_refused,
     show_passkey_errors,
@@ -28,19 +31,28 @@ from .account import CLEAR_SITE_DATA
 from .errors import show_expired
 from .flash import OFFER_PASSKEY, redirect
 
+PASSWORDS_LIMITED_MESSAGE = (
+    "Too many wrong passwords. For {wait} even the right one is refused; you can log in again at "
+    "{until}"
+)
+
+CODES_LIMITED_MESSAGE = (
+    "Too many wrong codes. For {wait} even the right one is refused; you can try again at {until}."
+)
+
 CODES_LOCKED_MESSAGE = (
     "There were too many wrong codes, so no code of the app is accepted here any more. Use a "
     "passkey or a recovery code, log in on a device where you have logged in before, or ask the "
     "operator of this site for help."
 )
 
-INVALID_CREDENTIALS = "The address or the password is wrong: check both, and try again."
+INVALID_CREDENTIALS = "That address and password do not match. Check both"
 
 
 @form_view("login", "login", permission=NO_PERMISSION_REQUIRED)
 def log_in(request: Any) -> Any:
     """Show the login form; on POST, log in and redirect to the page that was asked for."""
-    form = LoginForm(request.POST, data={"next": request.GET.get("next")})
+    form = LoginForm(request.typed, data={"next": request.GET.get("next")})
     if request.identity is not None:
         return HTTPSeeOther(redirect_url(request, form))
     ceremony = begin_ceremony(request, "log in")
@@ -66,9 +78,11 @@ def _log_in_with_password(request: Any, form: LoginForm) -> Any:
         user_id = login.authenticate(request.actor, passwords, attempt, password)
         issued = login.complete_login(request.actor, user_id, remembered=remembered)
     except RateLimited as limited:
-        ask_to_wait(request, form, limited.wait)
+        message = PASSWORDS_LIMITED_MESSAGE + or_get_new_password(request)
+        locked_message = LOCKED_MESSAGE + or_get_new_password(request, ASK_OPERATOR)
+        ask_to_wait(request, form, limited.wait, message, locked_message)
     except login.AuthenticationFailed:
-        form.form_errors = [INVALID_CREDENTIALS]
+        form.form_errors = [INVALID_CREDENTIALS + or_get_new_password(request)]
     except login.SecondFactorNeeded:
         token = login.begin_half_login(request.actor, user_id, remembered=remembered)
         url = url_with_next(request, "second_step", form.next.data)
@@ -126,7 +140,7 @@ def _use_code(request: Any, form: CodeForm, half: HalfLogin) -> Any:
         attempt = request.rate_limiter.admit_code(half.user_id, is_app_code=is_app_code)
         issued = login.complete_half_login(request.actor, box, half, attempt, code)
     except RateLimited as limited:
-        ask_to_wait(request, form, limited.wait, CODES_LOCKED_MESSAGE)
+        ask_to_wait(request, form, limited.wait, CODES_LIMITED_MESSAGE, CODES_LOCKED_MESSAGE)
         return None
     except second_factor.CodeRefused as refused:
         show_code_refused(request, form, refused)

@@ -25,7 +25,7 @@ def forgot_password(request: Any) -> Any:
     The answer and the work are the same whether the address has an account or not.
     """
     require_mail(request)
-    form = forms.EmailForm(request.POST, obj=request.identity)
+    form = forms.EmailForm(request.typed, obj=request.identity)
     if request.method == "POST" and form.validate() and queue_mail(request, form, "forgot"):
         return show_sent(request, form)
     return form_context(request, form)
@@ -62,9 +62,11 @@ def use_link(request: Any) -> Any:
     with request.autocommit() as db:
         link = links.find(db, token)
         user = users.get_by_id(db, link.user_id) if link and link.user_id else None
+    closed = request.registry.hello_login.registration == "closed"
+    registering = ("invite",) if closed else ("invite", "register")
     try:
-        if link is not None and link.purpose == "register":
-            return _register(request, token, link.address, session)
+        if link is not None and link.purpose in registering:
+            return _register(request, token, link, session)
         if link is None or user is None:
             raise LinkExpired
         if link.purpose == "change":
@@ -78,18 +80,20 @@ def use_link(request: Any) -> Any:
         return response
 
 
-def _register(request: Any, token: str, address: str, session: Session | None) -> Any:
-    passwords = request.registry.passwords
-    form = forms.RegisterByLinkForm(request.POST, passwords, address)
+def _register(request: Any, token: str, link: Link, session: Session | None) -> Any:
+    passwords, address = request.registry.passwords, link.address
+    form = forms.RegisterByLinkForm(request.typed, passwords, address)
     if request.method == "POST" and form.validate():
         name, password = form.name.data or "", form.password.data or ""
+        actor, purpose = request.actor, link.purpose
         user_id = accounts.register_by_link(
-            request.actor, passwords, token, name=name, email=address, password=password
+            actor, passwords, token, purpose, name=name, email=address, password=password
         )
         if session is not None:
             sessions.end(request.actor, session)
         headers = issue_cookies(request, login.complete_login(request.actor, user_id))
-        return redirect(request, request.route_path("account"), "registered", headers)
+        after_login = request.registry.hello_login.after_login
+        return redirect(request, after_login, "registered", headers)
     return form_context(request, form, purpose="register", address=address, advice=passwords.advice)
 
 

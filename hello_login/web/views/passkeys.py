@@ -1,6 +1,5 @@
 """The views of the user's own passkeys."""
 
-from datetime import timezone
 from typing import Any
 
 from pyramid.httpexceptions import HTTPNotFound
@@ -33,7 +32,7 @@ def list_passkeys(request: Any) -> Any:
     """Show the user's passkeys."""
     factors = find_factors(request)
     signals = signal_passkeys(request, factors)
-    return {"passkeys": factors.passkeys, "signals": signals, "utc": timezone.utc}
+    return {"passkeys": factors.passkeys, "signals": signals}
 
 
 @form_view("add_passkey", "add_passkey", permission="logged_in", fresh=True)
@@ -81,7 +80,7 @@ def _add(request: Any, form: forms.PasskeyForm, ceremony: Ceremony) -> Any:
 def rename_passkey(request: Any) -> Any:
     """Show the form for another name of a passkey; on POST, store it."""
     session, passkey = request.login_session, _find(request, find_factors(request))
-    form = forms.PasskeyNameForm(request.POST, obj=passkey)
+    form = forms.PasskeyNameForm(request.typed, obj=passkey)
     if request.method == "POST" and form.validate() and _admit_rename(request, form):
         if not sessions.lock_live(request.db, session):
             return redirect_too_late(request)

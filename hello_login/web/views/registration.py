@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from markupsafe import Markup
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.renderers import render_to_response
 from pyramid.security import NO_PERMISSION_REQUIRED
@@ -9,19 +10,26 @@ from pyramid.security import NO_PERMISSION_REQUIRED
 from ...auth import accounts, login
 from ...auth.rate_limits import RateLimited
 from ..forms import EmailForm, RegisterForm
+from ..guards import url_with_next
 from ..security import issue_cookies
+from ..typed import keep_typed
 from . import ask_to_wait, form_context, form_view, redirect_url
 from .flash import redirect
 from .mail import queue_mail, show_sent
+
+ADDRESS_TAKEN = Markup('You already have an account with this address. <a href="{}">Log in</a>')
 
 
 @form_view("register", "register", permission=NO_PERMISSION_REQUIRED)
 def register(request: Any) -> Any:
     """Show the registration form; on POST, add an account and log in to it."""
-    if request.registry.hello_login.sends_mail:
+    settings = request.registry.hello_login
+    if settings.registration == "closed" and request.identity is None:
+        return _refuse(request)
+    if settings.sends_mail:
         return _ask_for_link(request)
     passwords = request.registry.passwords
-    form = RegisterForm(request.POST, passwords, data={"next": request.GET.get("next")})
+    form = RegisterForm(request.typed, passwords, data={"next": request.GET.get("next")})
     if request.identity is not None:
         return HTTPSeeOther(redirect_url(request, form))
     if request.method == "POST" and form.validate():
@@ -35,12 +43,22 @@ def register(request: Any) -> Any:
         except RateLimited as limited:
             ask_to_wait(request, form, limited.wait)
         except accounts.EmailTaken:
-            form.email.errors = ["This address has an account already: log in, or use another."]
+            login_url = url_with_next(request, "login", form.next.data)
+            form.email.errors = [ADDRESS_TAKEN.format(login_url)]
+            keep_typed(request, request.response, request.route_path("login"))
         else:
             issued = login.complete_login(request.actor, user_id)
             headers = issue_cookies(request, issued)
             return redirect(request, redirect_url(request, form), "registered", headers)
     return form_context(request, form, advice=passwords.advice)
+
+
+def _refuse(request: Any) -> Any:
+    """Return the page that says how to get an invitation."""
+    template = "hello_login.web:templates/registration_closed.jinja2"
+    response = render_to_response(template, {}, request)
+    response.status_int = 403
+    return response
 
 
 def _ask_for_link(request: Any) -> Any:
@@ -49,8 +67,8 @@ def _ask_for_link(request: Any) -> Any:
     The answer and the work are the same whether the address has an account or not.
     """
     if request.identity is not None:
-        return HTTPSeeOther(request.route_path("account"))
-    form = EmailForm(request.POST)
+        return HTTPSeeOther(request.registry.hello_login.after_login)
+    form = EmailForm(request.typed)
     if request.method == "POST" and form.validate() and queue_mail(request, form, "register"):
         return show_sent(request, form)
     template = "hello_login.web:templates/register_by_mail.jinja2"

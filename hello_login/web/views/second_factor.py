@@ -9,7 +9,6 @@ from pyramid.renderers import render_to_response
 from ...auth import second_factor, sessions, totp
 from ...auth.rate_limits import RateLimited
 from ...auth.second_factor import CodeRefused
-from ...settings import SITE_NAME
 from .. import forms
 from . import ask_to_wait, form_context, form_view, show_code_refused
 from .confirm import find_factors, form_or_redirect, redirect_too_late, renew_session
@@ -80,7 +79,7 @@ def _add_app(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
 def _show_secret(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
     """Return the context of the form, with the secret as a picture and as text."""
     user = request.identity
-    uri = totp.make_uri(secret, issuer=SITE_NAME, account=user.email)
+    uri = totp.make_uri(secret, issuer=request.registry.hello_login.site_name, account=user.email)
     # Phones read dark on light only.
     picture = segno.make(uri, error="m").svg_inline(
         dark="#000", light="#fff", omitsize=True, svgclass=None, lineclass=None

@@ -8,7 +8,7 @@ import webtest
 import hello_login
 from hello_login.auth import rate_limits
 from tests.conftest import MakeIni, OpenBrowser
-from tests.people import log_in
+from tests.people import log_in, register
 
 CONTACT = "https://example.org/help?from=login&to=us"
 
@@ -46,6 +46,22 @@ def test_the_contact_is_linked_from_the_login_error_and_wait_pages(
     assert contacts(wait_page(helped, monkeypatch)) == expected * 2
 
 
+def test_the_page_of_an_expired_link_links_the_contact_if_no_mail_is_sent(
+    helped: webtest.TestApp,
+) -> None:
+    page = helped.get("/link/expired", status=404)
+    assert contacts(page) == [helped.app.registry.hello_login.contact]
+
+
+def test_the_footer_of_every_page_links_the_contact(helped: webtest.TestApp) -> None:
+    contact = helped.app.registry.hello_login.contact
+    pages = [helped.get("/"), helped.get("/login"), helped.get("/nowhere", status=404)]
+    register(helped)
+    pages.append(helped.get("/account"))
+    for page in pages:
+        assert [link["href"] for link in page.html.footer("a")] == [contact]
+
+
 def test_a_wrong_password_alone_does_not_link_the_contact_twice(helped: webtest.TestApp) -> None:
     assert len(contacts(log_in(helped, password="a wrong password", status=422))) == 1
 
@@ -54,6 +70,7 @@ def test_without_a_contact_no_page_links_one(
     browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert contacts(browser.get("/login")) == []
+    assert browser.get("/login").html.footer is None
     assert "Ask the operator of this site" in browser.get("/login")
     assert contacts(browser.get("/nowhere", status=404)) == []
     assert contacts(wait_page(browser, monkeypatch)) == []

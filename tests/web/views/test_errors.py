@@ -7,10 +7,12 @@ import webob.request
 import webtest
 from psycopg2.extensions import connection as Connection
 
+import hello_login
 from hello_login.web.routes import STATIC
 from hello_login.web.views import greeting
-from tests.conftest import OpenBrowser
-from tests.people import register
+from tests.conftest import MakeIni, OpenBrowser
+from tests.people import EMAIL, register
+from tests.rows import execute
 
 ACCEPTED = {
     "text/html": "text/html",
@@ -159,14 +161,6 @@ def test_an_origin_that_is_not_a_url_is_refused(
     browser.post("/login", headers={header: "https://["}, status=400)
 
 
-def test_the_error_page_of_a_post_only_url_has_no_link_to_that_url(
-    browser: webtest.TestApp,
-) -> None:
-    register(browser)
-    page = browser.post("/logout", status=400)
-    assert [link["href"] for link in page.html.main("a")] == ["/"]
-
-
 def test_a_cookie_that_is_not_ascii_is_ignored(browser: webtest.TestApp) -> None:
     browser.set_cookie("session", "\xff")
     browser.get("/account", status=303)
@@ -219,6 +213,77 @@ def test_an_unexpected_error_is_described_only_in_the_log(
     assert "NameError: name 'GREETING' is not defined" in caplog.text
 
 
+def test_an_unexpected_error_of_the_database_is_logged_without_what_was_typed(
+    browser: webtest.TestApp, db: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(db, "ALTER TABLE users ADD CONSTRAINT no_queens CHECK (name <> 'Augusta King')")
+    register(browser, name="Augusta King", status=500)
+    assert 'CheckViolation: new row for relation "users" violates check' in caplog.text
+    assert '"no_queens"' in caplog.text
+    assert "in insert" in caplog.text  # the traceback
+    for typed in ("Augusta", EMAIL, "argon2"):
+        assert typed not in caplog.text
+
+
+VISITOR, ACCOUNT = ["/", "/login", "/register"], ["/", "/account"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nowhere", 404), ("POST", "/", 405)]
+)
+def test_the_error_page_of_a_visitor_links_to_the_login_and_the_registration(
+    browser: webtest.TestApp, method: str, path: str, status: int
+) -> None:
+    for cookie, links in ((None, VISITOR), ("forged", VISITOR)):
+        if cookie:
+            browser.set_cookie("session", cookie)
+        page = browser.request(path, method=method, status=status)
+        assert [link["href"] for link in page.html.header("a")] == links
+        assert page.html.script is None
+    register(browser)
+    page = browser.request(path, method=method, status=status)
+    assert [link["href"] for link in page.html.header("a")] == ACCOUNT
+
+
+def test_the_error_page_of_a_closed_site_offers_no_registration(
+    open_browser: OpenBrowser, ini: MakeIni
+) -> None:
+    browser = open_browser(hello_login.main({}, **ini(registration="closed")))
+    page = browser.get("/nowhere", status=404)
+    assert [link["href"] for link in page.html.header("a")] == ["/", "/login"]
+
+
+@pytest.mark.parametrize(("path", "status"), [("/%FF", 400), ("/", 500)])
+def test_an_error_that_a_cookie_may_have_caused_has_the_same_links_for_everybody(
+    browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch, path: str, status: int
+) -> None:
+    monkeypatch.delattr(greeting, "GREETING")
+    page = browser.get(path, status=status)
+    assert [link["href"] for link in page.html.header("a")] == ACCOUNT
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/logout", "/account/confirm-address", "/account/passkeys/decline", "/password-check"],
+)
+def test_the_error_page_of_a_url_that_takes_only_post_has_no_link_to_it(
+    browser: webtest.TestApp, path: str
+) -> None:
+    register(browser)
+    page = browser.post(path, status=400)
+    assert [link["href"] for link in page.html.main("a")] == ["/"]
+
+
+def test_a_url_that_takes_only_post_offers_no_retry_while_the_database_is_down(
+    browser: webtest.TestApp, db: Connection
+) -> None:
+    register(browser)
+    token = browser.get("/account").forms[0]["csrf_token"].value
+    db.close()
+    page = browser.post("/account/confirm-address", {"csrf_token": token}, status=503)
+    assert {link["href"]: link.get_text() for link in page.html.main("a")} == {"/": "Home page"}
+
+
 def test_an_error_page_has_links_and_does_not_query_the_database(
     browser: webtest.TestApp, db: Connection
 ) -> None:
@@ -232,7 +297,7 @@ def test_an_error_page_has_links_and_does_not_query_the_database(
     ("method", "path", "status", "links"),
     [
         ("GET", "/", 500, {"": "Try again", "/": "Home page"}),
-        ("POST", "/login", 400, {"": "Reload the form", "/": "Home page"}),
+        ("POST", "/login", 400, {"": "Open the form again", "/": "Home page"}),
         ("POST", "/nowhere", 404, {"/": "Home page"}),
         ("GET", "/nowhere", 404, {"/": "Home page"}),
     ],

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.conftest import OpenBrowser
+import hello_login
+from tests.conftest import MakeIni, OpenBrowser
 
 GREETING = "Hello World, Little Dude, How Are You?"
 
@@ -29,3 +30,13 @@ def test_a_request_without_an_accept_header_is_greeted_in_json(open_browser: Ope
     browser = open_browser()
     del browser.extra_environ["HTTP_ACCEPT"]
     assert browser.get("/").json == {"answer": GREETING}
+
+
+def test_the_first_page_says_what_the_site_is_and_whom_to_ask(
+    open_browser: OpenBrowser, ini: MakeIni
+) -> None:
+    site = hello_login.main({}, **ini(site_name="Acme", contact="help@example.org"))
+    page = open_browser(site).get("/").html.main
+    assert "Acme shows hello_login, a free login for Pyramid applications" in page.p.get_text()
+    assert page.p.a["href"] == "mailto:help@example.org"
+    assert open_browser().get("/").html.main.p.a is None
