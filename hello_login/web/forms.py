@@ -317,7 +317,7 @@ class NewPasswordForm(Form):
         "Repeat the password",
         "new-password",
         EqualTo("password", "The two passwords differ. Type the same one in both fields."),
-        required=True,
+        required="",
     )
 
     def __init__(
