@@ -27,6 +27,7 @@ from hello_login.auth.audit import Actor
 from hello_login.auth.clients import Client
 from hello_login.auth.passwords import Passwords
 from hello_login.db import migrations, transactions
+from hello_login.db.batching import BatchingConnection
 from hello_login.db.connections import is_broken
 from hello_login.dev import embedded
 from hello_login.dev.embedded import EmbeddedPostgres
@@ -207,11 +208,17 @@ def database(url: str) -> Iterator[Connection]:
         yield connection
 
 
-class Uncommitted(Connection):
+class Uncommitted(BatchingConnection):
     """A connection that never commits, so that each test finds the database empty."""
 
     def commit(self) -> None:
-        """Do nothing, so that rate limits are rolled back, too."""
+        """Execute the waiting statements only, so that rate limits are rolled back, too."""
+        self.flush()
+
+    def rollback(self) -> None:
+        """Drop the waiting statements, and roll back what psycopg2 has begun."""
+        self.waiting = []
+        Connection.rollback(self)
 
 
 @pytest.fixture(scope="session")

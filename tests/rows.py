@@ -34,6 +34,13 @@ def add_passkey(db: Connection, user_id: int, passkey_id: bytes = b"phone", **fi
     return passkey_id
 
 
+def add_expired_limit(db: Connection) -> None:
+    """Insert a rate limit whose failures are forgotten."""
+    execute(
+        db, "INSERT INTO throttles (key, forget_at) VALUES (sha256(''), now() - interval '1 day')"
+    )
+
+
 def execute(db: Connection, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
     """Execute a statement, and return its rows; a % needs no doubling if it has no parameters."""
     with db.cursor() as cursor:

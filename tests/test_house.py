@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "settings": {"ini_files"},
     "logs": {"repositories"},
     "db": {"settings"},
-    "repositories": set(),
+    "repositories": {"db"},
     "auth": {"repositories", "settings"},
     "web": {"auth", "db", "logs", "repositories", "settings"},
     "mail": {"auth", "db", "repositories", "settings"},

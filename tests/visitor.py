@@ -58,7 +58,8 @@ class Visitor:
 
     def authenticate(self, *, email: str, password: str) -> int:
         attempt = self.rate_limiter.admit_login(email)
-        return login.authenticate(self.actor, self.passwords, attempt, password)
+        account = login.authenticate(self.actor, self.passwords, attempt, password)
+        return account.credentials.user_id
 
     def can_log_in(self, password: str) -> bool:
         """Return whether the password is Ada's; a rate limit does not count as a wrong one."""
@@ -75,7 +76,9 @@ class Visitor:
         login.reauthenticate(self.actor, self.passwords, attempt, password, box=box)
 
     def complete_login(self, user_id: int, *, remembered: bool = False) -> IssuedSession:
-        return login.complete_login(self.actor, user_id, remembered=remembered)
+        account = users.lock_account(self.actor.db, user_id)
+        assert account is not None
+        return login.complete_login(self.actor, account, remembered=remembered)
 
     def find_session(self, token: str) -> Session | None:
         return sessions.find(self.db, token)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from ..repositories import events, mails, users
+from ..repositories import events, mails, throttles, users
 from ..repositories.sessions import Session
 from ..repositories.tokens import Link
 from ..repositories.users import User
@@ -32,6 +32,7 @@ def register(actor: Actor, passwords: Passwords, *, name: str, email: str, passw
     password_hash = passwords.hash(password, name, email)
     user_id = users.insert(actor.db, email=email, name=name, password_hash=password_hash)
     if user_id is None:
+        throttles.delete_forgotten(actor.db)
         raise EmailTaken
     actor.record("registered", user_id)
     return user_id

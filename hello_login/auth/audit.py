@@ -37,10 +37,12 @@ class Actor:
         user_id: None for an unknown address.  No row is added then, but the same statements run:
         their number must not tell whether the address has an account (ASVS 5.0, 6.3.8).
         fingerprint: the session's.
+        Also deletes a few old events.
         """
         event = make_event(self.client, name, user_id, fingerprint)
-        events.delete_older(self.db, RETENTION)
         events.insert(self.db, event if user_id is not None else event._replace(user_id=NO_USER))
+        # Last: a deletion of the account waits for these rows, and the insert waits for it.
+        events.delete_older(self.db, RETENTION)
         self.log_after_commit(event)
 
     def notify(self, kind: str, user_id: int, recipient: str | None = None) -> None:

@@ -30,7 +30,6 @@ def issue(db: Connection, purpose: str, address: str, user_id: int | None) -> st
     user_id: None for a registration.
     """
     token = secrets.token_urlsafe(32)
-    tokens.delete_expired(db)
     tokens.insert(
         db,
         _id_of(token),
@@ -39,6 +38,7 @@ def issue(db: Connection, purpose: str, address: str, user_id: int | None) -> st
         address=address,
         lifetime=LIFETIMES[purpose],
     )
+    tokens.delete_expired(db)
     return token
 
 
@@ -50,7 +50,6 @@ def issue_for_mail(
     address: where the link is mailed to.  user_id: None for a registration.
     """
     token = secrets.token_urlsafe(32)
-    tokens.delete_expired(db)
     inserted = tokens.insert_for_mail(
         db,
         _id_of(token),
@@ -60,6 +59,8 @@ def issue_for_mail(
         address=address,
         lifetime=LIFETIMES[purpose],
     )
+    # Last, because void() locks the rows of mails first, and then those of tokens.
+    tokens.delete_expired(db)
     return token if inserted else None
 
 

@@ -9,11 +9,13 @@ complete_login.
 import hashlib
 import secrets
 from datetime import timedelta
+from typing import cast
 
 from psycopg2.extensions import connection as Connection
 
 from ..repositories import half_logins, throttles, users
 from ..repositories.half_logins import HalfLogin
+from ..repositories.users import LockedAccount
 from . import passkeys, second_factor, sessions
 from .audit import Actor, make_event
 from .ceremonies import Ceremony
@@ -43,25 +45,28 @@ class HalfLoginEnded(Exception):
     """The half login has expired or was ended, for example by a new password."""
 
 
-def authenticate(actor: Actor, passwords: Passwords, attempt: Attempt, password: str) -> int:
-    """Return the account's id if the password is right, and take the attempt back.
+def authenticate(
+    actor: Actor, passwords: Passwords, attempt: Attempt, password: str
+) -> LockedAccount:
+    """Return the account, locked, if the password is right, and take the attempt back.
 
     Takes as long for an unknown address as for a wrong password (ASVS 5.0, 6.3.8).  Exception: a
     hash with outdated costs takes a different time, until a login replaces it.
     Records a wrong password.  Raises AuthenticationFailed.
     """
-    credentials = _verify_and_lock(actor.db, passwords, attempt, password)
-    if credentials is None:
+    account = _verify_and_lock(actor.db, passwords, attempt, password)
+    if account is None:
         actor.record("login_failed", attempt.user_id)
+        throttles.delete_forgotten(actor.db)
         raise AuthenticationFailed
     throttles.take_back(actor.db, attempt.limits)
-    return credentials.user_id
+    return account
 
 
 def authenticate_with_passkey(
     actor: Actor, ceremony: Ceremony, attempt: Attempt, credential: str
-) -> int:
-    """Return the id of the account that has the passkey, and take the attempt back.
+) -> LockedAccount:
+    """Return the account that has the passkey, locked, and take the attempt back.
 
     credential: the browser's answer, in JSON.
     Records a refused passkey.  Raises PasskeyRefused.
@@ -72,27 +77,33 @@ def authenticate_with_passkey(
         _record_refused_passkey(actor, "login_failed", attempt, refused)
         raise
     throttles.take_back(actor.db, attempt.limits)
-    return user_id
+    return _lock(actor.db, user_id)
 
 
 def complete_login(
-    actor: Actor, user_id: int, *, remembered: bool = False, second_step: bool = False
+    actor: Actor, account: LockedAccount, *, remembered: bool = False, second_step: bool = False
 ) -> IssuedSession:
     """Begin a session for an authenticated account, and return it with its token.
 
     The browser has no session at this point: the views redirect one that is logged in.
+    The lock lets simultaneous logins count each other's sessions.
     remembered: "Stay logged in" was chosen.  second_step: a second factor or a passkey was used.
     Raises SecondFactorNeeded.
     """
-    # This locks the account's row, so that simultaneous logins count each other's sessions.
-    recorded = users.record_login(actor.db, user_id, second_step=second_step)
-    if recorded is None:
+    if account.has_second_factor and not second_step:
         raise SecondFactorNeeded
-    credentials, is_new = recorded
-    sessions.make_room(actor, user_id)
-    if not is_new and not actor.client.is_known(credentials.auth_hash):
+    user_id = account.credentials.user_id
+    users.record_login(actor.db, user_id)
+    if account.sessions >= sessions.MAX_SESSIONS:
+        sessions.make_room(actor, user_id)
+    if not account.is_new and not actor.client.is_known(account.credentials.auth_hash):
         actor.notify("new_device", user_id)
-    return sessions.begin(actor, credentials, remembered=remembered)
+    return sessions.begin(actor, account.credentials, remembered=remembered)
+
+
+def complete_registration(actor: Actor, user_id: int) -> IssuedSession:
+    """Begin the first session of an account that was registered in this transaction."""
+    return complete_login(actor, _lock(actor.db, user_id))
 
 
 def begin_half_login(actor: Actor, user_id: int, *, remembered: bool) -> str:
@@ -176,7 +187,8 @@ def _finish_half_login(actor: Actor, half: HalfLogin, attempt: Attempt) -> Issue
     """End the account's half logins, take the attempt back, and begin a session."""
     half_logins.delete_of_user(actor.db, half.user_id)
     throttles.take_back(actor.db, attempt.limits)
-    return complete_login(actor, half.user_id, remembered=half.remembered, second_step=True)
+    account = _lock(actor.db, half.user_id)
+    return complete_login(actor, account, remembered=half.remembered, second_step=True)
 
 
 def _tell_of_failure(actor: Actor, attempt: Attempt, user_id: int) -> None:
@@ -209,13 +221,13 @@ def reauthenticate(
     code: a code of the second factor, which must be right too; None if the form asks for none.
     Records a wrong password or code.  Raises AuthenticationFailed or CodeRefused.
     """
-    credentials = _verify_and_lock(actor.db, passwords, attempt, password)
-    if credentials is None:
+    account = _verify_and_lock(actor.db, passwords, attempt, password)
+    if account is None:
         actor.record("check_failed", attempt.user_id)
         raise AuthenticationFailed
     if code is not None:
         try:
-            second_factor.use_code(actor, box, credentials.user_id, code)
+            second_factor.use_code(actor, box, account.credentials.user_id, code)
         except CodeRefused as refused:
             if refused.reason == "unreadable":
                 _take_back_unchecked(actor.db, attempt)
@@ -250,16 +262,22 @@ def _record_refused_passkey(
     passkeys.record_refused(actor, event, attempt.user_id, refused)
     if refused.reason == "expired":
         _take_back_unchecked(actor.db, attempt)
+    throttles.delete_forgotten(actor.db)
 
 
 def _id_of(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def _lock(db: Connection, user_id: int) -> LockedAccount:
+    """Lock the row of an account that this transaction has added or locked before."""
+    return cast(LockedAccount, users.lock_account(db, user_id))
+
+
 def _verify_and_lock(
     db: Connection, passwords: Passwords, attempt: Attempt, password: str
-) -> users.Credentials | None:
-    """Return the account's credentials if the password is right.
+) -> LockedAccount | None:
+    """Return the account if the password is right.
 
     If so, lock the account's row until the commit, and replace a hash with outdated costs.
     """
@@ -268,9 +286,16 @@ def _verify_and_lock(
         passwords.verify(password, None)  # takes as long as for a known address
         return None
     matches, new_hash = passwords.verify(password, credentials.password_hash)
+    account = users.lock_account(db, credentials.user_id) if matches else None
     # A password change since then ended all sessions: the old one must not begin another.
-    if not matches or not users.lock_if_unchanged(db, credentials):
+    if (
+        account is None
+        or not account.is_active
+        or account.credentials.password_hash != credentials.password_hash
+    ):
         return None
     if new_hash is not None:
         users.update_password_hash(db, credentials.user_id, new_hash)
-    return credentials
+        renewed = account.credentials._replace(password_hash=new_hash)
+        return account._replace(credentials=renewed)
+    return account

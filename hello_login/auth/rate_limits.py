@@ -100,7 +100,7 @@ class RateLimiter:
     client: Client
     log_after_commit: Callable[[Event], None]
     autocommit: Callable[[], AbstractContextManager[Connection]]
-    """Opens a connection of its own, each of whose statements is a transaction."""
+    """Opens a connection of its own, which commits what it sends."""
 
     counted: set[bytes]
     """Keys of the limits that this request has counted: a retry does not count them again."""
@@ -332,7 +332,6 @@ def count_failure(db: Connection, limits: list[Limit]) -> timedelta:
         wait = throttles.count(db, limits, first_wait=FIRST_WAIT, longest_wait=LONGEST_WAIT)
         if wait is not None:
             return wait
-        throttles.delete_forgotten(db)
         throttles.insert(db, limits)
 
 

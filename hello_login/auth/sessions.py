@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import half_logins, users
+from ..repositories import half_logins, throttles, users
 from ..repositories import sessions as table
 from ..repositories.sessions import ListedSession, Session
 from ..repositories.users import Credentials, User
@@ -58,16 +58,16 @@ def list_live(db: Connection, user_id: int) -> list[ListedSession]:
 
 
 def make_room(actor: Actor, user_id: int) -> None:
-    """End the least recently used sessions until one more may begin; delete a few expired rows."""
+    """End the least recently used sessions until one more may begin."""
     for fingerprint in table.delete_least_recently_used(actor.db, user_id, keep=MAX_SESSIONS - 1):
         actor.record("session_ended_by_limit", user_id, fingerprint)
-    table.delete_expired(actor.db)
 
 
 def begin(actor: Actor, credentials: Credentials, *, remembered: bool) -> IssuedSession:
     """Add a session for the account, record the event, and return the session with its token.
 
     remembered: "Stay logged in" was chosen, so the limits are the longer ones.
+    Also deletes a few sessions and rate limits that have expired.
     """
     token = secrets.token_urlsafe(32)
     limit = REMEMBERED_ABSOLUTE_LIMIT if remembered else ABSOLUTE_LIMIT
@@ -82,6 +82,8 @@ def begin(actor: Actor, credentials: Credentials, *, remembered: bool) -> Issued
         device=actor.client.device,
     )
     actor.record("logged_in", credentials.user_id, table.fingerprint(_id_of(token)))
+    table.delete_expired(actor.db)
+    throttles.delete_forgotten(actor.db)
     return IssuedSession(token, remembered, limit, credentials.auth_hash)
 
 

@@ -6,11 +6,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
+
+from .batching import BatchingConnection
 
 CONNECTION_OK = 0
 """From libpq's ConnStatusType, which psycopg2 has no name for."""
@@ -63,10 +65,11 @@ def parameters(url: str) -> dict[str, str]:
     return {"target_session_attrs": "read-write", **parse_dsn(url)}
 
 
-def connect(url: str, options: str = "") -> Connection:
+def connect(url: str, options: str = "", factory: type[Connection] = Connection) -> Connection:
     """Open a connection.
 
     options: options of PostgreSQL's command line, added to those of the URL.
+    factory: the class of the connection.
     Raises psycopg2.OperationalError, or its subclasses Refused and ReadOnly, with a sentence that
     says what is wrong and what to do.
     """
@@ -74,10 +77,9 @@ def connect(url: str, options: str = "") -> Connection:
     # PgBouncer refuses even empty options.  psycopg2 leaves None out.
     arguments["options"] = f"{arguments.get('options', '')} {options}".strip() or None
     try:
-        connection: Connection = psycopg2.connect(**arguments)
+        return psycopg2.connect(**arguments, connection_factory=factory)
     except psycopg2.OperationalError as error:
         raise _make_error(str(error)) from None
-    return connection
 
 
 def _make_error(message: str) -> psycopg2.OperationalError:
@@ -143,11 +145,11 @@ class ConnectionPool:
     def __init__(self, url: str, options: str = "") -> None:
         self.url = url
         self._options = options
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[BatchingConnection] = deque()
         self._next_try = 0.0
 
-    def acquire(self) -> Connection:
-        """Return a connection outside a transaction.
+    def acquire(self) -> BatchingConnection:
+        """Return a connection in autocommit mode.
 
         Raises psycopg2.OperationalError if PostgreSQL is unavailable.
         """
@@ -163,7 +165,9 @@ class ConnectionPool:
         if started < self._next_try:
             raise psycopg2.OperationalError("PostgreSQL did not answer a moment ago")
         try:
-            return connect(self.url, self._options)
+            new = cast(BatchingConnection, connect(self.url, self._options, BatchingConnection))
+            new.autocommit = True
+            return new
         except psycopg2.OperationalError:
             # Only one thread should wait for a server that does not answer.
             if time.monotonic() - started >= 1:
@@ -171,17 +175,18 @@ class ConnectionPool:
             raise
 
     @contextmanager
-    def autocommit(self) -> Iterator[Connection]:
-        """Lend a connection, each of whose statements is a transaction of its own."""
+    def autocommit(self) -> Iterator[BatchingConnection]:
+        """Lend a connection without a transaction."""
         connection = self.acquire()
-        connection.autocommit = True
         try:
             yield connection
+            connection.flush()
         finally:
             self.release(connection)
 
-    def release(self, connection: Connection) -> None:
-        """Take back a connection, which must be outside a transaction."""
+    def release(self, connection: BatchingConnection) -> None:
+        """Take back a connection, which must be outside a transaction; drop waiting statements."""
+        connection.waiting = []
         if not is_broken(connection):
             self._idle.append(connection)
 

@@ -65,6 +65,7 @@ def includeme(config: Any) -> None:
         with pool.autocommit() as connection:
             try:
                 yield connection
+                connection.flush()
             except psycopg2.Error as error:
                 if is_temporary(error, connection):
                     mark_error_retryable(error)
@@ -130,8 +131,7 @@ class ConnectionDataManager:
     """Makes a pooled connection part of a transaction (transaction.interfaces.IDataManager).
 
     It commits in tpc_vote, where a failure still aborts everything; tpc_finish must not fail.
-    autocommit: each statement is a transaction of its own.  That saves pages the round trips of
-        BEGIN and COMMIT.
+    autocommit: the statements of each round trip are a transaction of their own.
     """
 
     def __init__(
@@ -139,15 +139,22 @@ class ConnectionDataManager:
     ) -> None:
         self.transaction_manager = manager
         self.connection = pool.acquire()
-        self.connection.autocommit = autocommit
+        if not autocommit:
+            self.connection.begin()
         self._pool = pool
         self._released = False
 
     def tpc_begin(self, _: object) -> None:
-        """Nothing to do: psycopg2 begins at the first statement."""
+        """Nothing to do: the transaction begins with the first statement."""
 
     def commit(self, _: object) -> None:
-        """Nothing to do before the vote."""
+        """Execute the waiting statements.  Raises psycopg2.Error."""
+        try:
+            self.connection.flush()
+        except psycopg2.Error as error:
+            if is_temporary(error, self.connection):
+                mark_error_retryable(error)
+            raise
 
     def tpc_vote(self, _: object) -> None:
         """Commit.  Raises psycopg2.Error if PostgreSQL refuses, or CommitUnknown."""

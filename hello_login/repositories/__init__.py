@@ -15,10 +15,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from psycopg2 import sql
-from psycopg2.errors import FeatureNotSupported, ReadOnlySqlTransaction
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import NamedTupleCursor
+
+from ..db.batching import BatchingConnection
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -27,29 +28,40 @@ _prepared: WeakKeyDictionary[Connection, dict[str, str]] = WeakKeyDictionary()
 
 
 def execute(db: Connection, statement: str, parameters: Parameters = ()) -> None:
-    """Execute a statement that returns no rows."""
-    with db.cursor() as cursor:
-        _execute(cursor, statement, parameters)
+    """Execute a statement that returns no rows.
+
+    A BatchingConnection sends it with the next statement, or before the commit, and raises its
+    errors then.
+    """
+    with _open_cursor(db) as cursor:
+        command = _mogrify(cursor, statement, parameters)
+        if isinstance(db, BatchingConnection):
+            db.waiting.append(command)
+        else:
+            cursor.execute(command)
 
 
 def fetch(db: Connection, statement: str, parameters: Parameters) -> list[Any]:
     """Execute a statement, and return its rows as named tuples: row.id is the column id."""
-    with db.cursor(cursor_factory=NamedTupleCursor) as cursor:
-        _execute(cursor, statement, parameters)
-        return cursor.fetchall()
+    with _open_cursor(db, cursor_factory=NamedTupleCursor) as cursor:
+        command = _mogrify(cursor, statement, parameters)
+        if isinstance(db, BatchingConnection):
+            db.send(cursor, command)
+        else:
+            cursor.execute(command)
+        return list(cursor.fetchall())
 
 
-def _execute(cursor: Cursor, statement: str, parameters: Parameters) -> None:
+def _open_cursor(db: Connection, **options: Any) -> Any:
+    return (db.open_cursor if isinstance(db, BatchingConnection) else db.cursor)(**options)
+
+
+def _mogrify(cursor: Cursor, statement: str, parameters: Parameters) -> bytes:
+    """Return the command that executes the statement; prepare it first if it is new."""
     prepared = _prepared.setdefault(cursor.connection, {})
     if statement not in prepared:
         prepared[statement] = _prepare(cursor, statement, parameters)
-    try:
-        cursor.execute(prepared[statement], parameters)
-    except (FeatureNotSupported, ReadOnlySqlTransaction):
-        # A migration has changed the type of a column that the statement returns, or the server is
-        # no longer the primary.  A new connection helps in both cases.
-        cursor.connection.close()
-        raise
+    return cursor.mogrify(prepared[statement], parameters)
 
 
 def _prepare(cursor: Cursor, statement: str, parameters: Parameters) -> str:

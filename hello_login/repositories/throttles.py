@@ -43,6 +43,7 @@ def count(
     """
     # Locking rows in the order of their keys avoids deadlocks, and lets each attempt see those
     # before it.  clock_timestamp() includes the time spent waiting for locks; now() would not.
+    # If a row is missing, nothing is counted yet, so none is locked: a lock costs a commit.
     statement = """
         WITH held AS (
              SELECT key,
@@ -50,15 +51,24 @@ def count(
                     CASE WHEN forget_at > now() THEN failures ELSE 0 END + 1 AS failures
                FROM throttles
               WHERE key = ANY(%(keys)s)
+                AND (SELECT count(*)
+                       FROM throttles
+                      WHERE key = ANY(%(keys)s)) = cardinality(%(keys)s)
               ORDER BY key
                 FOR UPDATE
+        ), found AS (
+             SELECT held.key,
+                    coalesce(held.blocked_until, throttles.blocked_until) AS blocked_until
+               FROM throttles
+               LEFT JOIN held ON held.key = throttles.key
+              WHERE throttles.key = ANY(%(keys)s)
         ), state AS (
-             SELECT count(*) = cardinality(%(keys)s) AS complete,
+             SELECT count(key) = cardinality(%(keys)s) AS complete,
                     coalesce(bool_or(blocked_until = 'infinity'), false) AS locked,
                     greatest(
                         max(nullif(blocked_until, 'infinity')) - clock_timestamp(),
                         interval '0') AS wait
-               FROM held
+               FROM found
         ), counted AS (
              UPDATE throttles
                 SET failures = held.failures,
@@ -141,7 +151,11 @@ def take_back(db: Connection, limits: Sequence[Limit]) -> None:
 
 
 def delete_forgotten(db: Connection) -> None:
-    """Delete up to ten rows whose failures are forgotten; skip those that others delete."""
+    """Delete up to ten rows whose failures are forgotten; skip those that others delete.
+
+    It must be the last statement of a transaction that waits for a row of this table: the order of
+    the keys, in which the others lock them, is not kept here.
+    """
     statement = """
         DELETE FROM throttles
          WHERE key = ANY (ARRAY(SELECT key

@@ -43,6 +43,21 @@ class Credentials(NamedTuple):
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
 
 
+class LockedAccount(NamedTuple):
+    """An account whose row is locked, as a login needs it."""
+
+    credentials: Credentials
+
+    is_active: bool
+    is_new: bool
+    """It was registered in this transaction."""
+
+    has_second_factor: bool
+
+    sessions: int
+    """The number of its sessions, including some that have expired."""
+
+
 def insert(db: Connection, *, email: str, name: str, password_hash: str) -> int | None:
     """Add an account, and return its id, or None if the address is taken in upper or lower case.
 
@@ -202,17 +217,28 @@ def lock(db: Connection, user_id: int) -> None:
     execute(db, "SELECT FROM users WHERE id = %s FOR NO KEY UPDATE", [user_id])
 
 
-def lock_if_unchanged(db: Connection, credentials: Credentials) -> bool:
-    """Lock the account's row; return False if its password has changed, or it is deactivated."""
+def lock_account(db: Connection, user_id: int) -> LockedAccount | None:
+    """Lock the account's row until the transaction ends, and return the account, or None."""
+    lock(db, user_id)
+    # A statement after the lock sees a second factor that was added until then.
     statement = """
-        SELECT
+        SELECT id AS user_id, password_hash,
+               coalesce(factors_changed_at, (SELECT created_at FROM totp WHERE user_id = users.id))
+                 AS factors_changed_at,
+               deactivated_at IS NULL AS is_active,
+               created_at = now() AS is_new,
+               EXISTS (SELECT FROM totp WHERE user_id = users.id)
+                 OR EXISTS (SELECT FROM passkeys WHERE user_id = users.id) AS has_second_factor,
+               (SELECT count(*) FROM sessions WHERE user_id = users.id) AS sessions
           FROM users
          WHERE id = %s
-           AND password_hash = %s
-           AND deactivated_at IS NULL
-           FOR NO KEY UPDATE
     """
-    return bool(fetch(db, statement, [credentials.user_id, credentials.password_hash]))
+    for row in fetch(db, statement, [user_id]):
+        credentials = Credentials(row.user_id, row.password_hash, row.factors_changed_at)
+        return LockedAccount(
+            credentials, row.is_active, row.is_new, row.has_second_factor, row.sessions
+        )
+    return None
 
 
 def update_password_hash(db: Connection, user_id: int, password_hash: str) -> None:
@@ -249,29 +275,9 @@ def update_profile(
     return bool(changed)
 
 
-def record_login(
-    db: Connection, user_id: int, *, second_step: bool
-) -> tuple[Credentials, bool] | None:
-    """Store the time of the login in the account's row.
-
-    second_step: the second factor was used.
-    Returns the account's credentials, and whether it was registered in this transaction.
-    Returns None, and stores nothing, if the account has a second factor that was not used.
-    """
-    # The caller has locked the account's row, so no factor is added at the same time.
-    statement = """
-        UPDATE users
-           SET last_login_at = now()
-         WHERE id = %s
-           AND (%s OR NOT EXISTS (SELECT FROM totp WHERE user_id = users.id)
-                      AND NOT EXISTS (SELECT FROM passkeys WHERE user_id = users.id))
-     RETURNING id AS user_id, password_hash, created_at = now() AS is_new,
-               coalesce(factors_changed_at, (SELECT created_at FROM totp WHERE user_id = users.id))
-                 AS factors_changed_at
-    """
-    for row in fetch(db, statement, [user_id, second_step]):
-        return Credentials(row.user_id, row.password_hash, row.factors_changed_at), row.is_new
-    return None
+def record_login(db: Connection, user_id: int) -> None:
+    """Store the time of the login in the account's row."""
+    execute(db, "UPDATE users SET last_login_at = now() WHERE id = %s", [user_id])
 
 
 def deactivate(db: Connection, user_id: int) -> None:

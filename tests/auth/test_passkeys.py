@@ -15,7 +15,7 @@ from hello_login.repositories.sessions import Session
 from tests.functional.authenticator import BOX, add_app, begin_half_login, complete
 from tests.functional.software_key import ORIGIN, SoftwareKey
 from tests.people import PASSWORD
-from tests.rows import execute
+from tests.rows import add_expired_limit, execute
 from tests.visitor import Visitor
 
 SITE = RelyingParty("Hello Login", ORIGIN, ("a secret key",))
@@ -36,7 +36,9 @@ def log_in(visitor: Visitor, key: SoftwareKey, **forged: Any) -> int:
     """Log in with a passkey, and return the account's id."""
     credential = key.get(ceremony("log in").request_options(), **forged)
     attempt = visitor.rate_limiter.admit_passkey(passkey_id=key.passkey_id)
-    return login.authenticate_with_passkey(visitor.actor, ceremony("log in"), attempt, credential)
+    actor = visitor.actor
+    account = login.authenticate_with_passkey(actor, ceremony("log in"), attempt, credential)
+    return account.credentials.user_id
 
 
 def refusal(visitor: Visitor, key: SoftwareKey, **forged: Any) -> str:
@@ -80,6 +82,12 @@ def test_a_passkey_that_is_removed_after_the_limits_were_checked_is_unknown(
     with pytest.raises(PasskeyRefused) as raised:
         login.authenticate_with_passkey(visitor.actor, ceremony("log in"), attempt, credential)
     assert raised.value.reason == "unknown"
+
+
+def test_a_refused_passkey_deletes_expired_rate_limits(visitor: Visitor, key: SoftwareKey) -> None:
+    add_expired_limit(visitor.db)
+    assert refusal(visitor, key, counter=0) == "copied"
+    assert execute(visitor.db, "SELECT FROM throttles WHERE forget_at < now()") == []
 
 
 def test_a_passkey_of_an_account_that_is_reactivated_meanwhile_is_refused(

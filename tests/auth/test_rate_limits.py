@@ -8,6 +8,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from hello_login.auth import rate_limits
+from hello_login.auth.accounts import EmailTaken
 from hello_login.auth.audit import make_event
 from hello_login.auth.clients import Client, DeviceCookie
 from hello_login.auth.login import AuthenticationFailed
@@ -21,7 +22,7 @@ from hello_login.repositories.throttles import Limit
 from tests.conftest import CLIENT, SECRET_KEY, OpenVisitor
 from tests.functional.authenticator import add_app, begin_half_login, complete
 from tests.people import EMAIL, NEW_PASSWORD, PASSWORD
-from tests.rows import add_passkey
+from tests.rows import add_expired_limit, add_passkey, execute
 from tests.visitor import Visitor
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -545,6 +546,19 @@ def test_expired_rate_limits_are_deleted(guess: Guess, db: Connection) -> None:
     with db.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM throttles")
         assert cursor.fetchone() == (3,)
+
+
+def test_a_login_and_a_refused_registration_delete_expired_rate_limits(
+    visitor: Visitor, ada: int, db: Connection
+) -> None:
+    def register_again() -> None:
+        with pytest.raises(EmailTaken):
+            visitor.register_ada()
+
+    for act in (lambda: visitor.complete_login(ada), register_again):
+        add_expired_limit(db)
+        act()
+        assert execute(db, "SELECT FROM throttles") == []
 
 
 def test_a_rate_limited_registration_is_logged(

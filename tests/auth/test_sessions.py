@@ -52,9 +52,10 @@ def test_the_use_of_a_session_is_recorded_once_a_minute_with_the_address(
             cursor.execute(
                 "UPDATE sessions SET last_seen_at = now() - %s", (timedelta(seconds=seconds_ago),)
             )
-            session = elsewhere.find_session(token)
-            assert session is not None
-            sessions.record_use(db, session, elsewhere.actor.client)
+        session = elsewhere.find_session(token)
+        assert session is not None
+        sessions.record_use(db, session, elsewhere.actor.client)
+        with db.cursor() as cursor:
             cursor.execute("SELECT last_seen_at = now(), host(address) FROM sessions")
             return cursor.fetchone() == (True, "192.0.2.2")
 

@@ -1,15 +1,21 @@
 """The number of round trips to PostgreSQL that each request needs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import webtest
+from psycopg2.extensions import connection as Connection
 
 import hello_login
 from tests.conftest import MakeIni
+from tests.functional.authenticator import Clock, set_up, type_code
 from tests.functional.round_trips import RoundTrips
-from tests.people import STYLESHEET, log_in, log_out, register
+from tests.people import PASSWORD, STYLESHEET, log_in, log_out, register
+from tests.rows import execute
+
+NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+"""Reads the number of the next transaction that writes or locks a row, and takes none."""
 
 
 @pytest.fixture
@@ -86,11 +92,111 @@ def test_a_refused_login_needs_as_many_round_trips_for_an_unknown_address(
     assert round_trips["ada@example.com"] == round_trips["nobody@example.com"]
 
 
-def test_a_login_needs_twelve_round_trips(relay: RoundTrips, browser: webtest.TestApp) -> None:
-    register(browser)
+@pytest.mark.parametrize(
+    ("address", "round_trips"),
+    [
+        # the credentials; the rate limits; BEGIN and the account; all that is written; COMMIT
+        ("192.0.2.1", 5),
+        # rate limits that are new are added, and counted again
+        ("192.0.2.2", 6),
+        ("2001:db8::1", 6),
+    ],
+)
+def test_a_login_needs_six_round_trips_at_most(
+    relay: RoundTrips, browser: webtest.TestApp, address: str, round_trips: int
+) -> None:
+    for email in ("ada@example.com", "grace@example.com"):
+        register(browser, email=email)
+        log_out(browser)
+    browser.cookiejar.clear()  # the device is unknown
+    log_in(browser)  # each connection prepares a statement before its first use
     log_out(browser)
-    log_in(browser)
-    log_out(browser)
+    browser.cookiejar.clear()
+    email = "ada@example.com" if round_trips == 5 else "grace@example.com"
+    token = browser.get("/login").forms[0]["csrf_token"].value
     before = relay.count
+    browser.extra_environ["REMOTE_ADDR"] = address
+    form = {"csrf_token": token, "email": email, "password": PASSWORD}
+    browser.post("/login", form, status=303)
+    assert relay.count - before == round_trips
+
+
+def count_commits(database: Connection, act: Callable[[str], object]) -> int:
+    """Return how many transactions of act write or lock a row.
+
+    act is called with the numbers 1 to 3: once, PostgreSQL's own housekeeping may write, too.
+    """
+    counts = []
+    for number in "123":
+        ((before,),) = execute(database, NEXT_TRANSACTION)
+        act(number)
+        ((after,),) = execute(database, NEXT_TRANSACTION)
+        counts.append(int(after) - int(before))
+    return min(counts)
+
+
+def test_a_login_and_a_registration_commit_twice(
+    browser: webtest.TestApp, database: Connection
+) -> None:
+    """The first commit is that of the rate limits."""
+
+    def log_in_from(address: str) -> None:
+        browser.reset()
+        browser.extra_environ["REMOTE_ADDR"] = address
+        log_in(browser)
+        browser.reset()
+
+    register(browser)
+    browser.reset()
+    assert count_commits(database, lambda _: log_in_from("192.0.2.1")) == 2
+    assert count_commits(database, lambda number: log_in_from(f"198.51.100.{number}")) == 2
+    assert count_commits(database, lambda number: log_in_from(f"2001:db8:{number}::1")) == 2
+
+    def register_from(number: str) -> None:
+        browser.reset()
+        browser.extra_environ["REMOTE_ADDR"] = f"203.0.113.{number}"
+        register(browser, email=f"grace{number}@example.com")
+
+    assert count_commits(database, register_from) == 2
+
+
+def test_the_second_step_of_a_login_needs_eleven_round_trips(
+    relay: RoundTrips, browser: webtest.TestApp, clock: Clock
+) -> None:
+    register(browser)
+    phone, _ = set_up(browser)
+    log_out(browser)
     log_in(browser)
-    assert relay.count - before == 12  # one of them ends the session over the limit
+    type_code(browser, phone.code())  # each connection prepares a statement before its first use
+    log_out(browser)
+    clock.tick()
+    before = relay.count
+    form = browser.get("/login").forms[0]
+    form["email"], form["password"] = "ada@example.com", PASSWORD
+    before = relay.count
+    form.submit(status=303)
+    # those of a login, in whose last statements the half login is added
+    assert relay.count - before == 5
+    form = browser.get("/login/second").forms[0]
+    form["code"] = phone.code()
+    before = relay.count
+    form.submit(status=303)
+    # the half login, the app, the passkeys; the credentials; the rate limits; BEGIN and the half
+    # login once more; the secret; its use; the account; all that is written, and the recovery codes
+    # that are left; COMMIT
+    assert relay.count - before == 11
+
+
+def test_a_registration_needs_six_round_trips_at_most(
+    relay: RoundTrips, browser: webtest.TestApp
+) -> None:
+    register(browser, email="grace@example.com")
+    log_out(browser)
+    round_trips = []
+    for number in range(2):
+        browser.extra_environ["REMOTE_ADDR"] = "192.0.2.2"
+        before = relay.count
+        register(browser, email=f"ada{number}@example.com")
+        round_trips.append(relay.count - before)
+        log_out(browser)
+    assert round_trips == [6, 5]

@@ -2,10 +2,12 @@
 
 import contextlib
 import gc
+import hashlib
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,12 +20,16 @@ import webtest
 from psycopg2.extensions import connection as Connection
 
 import hello_login
-from hello_login.auth import login, rate_limits, sessions
+from hello_login.auth import links, login, rate_limits, second_factor, sessions
+from hello_login.auth.audit import Actor
 from hello_login.auth.clients import Client
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import FOREVER, RateLimiter
+from hello_login.auth.totp import SecretBox
 from hello_login.db import migrations, transactions
-from hello_login.repositories import throttles
+from hello_login.db.connections import ConnectionPool
+from hello_login.repositories import events, mails, recovery_codes, throttles, tokens, users
+from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
 from hello_login.repositories.throttles import Limit
 from tests.conftest import MakeIni
@@ -37,7 +43,7 @@ from tests.people import (
     register,
     send,
 )
-from tests.rows import execute
+from tests.rows import add_user, execute
 
 
 @pytest.fixture(autouse=True)
@@ -305,6 +311,142 @@ def test_simultaneous_updates_of_rate_limits_cause_no_deadlock(
         cursor.execute("SELECT count(*) FROM throttles WHERE failures < 0")
         assert cursor.fetchone() == (0,)
     connection.close()
+
+
+def while_it_waits_for_a_lock(
+    database: Connection, act: Callable[[], object], during: Callable[[], object]
+) -> list[Any]:
+    """Call act in a thread, and during when act waits for a lock; return what act returned."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(act()))
+    thread.start()
+    waiting = """
+        SELECT count(*)
+          FROM pg_stat_activity
+         WHERE wait_event_type = 'Lock'
+           AND datname = current_database()
+    """
+    deadline = time.monotonic() + 30
+    while execute(database, waiting) != [(1,)]:
+        assert time.monotonic() < deadline
+    try:
+        during()
+    finally:
+        thread.join()
+    return results
+
+
+SECOND_STEP = "303 /login/second"
+ADD_APP = "INSERT INTO totp (user_id, secret, last_step) SELECT id, '', 0 FROM users"
+ADD_PASSKEY = """
+    INSERT INTO passkeys (id, user_id, public_key, sign_count, name, may_sync, synced, transports)
+    SELECT 'phone', id, 'a key', 0, 'Phone', false, false, '{}'
+      FROM users
+"""
+ADD_SESSIONS = """
+    INSERT INTO sessions (id, user_id, idle_limit, expires_at)
+    SELECT sha256(n::text::bytea), id, '2 hours', now() + interval '1 day'
+      FROM users, generate_series(1, 100) AS n
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ("UPDATE users SET name = 'Augusta'", "303 /account"),
+        (ADD_APP, SECOND_STEP),
+        (ADD_PASSKEY, SECOND_STEP),
+        ("UPDATE users SET password_hash = 'of another password'", "422"),
+        ("UPDATE users SET deactivated_at = now()", "422"),
+        ("DELETE FROM users", "422"),
+        (ADD_SESSIONS, "303 /account"),
+    ],
+    ids=["a name", "an app", "a passkey", "a password", "deactivated", "deleted", "many sessions"],
+)
+def test_a_login_that_waits_for_its_account_sees_what_was_changed_meanwhile(
+    site: Any, url: str, database: Connection, change: str, answer: str
+) -> None:
+    register(open_browser(site))
+    with closing(psycopg2.connect(url)) as changing:
+        execute(changing, "SELECT FROM users FOR UPDATE")
+
+        def change_it() -> None:
+            execute(changing, change)
+            changing.commit()
+
+        act = partial(log_in, open_browser(site), status=None)
+        (page,) = while_it_waits_for_a_lock(database, act, change_it)
+    path = page.headers.get("Location", "").removeprefix("http://localhost")
+    assert f"{page.status_int} {path}".strip() == answer
+    assert count_rows(url, "sessions") <= sessions.MAX_SESSIONS
+
+
+def test_a_link_that_is_issued_while_links_are_voided_causes_no_deadlock(
+    url: str, database: Connection
+) -> None:
+    pool = ConnectionPool(url)
+    ada = add_user(database)
+    ((mail_id,),) = execute(
+        database,
+        "INSERT INTO mails (kind, recipient, user_id) VALUES ('change', %s, %s) RETURNING id",
+        EMAIL,
+        ada,
+    )
+    links.issue(database, "change", EMAIL, ada)
+    execute(database, "UPDATE tokens SET expires_at = now() - interval '1 day'")
+
+    def issue() -> str | None:
+        with pool.autocommit() as db:
+            return links.issue_for_mail(db, mail_id, "change", EMAIL, ada)
+
+    with closing(psycopg2.connect(url)) as voiding:
+        mails.delete_with_links(voiding, ada)
+
+        def go_on() -> None:
+            tokens.delete_of_user(voiding, ada)
+            voiding.commit()
+
+        assert while_it_waits_for_a_lock(database, issue, go_on) == [None]
+    assert execute(database, "SELECT FROM tokens") == []
+
+
+def test_an_event_during_the_deletion_of_its_account_causes_no_deadlock(
+    url: str, database: Connection
+) -> None:
+    ada = add_user(database)
+    events.insert(database, Event("registered", ada))
+    execute(database, "UPDATE account_events SET happened_at = now() - interval '1 year'")
+    with (
+        closing(psycopg2.connect(url)) as deleting,
+        closing(psycopg2.connect(url)) as failing,
+    ):
+        actor = Actor(failing, Client("192.0.2.1"), lambda _event: None)
+
+        def record() -> bool:
+            actor.record("login_failed", ada)
+            failing.commit()
+            return True
+
+        def delete() -> None:
+            users.delete(deleting, ada)
+            deleting.commit()
+
+        execute(deleting, "SELECT FROM users FOR UPDATE")
+        assert while_it_waits_for_a_lock(database, record, delete) == [True]
+    assert execute(database, "SELECT FROM account_events") == []
+
+
+def test_a_code_that_is_used_locks_no_forgotten_rate_limit(url: str, database: Connection) -> None:
+    """Its transaction then waits for those of the account: that could be a deadlock."""
+    ada = add_user(database)
+    codes = [hashlib.sha256(f"{ada} {'A' * 24}".encode()).digest()]
+    recovery_codes.insert(database, ada, codes)
+    throttles.insert(database, login_limits(database, "192.0.2.1", EMAIL))
+    execute(database, "UPDATE throttles SET forget_at = now() - interval '1 day'")
+    with closing(psycopg2.connect(url)) as db:
+        actor = Actor(db, Client("192.0.2.1"), lambda _event: None)
+        second_factor.use_code(actor, SecretBox(["k" * 32], "totp"), ada, "A" * 24)
+        assert len(execute(database, "SELECT FROM throttles FOR UPDATE NOWAIT")) == 3
 
 
 def run_simultaneously(*acts: Callable[[], Any]) -> list[Any]:

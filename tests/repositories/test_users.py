@@ -3,18 +3,30 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import recovery_codes, totp, users
+from hello_login.repositories import recovery_codes, sessions, totp, users
 from tests.rows import add_passkey, add_user, execute
 
 
 def add(db: Connection, email: str = "ada@example.com") -> int | None:
     return users.insert(db, email=email, name="Ada", password_hash="a hash")
+
+
+def lock(db: Connection, user_id: int) -> users.LockedAccount:
+    account = users.lock_account(db, user_id)
+    assert account is not None
+    return account
+
+
+def last_login(db: Connection, user_id: int) -> datetime | None:
+    user = users.get_by_id(db, user_id)
+    assert user is not None
+    return user.last_login_at
 
 
 def test_the_credentials_of_a_user_are_found_by_address(db: Connection) -> None:
@@ -34,7 +46,7 @@ def test_the_credentials_of_a_user_tell_when_the_second_factors_last_changed(
     assert users.get_credentials_by_email(db, "ada@example.com") == expected
     assert users.get_credentials_by_id(db, ada) == expected
     assert users.get_credentials_by_passkey(db, phone) == expected
-    assert users.record_login(db, ada, second_step=True) == (expected, True)
+    assert lock(db, ada).credentials == expected
     assert users.get_credentials_by_id(db, grace) == (grace, "a hash", None)
 
 
@@ -49,13 +61,13 @@ def test_an_app_of_the_version_before_passkeys_counts_as_a_change_when_it_was_ad
     expected = users.Credentials(ada, "a hash", added_at)
     assert users.get_credentials_by_email(db, "ada@example.com") == expected
     assert users.get_credentials_by_id(db, ada) == expected
-    assert users.record_login(db, ada, second_step=True) == (expected, True)
+    assert lock(db, ada).credentials == expected
     users.record_factor_change(db, ada)
     changed = users.get_credentials_by_id(db, ada)
     assert changed is not None
     assert changed != expected
     assert users.get_credentials_by_email(db, "ada@example.com") == changed
-    assert users.record_login(db, ada, second_step=True) == (changed, True)
+    assert lock(db, ada).credentials == changed
 
 
 @pytest.mark.usefixtures("running_clock")
@@ -99,16 +111,40 @@ def test_an_account_has_a_second_factor_if_it_has_an_app_or_a_passkey(
 
 
 @pytest.mark.parametrize("add_factor", [add_app, add_passkey])
-def test_a_login_to_an_account_with_a_second_factor_is_not_recorded_without_it(
+def test_a_locked_account_tells_what_a_login_needs_to_know(
     db: Connection, add_factor: AddFactor
 ) -> None:
-    user_id = add_user(db)
-    add_factor(db, user_id)
-    assert users.record_login(db, user_id, second_step=False) is None
-    user = users.get_by_id(db, user_id)
-    assert user is not None
-    assert user.last_login_at is None
-    assert users.record_login(db, user_id, second_step=True) is not None
+    ada, grace = add_user(db), add_user(db, "grace@example.com")
+    credentials = users.Credentials(ada, "a hash", None)
+    assert lock(db, ada) == users.LockedAccount(
+        credentials, is_active=True, is_new=True, has_second_factor=False, sessions=0
+    )
+    add_factor(db, ada)
+    for number in range(2):
+        sessions.insert(
+            db,
+            session_id=bytes([number]) * 32,
+            user_id=ada,
+            idle_limit=timedelta(hours=1),
+            limit=timedelta(hours=1),
+            remembered=False,
+            address=None,
+            device="Firefox",
+        )
+    users.deactivate(db, ada)
+    execute(db, "UPDATE users SET created_at = now() - interval '1 second' WHERE id = %s", ada)
+    account = lock(db, ada)
+    assert (account.is_active, account.is_new) == (False, False)
+    assert (account.has_second_factor, account.sessions) == (True, 2)
+    assert lock(db, grace).sessions == 0
+    assert users.lock_account(db, 0) is None
+
+
+def test_a_login_is_recorded(db: Connection) -> None:
+    ada = add_user(db)
+    assert last_login(db, ada) is None
+    users.record_login(db, ada)
+    assert last_login(db, ada) is not None
 
 
 def test_the_second_factors_of_an_account_are_described(db: Connection) -> None:

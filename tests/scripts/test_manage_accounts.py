@@ -310,6 +310,7 @@ def test_an_account_without_its_factors_takes_one_step_again_and_its_sessions_ha
     half_login = owner.begin_half_login()
     with pytest.raises(SecondFactorNeeded):
         owner.visitor.complete_login(owner.user_id)
+    owner.visitor.db.commit()  # unlocks the account
     main([PRODUCTION, "remove-factors", EMAIL])
     output = capsys.readouterr().out
     assert output.startswith(f"remove-factors: done for account 1, {EMAIL}.  Its password alone")

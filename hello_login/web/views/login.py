@@ -75,8 +75,8 @@ def _log_in_with_password(request: Any, form: LoginForm) -> Any:
     try:
         attempt = request.rate_limiter.admit_login(form.normalized_email())
         passwords, password = request.registry.passwords, form.password.data or ""
-        user_id = login.authenticate(request.actor, passwords, attempt, password)
-        issued = login.complete_login(request.actor, user_id, remembered=remembered)
+        account = login.authenticate(request.actor, passwords, attempt, password)
+        issued = login.complete_login(request.actor, account, remembered=remembered)
     except RateLimited as limited:
         message = PASSWORDS_LIMITED_MESSAGE + or_get_new_password(request)
         locked_message = LOCKED_MESSAGE + or_get_new_password(request, ASK_OPERATOR)
@@ -84,6 +84,7 @@ def _log_in_with_password(request: Any, form: LoginForm) -> Any:
     except login.AuthenticationFailed:
         form.form_errors = [INVALID_CREDENTIALS + or_get_new_password(request)]
     except login.SecondFactorNeeded:
+        user_id = account.credentials.user_id
         token = login.begin_half_login(request.actor, user_id, remembered=remembered)
         url = url_with_next(request, "second_step", form.next.data)
         return HTTPSeeOther(url, headers=issue_half_login_cookie(request, token))
@@ -99,8 +100,8 @@ def _log_in_with_passkey(request: Any, form: LoginForm, ceremony: Ceremony) -> A
     with show_passkey_errors(request, form):
         attempt = request.rate_limiter.admit_passkey(passkey_id=read_id(credential))
         actor = request.actor
-        user_id = login.authenticate_with_passkey(actor, ceremony, attempt, credential)
-        issued = login.complete_login(actor, user_id, remembered=remembered, second_step=True)
+        account = login.authenticate_with_passkey(actor, ceremony, attempt, credential)
+        issued = login.complete_login(actor, account, remembered=remembered, second_step=True)
         return HTTPSeeOther(redirect_url(request, form), headers=issue_cookies(request, issued))
     return None
 

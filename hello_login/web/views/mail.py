@@ -9,7 +9,7 @@ from pyramid.security import NO_PERMISSION_REQUIRED
 from ...auth import accounts, links, login, sessions
 from ...auth.accounts import LinkExpired
 from ...auth.rate_limits import RateLimited
-from ...repositories import mails, users
+from ...repositories import mails, throttles, users
 from ...repositories.sessions import Session
 from ...repositories.tokens import Link
 from .. import forms
@@ -44,6 +44,7 @@ def queue_mail(request: Any, form: forms.EmailForm, kind: str) -> bool:
     except RateLimited as limited:
         ask_to_wait(request, form, limited.wait)
         return False
+    throttles.delete_forgotten(request.db)
     mails.insert(request.db, kind, form.email.data or "")
     request.wake_sender_after_commit()
     return True
@@ -91,7 +92,7 @@ def _register(request: Any, token: str, link: Link, session: Session | None) -> 
         )
         if session is not None:
             sessions.end(request.actor, session)
-        headers = issue_cookies(request, login.complete_login(request.actor, user_id))
+        headers = issue_cookies(request, login.complete_registration(request.actor, user_id))
         after_login = request.registry.hello_login.after_login
         return redirect(request, after_login, "registered", headers)
     return form_context(request, form, purpose="register", address=address, advice=passwords.advice)

@@ -47,7 +47,7 @@ def register(request: Any) -> Any:
             form.email.errors = [ADDRESS_TAKEN.format(login_url)]
             keep_typed(request, request.response, request.route_path("login"))
         else:
-            issued = login.complete_login(request.actor, user_id)
+            issued = login.complete_registration(request.actor, user_id)
             headers = issue_cookies(request, issued)
             return redirect(request, redirect_url(request, form), "registered", headers)
     return form_context(request, form, advice=passwords.advice)
