@@ -163,7 +163,10 @@ def test_the_first_passkey_brings_recovery_codes_and_ends_other_sessions(
     other = open_browser()
     log_in(other)
     assert "From then on, your password alone is not enough" in browser.get(ADD)
-    codes = recovery_codes_on(add_passkey(browser, SoftwareKey(), status=200))
+    page = add_passkey(browser, SoftwareKey(), status=200)
+    expected = "The passkey is added, and all your other sessions have ended."
+    assert page.html.find(role="status").get_text() == expected
+    codes = recovery_codes_on(page)
     assert len(set(codes)) == 10
     assert (is_logged_in(browser), is_logged_in(other)) == (True, False)
     assert log_in(other).location == SECOND

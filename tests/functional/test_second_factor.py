@@ -353,6 +353,18 @@ def test_a_recovery_code_sets_no_app_up(browser: webtest.TestApp) -> None:
     assert "A code of the app has 6 digits" in error_of(page, "code")
 
 
+def test_the_page_with_the_recovery_codes_of_a_new_app_says_that_it_was_added(
+    browser: webtest.TestApp,
+) -> None:
+    register(browser)
+    page = browser.get("/account/totp")
+    added = type_first_code(page, Phone(secret_on(page)).code(), status=200)
+    expected = "The app is added, and all your other sessions have ended."
+    assert added.html.find(role="status").get_text() == expected
+    form = browser.get("/account/recovery-codes").forms[1]
+    assert form.submit(status=200).html.find(role="status") is None
+
+
 def test_a_form_that_is_sent_twice_sets_one_app_up(browser: webtest.TestApp) -> None:
     register(browser)
     page = browser.get("/account/totp")

@@ -18,7 +18,7 @@ const addReveal = (field) => {
   const show = (shown) => {
     field.type = shown ? "text" : "password";
     button.textContent = shown ? "Hide" : "Show";
-    button.setAttribute("aria-label", `${button.textContent}: ${field.labels[0].textContent}`);
+    button.setAttribute("aria-label", `${button.textContent}: ${field.labels[0]?.textContent ?? "password"}`);
   };
   button.type = "button";
   button.className = "reveal";

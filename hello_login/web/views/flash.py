@@ -31,6 +31,7 @@ MESSAGES = {
     "no_app": "Nothing was changed: you have no authenticator app here.",
     "no_factor": "Nothing was changed: your logins take one step.",
     "passkey_added": "The passkey is added. You can log in with it from now on.",
+    "first_passkey_added": "The passkey is added, and all your other sessions have ended.",
     "passkey_renamed": "The passkey has a new name.",
     "passkey_removed": "The passkey is removed, and all your other sessions have ended.",
     "no_passkey": "Nothing was changed: there is no such passkey.",

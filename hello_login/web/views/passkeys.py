@@ -70,7 +70,7 @@ def _add(request: Any, form: forms.PasskeyForm, ceremony: Ceremony) -> Any:
     with show_passkey_errors(request, form):
         codes = passkeys.add(request.actor, ceremony, session, credential)
         if codes:
-            return show_recovery_codes(request, codes)
+            return show_recovery_codes(request, codes, "first_passkey_added")
         headers = renew_session(request)
         return redirect(request, request.route_path("passkeys"), "passkey_added", headers)
     return None

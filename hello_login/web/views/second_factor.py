@@ -12,7 +12,7 @@ from ...auth.second_factor import CodeRefused
 from .. import forms
 from . import ask_to_wait, form_context, form_view, show_code_refused
 from .confirm import find_factors, form_or_redirect, redirect_too_late, renew_session
-from .flash import redirect
+from .flash import MESSAGES, redirect
 
 SETUP_EXPIRED = (
     "This page was open for too long, so it shows another QR code now. Scan that one, and type the "
@@ -71,7 +71,7 @@ def _add_app(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
         show_code_refused(request, form, refused)
         return _show_secret(request, form, secret)
     if codes:
-        return show_recovery_codes(request, codes)
+        return show_recovery_codes(request, codes, "app_added")
     headers = renew_session(request)
     return redirect(request, request.route_path("account"), "app_added", headers)
 
@@ -135,9 +135,10 @@ def make_recovery_codes(request: Any) -> Any:
     return form_context(request, form, codes=[], left=left)
 
 
-def show_recovery_codes(request: Any, codes: list[str]) -> Any:
+def show_recovery_codes(request: Any, codes: list[str], message: str = "") -> Any:
     """Return the page with new recovery codes, and renew the session.
 
+    message: the key in MESSAGES of what was done, beside making the codes.
     The page shows no form, because the CSRF token changes with the session.  So a reload is
     refused, and does not replace the codes.
     """
@@ -145,7 +146,12 @@ def show_recovery_codes(request: Any, codes: list[str]) -> Any:
     template = "hello_login.web:templates/recovery_codes.jinja2"
     groups = ["-".join(_in_groups(code)) for code in codes]
     # The script of forms makes a reload a GET request.
-    values = {"codes": groups, "address": address, "form": forms.ButtonForm()}
+    values = {
+        "codes": groups,
+        "address": address,
+        "message": MESSAGES.get(message),
+        "form": forms.ButtonForm(),
+    }
     response = render_to_response(template, values, request)
     response.headerlist.extend(headers)
     return response
