@@ -59,8 +59,8 @@ browser: .venv/installed    ## Install what the browser tests need: Chromium and
 pictures: browser    ## Create docs/pictures: every page as Chromium shows it
 	@$(BIN)/python -m tests.browser.pictures
 
-bench: bench/.venv/installed    ## Compare the speed with other frameworks and with the machine's limits, in 12 minutes (QUICK=1: in 2)
-	@bench/.venv/bin/python -m bench $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE))
+bench: bench/.venv/installed    ## Compare the speed with products and with the machine's limits, in 12 minutes (QUICK=1: in 2)
+	@bench/.venv/bin/python -m bench $(if $(QUICK),--quick)
 
 lint: .venv/installed    ## Check style, formatting and types
 	@$(BIN)/ruff check
@@ -90,10 +90,13 @@ sure:     ## Everything that the project's gate runs
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[development]'
 	@echo "$(CURDIR)" > $@
 
-bench/.venv/installed: setup.cfg bench/requirements.txt bench/peers/requirements.txt
-	@echo "Installing into bench/.venv (once): downloads about 85 MB, and takes about 410 MB on disk ..."
+bench/.venv/installed: setup.cfg bench/requirements.txt bench/products/requirements.txt
+	@echo "Installing into bench/.venv (once): downloads about 60 MB, and takes about 310 MB on disk ..."
 	@[ "$$(cat $@ 2> /dev/null)" = "$(CURDIR)" ] || rm -rf bench/.venv
 	@$(PYTHON) -m venv bench/.venv
 	@bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check \
 		--requirement bench/requirements.txt --editable .
+	@$(PYTHON) -m venv bench/.venv/products
+	@bench/.venv/products/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement bench/products/requirements.txt
 	@echo "$(CURDIR)" > $@

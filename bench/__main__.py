@@ -1,183 +1,124 @@
-"""Measure hello_login against alternatives and against the limits of the machine.
+"""Compare hello_login with products and with the machine's limits.  With --quick, only print."""
 
-All servers run on one machine in one run, in turn, so that a disturbance affects all of them.  Only
-the ratios are meaningful.  Prints the tables and writes them into docs/performance.md; writes a
-plot and all details to bench/results/.
-"""
-
-import argparse
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
-import psycopg2
+import psutil
 import uvloop
 
 from hello_login.dev.embedded import EmbeddedPostgres
 
-from . import contenders, data, limits, load, report
-from .contenders import CONTENDERS, HELLO_LOGIN, ONE_PROCESS, Contender, Server
-from .measuring import (
-    CLIENTS,
-    FULL,
-    QUICK,
-    Plan,
-    compare,
-    count_round_trips,
-    workloads,
-)
+from .contenders import COSTS, LIMITS, NO_COSTS, PRODUCTS, ROOT, Server
+from .load import USERS, WORKLOADS
+from .measuring import CORES, compare, measure_argon2, measure_pgbench
+from .report import Results, draw, spread, write_table
+
+PAGE, PICTURE = ROOT / "docs/performance.md", ROOT / "bench/results/picture.svg"
+BEGIN, END = "<!-- make bench writes from here -->\n", "<!-- to here -->\n"
 
 
-def log_step(text: str) -> None:
-    """Print the next step with the time."""
+def log_step(text: str) -> str:
+    """Print the next step with the time, and return it."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    return text
 
 
-def measure(plan: Plan, base: str | None, scratch: Path, stack: ExitStack) -> report.Results:
-    """Run all measurements in order, and return their results."""
-    few, many = create_databases(plan, scratch, stack)
-    results = report.Results(machine=contenders.machine(), users=(plan.few_users, plan.users))
-    log_step("The limits")
-    results.pgbench = [
-        limits.pgbench_rate(many, plan.users, scratch, 2) for _ in range(plan.rounds)
-    ]
-    main = [*CONTENDERS, *base_contenders(base, scratch, stack)]
-    log_step("Cold starts")
-    running = start(results, [*main, ONE_PROCESS], many, plan, scratch, stack)
-    measure_workloads(results, main, running, plan)
-
-    log_step("One process, and two")
-    pair = [(each.name, running[each.name], plan.users) for each in (ONE_PROCESS, HELLO_LOGIN)]
-    results.processes = compare(pair, "greeting, JSON", plan, clients=16)
-
-    log_step("Few users, and many")
-    small = Server(HELLO_LOGIN, few, scratch)
-    stack.callback(small.stop)
-    sizes = [("few", small, plan.few_users), ("many", running[HELLO_LOGIN.name], plan.users)]
-    for workload in ("/account", "login"):
-        results.sizes[workload] = compare(sizes, workload, plan)
-
-    log_step("Round trips to PostgreSQL")
-    for each in main:
-        if not each.greets_only:
-            results.round_trips[each.name] = count_round_trips(each, many, plan.users, scratch)
-    return results
-
-
-def start(
-    results: report.Results,
-    every: list[Contender],
-    url: str,
-    plan: Plan,
-    scratch: Path,
-    stack: ExitStack,
-) -> dict[str, Server]:
-    """Measure the cold starts of all contenders in turn; return the servers of the last round."""
-    running = {}
-    for number in range(plan.cold_starts):
-        for each in every:
-            server = Server(each, url, scratch)
-            results.cold_starts.setdefault(each.name, []).append(server.cold_start)
-            if number < plan.cold_starts - 1:
-                server.stop()
-            else:
-                running[each.name] = server
-                stack.callback(server.stop)
-    return running
-
-
-def measure_workloads(
-    results: report.Results, main: list[Contender], running: dict[str, Server], plan: Plan
-) -> None:
-    """Measure each workload; two of them also with 1 and 64 clients and without keep-alive."""
-
-    def taking(workload: str) -> list[tuple[str, Server, int]]:
-        names = [each.name for each in main if workload in workloads(each)]
-        return [(name, running[name], plan.users) for name in names]
-
-    def argon2() -> None:
-        results.argon2.append(limits.argon2_rate(plan.seconds))
-
-    for workload in load.WORKLOADS:
-        log_step(f"{workload}: {CLIENTS} clients")
-        results.rates[workload] = compare(
-            taking(workload), workload, plan, beside=argon2 if workload == "login" else None
-        )
-    results.memory = {each.name: running[each.name].memory() for each in main}
-    for workload in ("greeting, JSON", "/account") if plan.variants else ():
-        for title, clients, keep_alive in report.VARIANTS:
-            log_step(f"{workload}: {title}")
-            results.variants[workload, title] = compare(
-                taking(workload), workload, plan, clients=clients, keep_alive=keep_alive
-            )
-
-
-def create_databases(plan: Plan, scratch: Path, stack: ExitStack) -> list[str]:
-    """Create two databases, and return their URLs: one with few users, one with many."""
-    server = EmbeddedPostgres(scratch / "postgres")
-    url = server.start()
-    stack.callback(server.stop)
-    urls = []
-    for users in (plan.few_users, plan.users):
-        log_step(f"{users:,} users, each with {data.SESSIONS} sessions")
-        urls.append(create_database(url, f"bench_{users}"))
-        data.fill(urls[-1], contenders.ROOT / "sql", users)
-        prepare_django(urls[-1])
-    return urls
-
-
-def create_database(url: str, name: str) -> str:
-    """Create an empty database on the same server, and return its URL."""
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
-    connection.close()
-    return url.replace("/postgres?", f"/{name}?")
-
-
-def prepare_django(url: str) -> None:
-    """Create the table that Django keeps its sessions in."""
-    folder = contenders.HERE / "peers"
-    environ = {"DATABASE_URL": url, "SECRET_KEY": "k" * 32}
-    subprocess.run([sys.executable, "django_app.py"], cwd=folder, env=environ, check=True)
-
-
-def base_contenders(base: str | None, scratch: Path, stack: ExitStack) -> list[Contender]:
-    """Return hello_login at the commit base as a contender, or nothing if there is no base."""
-    if base is None:
-        return []
-    folder = scratch / "base"
-    git = ("git", "-C", contenders.ROOT, "worktree")
-    subprocess.run([*git, "add", "--quiet", "--detach", folder, base], check=True)
-    stack.callback(lambda: subprocess.run([*git, "remove", "--force", folder], check=True))
-    before = Contender(
-        f"hello_login at {base}",
-        contenders.PSERVE,
-        folder,
-        (*HELLO_LOGIN.environ, ("PYTHONPATH", str(folder))),
+def describe() -> str:
+    """Return a description of this machine, of its load, and of what is measured."""
+    busy = psutil.cpu_percent(2)
+    git = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*")
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(": ")[2] for line in lines if "model name" in line]
+    return (
+        f"Measured on {time.strftime('%Y-%m-%d at %H:%M')} at commit {commit}: {names[0]}, {CORES} "
+        f"cores, Python {sys.version.split()[0]}; other work used {busy:.0f} % of them just before."
     )
-    return [before]
+
+
+@contextmanager
+def running(servers: list[Server], *, relayed: bool = False) -> Iterator[list[float]]:
+    """Start servers, yield the seconds that each took, and stop them."""
+    with ExitStack() as stack:
+        took = []
+        for each in servers:
+            took.append(each.start(relayed=relayed))
+            stack.callback(each.stop)
+        yield took
+
+
+def measure(url: str, scratch: Path, *, quick: bool) -> Results:
+    """Run all measurements in order, and return their results."""
+    starts, rounds, runs, seconds = (1, 1, 2, 0.4) if quick else (3, 5, 10, 0.8)
+    results = Results(describe())
+    log_step(f"Databases with {USERS:,} accounts")
+    products = [Server(each, url, scratch, COSTS) for each in PRODUCTS]
+    cheap = [Server(each, url, scratch, NO_COSTS) for each in PRODUCTS]
+    limits = [Server(each, url, scratch, COSTS) for each in LIMITS]
+    pid = (scratch / "postgres/cluster/postmaster.pid").read_text().split()[0]
+    postgres = psutil.Process(int(pid))
+    do = partial(compare, postgres=postgres, rounds=rounds, seconds=seconds)
+    log_step("Cold starts")
+    cold_starts = []
+    for _ in range(starts):
+        with running(products) as took:
+            cold_starts.append(took)
+    results.others["cold start, s"] = [spread(each) for each in zip(*cold_starts, strict=True)]
+    log_step("Limits")
+    with running(limits):
+        for each, did in zip(LIMITS, do(limits, "greeting, JSON"), strict=True):
+            times = spread([one.cpu for one in did])
+            results.limits.append(f"{each.name} on waitress takes {times} ms for a greeting")
+    found = measure_pgbench(products[0].url, scratch / "lookup.sql")
+    results.limits.append(f"pgbench finds {found:,.0f} accounts per second")
+    with running(products):
+        for workload in WORKLOADS:
+            results.workloads[log_step(workload)] = do(products, workload)
+        results.others["memory after the load, MiB"] = [f"{each.memory():.0f}" for each in products]
+        for clients in (4, 8, 64):
+            name = log_step(f"POST login, {clients} clients")
+            rates = results.argon2[name] = []
+            beside = partial(measure_argon2, rates, seconds)
+            done = do(products, "POST login", rounds=runs, clients=clients, beside=beside)
+            results.workloads[name] = done
+    results.limits.append(f"argon2 verifies {spread(rates, 0)} passwords per second on all cores")
+    with running(cheap):
+        for workload in ("POST login", "POST register"):
+            name = log_step(f"{workload} less argon2")
+            results.workloads[name] = do(cheap, workload)
+    with running(products, relayed=True):
+        for delay in (0, 1, 5):
+            for server in products:
+                server.relay.delay = delay / 1000
+            name = log_step(f"POST login, 1 client, PostgreSQL {delay} ms away")
+            results.workloads[name] = do(products, "POST login", clients=1)
+    return results
 
 
 def main() -> None:
     """Measure, print and write the results."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer users and one short round")
-    parser.add_argument("--base", metavar="COMMIT", help="compare with hello_login as it was then")
-    arguments = parser.parse_args()
+    quick = sys.argv[1:] == ["--quick"]
     uvloop.install()
-    with ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         # As root, PostgreSQL runs as another user, who must be able to enter the folder.
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        scratch.chmod(0o755)
-        contenders.write_bare_ini(scratch)
-        results = measure(QUICK if arguments.quick else FULL, arguments.base, scratch, stack)
-    page = contenders.HERE.parent / "docs/performance.md"
-    sys.stdout.write(report.write(results, contenders.HERE / "results", page))
+        Path(folder).chmod(0o755)
+        database = EmbeddedPostgres(Path(folder) / "postgres")
+        try:
+            results = measure(database.start(), Path(folder), quick=quick)
+        finally:
+            database.stop()
+    table = write_table(results)
+    sys.stdout.write(table)
+    if not quick:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}{table}{END}{rest.partition(END)[2]}")
+        PICTURE.write_text(draw(results))
 
 
 if __name__ == "__main__":

@@ -1,195 +1,147 @@
-"""The servers to compare, all with the same number of processes, and of threads if they use any."""
+"""The servers to compare, all with two processes of four threads on the same PostgreSQL."""
 
 import os
-import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
+import psycopg2
+from argon2 import PasswordHasher
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-BIN = Path(sys.executable).parent
-PATIENCE = 60.0  # seconds
+from hello_login.db import migrations
+from tests.functional.round_trips import RoundTrips
 
-PROCESSES, THREADS = 2, 4
+from .load import HOST, PASSWORD, USERS, Site
+
+ROOT = Path(__file__).parent.parent
+Costs = tuple[int, int, int]
+COSTS, NO_COSTS = (19456, 2, 1), (8, 1, 1)
+"""argon2's memory in KiB, passes and lanes: those of hello_login's settings, and the lowest."""
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A server to start.
-
-    In its command, {port} is the port to listen on, and {scratch} the folder of write_bare_ini().
-    """
+class Contender(NamedTuple):
+    """A server to start, on the port in place of {port}."""
 
     name: str
-    command: tuple[str, ...]
-    folder: Path = ROOT
-    environ: tuple[tuple[str, str], ...] = ()
-    greets_only: bool = False
-    """Whether it has neither accounts nor pages."""
+    command: str
+    module: str = ""  # Its prepare() makes the product's tables and accounts.
+    site: Site = Site()
 
 
-GUNICORN = (
-    "gunicorn",
-    "-w",
-    str(PROCESSES),
-    "-b",
-    "127.0.0.1:{port}",
-    "--log-level",
-    "error",
-    "--no-control-socket",
+GUNICORN = "python -m gunicorn -w 2 -k gthread --threads 4 -b 127.0.0.1:{port}"
+GUNICORN += " --log-level error --no-control-socket"
+PASSWORDS = Site(passwords=("password", "password_confirm"))
+PATHS = ("/accounts/login/", "/accounts/signup/", "/accounts/logout/", "/accounts/sessions/")
+ACCOUNTS = Site(*PATHS, "login", ("password1", "password2"), "csrfmiddlewaretoken")
+PRODUCTS = (
+    Contender("hello_login", "pserve bench.ini http_port={port} http_host=127.0.0.1"),
+    Contender("Flask-Login", f"{GUNICORN} flask_login_site:app", "flask_login_site"),
+    Contender("Flask-Security", f"{GUNICORN} security_site:app", "security_site", PASSWORDS),
+    Contender("django-allauth", f"{GUNICORN} allauth_site:app", "allauth_site", ACCOUNTS),
 )
-GTHREAD = (*GUNICORN, "-k", "gthread", "--threads", str(THREADS))
-WHERE = ("http_port={port}", "http_host=127.0.0.1")
-PSERVE = ("pserve", "production.ini", *WHERE)
-RUNNER = str(HERE / "waitress_processes.py")
-WAITRESS = (sys.executable, RUNNER, "{port}", str(THREADS), str(PROCESSES))
-UVICORN = ("uvicorn", "--workers", str(PROCESSES), "--port", "{port}", "--no-access-log")
-
-HELLO_LOGIN = Contender("hello_login", PSERVE, environ=(("WEB_CONCURRENCY", str(PROCESSES)),))
-ONE_PROCESS = Contender("hello_login, 1 process", PSERVE, environ=(("WEB_CONCURRENCY", "1"),))
-FLASK = Contender("Flask, gunicorn gthread", (*GTHREAD, "flask_app:app"), HERE / "peers")
-FLASK_SYNC = Contender("Flask, gunicorn sync", (*GUNICORN, "flask_app:app"), HERE / "peers")
-DJANGO = Contender("Django, gunicorn gthread", (*GTHREAD, "django_app:application"), HERE / "peers")
-PYRAMID = Contender(
-    "Pyramid with SQLAlchemy, waitress",
-    (*WAITRESS, "pyramid_app:app"),
-    HERE / "peers",
+LIMITS = (
+    Contender("Pyramid's smallest view", "python -m waitress_limits {port} pyramid"),
+    Contender("a bare function", "python -m waitress_limits {port} bare"),
 )
-FASTAPI = Contender(
-    "FastAPI, uvicorn",
-    (
-        *UVICORN,
-        "--log-level",
-        "error",
-        "--loop",
-        "uvloop",
-        "--http",
-        "httptools",
-        "fastapi_app:app",
-    ),
-    HERE / "peers",
-)
-BARE = Contender(
-    "bare function, waitress",
-    (*WAITRESS, "bare:greet"),
-    HERE,
-    greets_only=True,
-)
-BARE_SAME_SERVER = Contender(
-    "bare function, our server",
-    ("pserve", "{scratch}/bare.ini", *WHERE),
-    environ=HELLO_LOGIN.environ,
-    greets_only=True,
-)
-WSGI_PEERS = (FLASK, FLASK_SYNC, DJANGO, PYRAMID)
-CONTENDERS = (HELLO_LOGIN, *WSGI_PEERS, FASTAPI, BARE_SAME_SERVER, BARE)
+INSERT = """INSERT INTO users (email, name, password_hash)
+            SELECT 'user' || n || '@example.com', 'User', %s FROM generate_series(1, %s) AS n"""
 
 
-def free_port() -> int:
-    """Return a port that no process listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        return int(unused.getsockname()[1])
+def execute(url: str, statement: str, *values: object) -> None:
+    """Execute a statement outside a transaction."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    connection.cursor().execute(statement, values)
+    connection.close()
 
 
 class Server:
-    """A running contender."""
+    """A contender with a database, and a relay that can be between them."""
 
-    def __init__(self, contender: Contender, url: str, scratch: Path) -> None:
-        """Start the contender on a database, and wait for its first response.
+    def __init__(self, contender: Contender, postgres: str, scratch: Path, costs: Costs) -> None:
+        """Create a folder, and on postgres a database of the same name with the accounts."""
+        self.contender, self._costs = contender, costs
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="site_", dir=scratch))
+        self.url = postgres.replace("/postgres?", f"/{folder.name}?")
+        self.relay = RoundTrips(self.url)
+        execute(postgres, f"CREATE DATABASE {folder.name}")
+        if contender.module:
+            code = f"import {contender.module} as site; site.prepare({USERS}, {PASSWORD!r})"
+            subprocess.run(["python", "-c", code], env=self._environ(self.url), check=True)
+        elif contender is PRODUCTS[0]:
+            list(migrations.migrate(self.url, ROOT / "sql"))
+            memory, passes, lanes = costs
+            execute(self.url, INSERT, PasswordHasher(passes, memory, lanes).hash(PASSWORD), USERS)
+            head, names = "[app:main]\n", ("memory_kib", "passes", "lanes")
+            lines = [f"hello_login.argon2_{k} = {v}\n" for k, v in zip(names, costs, strict=True)]
+            text = (ROOT / "production.ini").read_text()
+            (folder / "bench.ini").write_text(text.replace(head, head + "".join(lines)))
+        # Otherwise PostgreSQL would do it during a measurement.
+        execute(self.url, "VACUUM ANALYZE")
+        execute(self.url, "CHECKPOINT")
 
-        scratch: a folder for its log.
-        """
-        self.port = free_port()
-        environ = {
-            **os.environ,
-            "DATABASE_URL": url,
+    def _environ(self, url: str) -> dict[str, str]:
+        """Return the environment of the contender's processes, with libpq's variables."""
+        parts = urlsplit(url)
+        programs = ROOT / "bench/.venv" / ("products/bin" if self.contender.module else "bin")
+        return {
+            "PATH": f"{programs}:{os.environ['PATH']}",
             "SECRET_KEY": "k" * 32,
+            "ARGON2": ",".join(map(str, self._costs)),
+            "PYTHONPATH": str(ROOT / "bench/products"),
+            "DATABASE_URL": url,
+            "PGHOST": parse_qs(parts.query).get("host", [str(parts.hostname)])[0],
+            "PGPORT": str(parts.port),
+            "PGUSER": "postgres",
+            "PGDATABASE": parts.path[1:],
             "TRUSTED_PROXY": "127.0.0.1",
-            "PYTHONPATH": str(ROOT),
+            "SITE_URL": f"https://{HOST}",
+            "WEB_CONCURRENCY": "2",
         }
-        environ.update(contender.environ)
-        program, *arguments = (
-            each.format(port=self.port, scratch=scratch) for each in contender.command
-        )
-        self._log = scratch / f"{contender.name}.log"
+
+    def start(self, *, relayed: bool) -> float:
+        """Start it, and return the seconds until the first response."""
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            self.port = int(unused.getsockname()[1])
+        command = self.contender.command.format(port=self.port)
+        environ = self._environ(self.relay.url if relayed else self.url)
+        log = self._folder / "log"
         started = time.perf_counter()
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [BIN / program, *arguments],
-                cwd=contender.folder,
-                env=environ,
-                stdout=log,
-                stderr=log,
-            )
+        with log.open("w") as file:
+            places = {"cwd": self._folder, "stdout": file, "stderr": file}
+            self.process = psutil.Popen(command.split(), env=environ, **places)
         while not self._answers():
-            if self._process.poll() is not None or time.perf_counter() - started > PATIENCE:
-                raise SystemExit(f"{contender.name} did not start:\n{self._log.read_text()}")
+            if self.process.poll() is not None:
+                raise SystemExit(f"{command} failed:\n{log.read_text()}")
             time.sleep(0.005)
-        self.cold_start = time.perf_counter() - started
-        """Seconds until the first response."""
+        return time.perf_counter() - started
 
     def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/", headers={"Host": HOST})
+        with suppress(OSError), urllib.request.urlopen(request, timeout=5):  # noqa: S310
+            return True
+        return False
 
-    def _processes(self) -> list[psutil.Process]:
-        first = psutil.Process(self._process.pid)
-        return [first, *first.children(recursive=True)]
-
-    def cpu_seconds(self) -> float:
-        """Return the processor time that all its processes have used so far."""
-        return sum(sum(each.cpu_times()[:2]) for each in self._processes())
-
-    def memory(self) -> tuple[float, float]:
-        """Return MiB: the mean RSS of a serving process, and the PSS of all processes together."""
-        processes = self._processes()
-        serving = [
-            each
-            for each in processes
-            if not each.children() and "resource_tracker" not in " ".join(each.cmdline())
-        ]
-        resident = sum(each.memory_info().rss for each in serving) / len(serving)
-        whole = sum(each.memory_full_info().pss for each in processes)
-        return resident / 2**20, whole / 2**20
+    def memory(self) -> float:
+        """Return the MiB of all its processes together (PSS)."""
+        return float(sum(each.memory_full_info().pss for each in family(self.process)) / 2**20)
 
     def stop(self) -> None:
         """Stop all its processes."""
-        processes = self._processes()
-        self._process.send_signal(signal.SIGTERM)
+        for each in (processes := family(self.process)[::-1]):
+            each.terminate()
         _, alive = psutil.wait_procs(processes, timeout=5)
         for each in alive:
             each.kill()
-        self._process.wait()
 
 
-def write_bare_ini(scratch: Path) -> None:
-    """Write production.ini with a bare function in place of the application."""
-    text = (ROOT / "production.ini").read_text().replace("%(here)s", str(ROOT))
-    (scratch / "bare.ini").write_text(
-        text.replace("use = egg:hello_login\nhello", "use = call:bench.bare:make\nhello")
-    )
-
-
-def machine() -> Mapping[str, str]:
-    """Return a description of this machine."""
-    names = [
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return {
-        "processor": names[0].partition(": ")[2] if names else "unknown",
-        "cores": str(os.cpu_count()),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "kernel": os.uname().release,
-        "python": sys.version.split()[0],
-    }
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """Return the process and all below it."""
+    return [process, *process.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""Clients that keep a server busy, and their workloads: raw HTTP/1.1 on asyncio, to cost little."""
+"""Clients that keep a server busy, as a proxy would: each request has a person's address."""
 
 import asyncio
 import itertools
@@ -7,292 +7,180 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode
 
+HOST = "login.example.org"
+BROWSER = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+HTTPS, FORM = "X-Forwarded-Proto: https", "Content-Type: application/x-www-form-urlencoded"
 HTML, JSON = "text/html", "application/json"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 COOKIE = re.compile(rb"\r\nset-cookie: *([^=\r\n]+)=([^;\r\n]*)", re.IGNORECASE)
 CLOSED = re.compile(rb"\r\nconnection: *close|^HTTP/1\.0", re.IGNORECASE)
-TOKEN = re.compile(rb'name="csrf_token" value="([^"]+)"')
-
-
-class Connection(asyncio.Protocol):
-    """Sends one request at a time, and collects its response."""
-
-    transport: Any
-
-    def __init__(self) -> None:
-        self.lost = True
-        self._received = b""
-        self._size: int | None = None
-        self._head = 0
-        self._answer: asyncio.Future[tuple[bytes, bytes]] | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """Store the transport of the open connection."""
-        self.transport, self.lost = transport, False
-
-    def data_received(self, data: bytes) -> None:
-        """Add a part of the response; when it is complete, set the result of send()."""
-        self._received += data
-        if self._size is None and (head := self._received.find(b"\r\n\r\n") + 4) > 3:
-            length = LENGTH.search(self._received, 0, head)
-            if length is None:
-                raise ValueError(f"an answer without a length: {self._received[:head]!r}")
-            self._head, self._size = head, head + int(length[1])
-        if self._size is not None and len(self._received) >= self._size and self._answer:
-            answer = self._received[: self._head], self._received[self._head : self._size]
-            self._received, self._size = b"", None
-            self._answer.set_result(answer)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        """Raise ConnectionResetError in send() if it still waits for the response."""
-        self.lost = True
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(ConnectionResetError("closed without an answer"))
-
-    def send(self, request: bytes) -> "asyncio.Future[tuple[bytes, bytes]]":
-        """Send a request, and return a future of the response's headers and body."""
-        self._answer = asyncio.get_running_loop().create_future()
-        self.transport.write(request)
-        return self._answer
-
-
-@dataclass
-class Client:
-    """A browser with cookies, a connection, and its own address (all of 127/8 is this machine)."""
-
-    port: int
-    keep_alive: bool
-    address: str = "127.0.0.1"
-    cookies: dict[str, str] = field(default_factory=dict)
-    token: str = ""
-    """The CSRF token of a form, which belongs to the cookies."""
-
-    latencies: list[float] = field(default_factory=list)
-    received: int = 0
-    connection: Connection = field(default_factory=Connection)
-
-    async def ask(
-        self,
-        path: str,
-        form: dict[str, str] | None = None,
-        *,
-        accept: str = HTML,
-        expect: tuple[int, ...] = (200,),
-        timed: bool = True,
-    ) -> bytes:
-        """Send a request and return the response's body.
-
-        expect: the statuses to accept; ValueError is raised for others.
-        """
-        body = urlencode(form) if form else ""
-        lines = [
-            f"{'POST' if form else 'GET'} {path} HTTP/1.1",
-            f"Host: 127.0.0.1:{self.port}",
-            f"Accept: {accept}",
-            "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-        ]
-        if self.cookies:
-            lines.append("Cookie: " + "; ".join(f"{k}={v}" for k, v in self.cookies.items()))
-        if form:
-            lines.append("Content-Type: application/x-www-form-urlencoded")
-            lines.append(f"Content-Length: {len(body)}")
-        if not self.keep_alive:
-            lines.append("Connection: close")
-        started = time.perf_counter()
-        head, text = await self._send("\r\n".join([*lines, "", body]).encode())
-        if timed:
-            self.latencies.append(time.perf_counter() - started)
-            self.received += len(head) + len(text)
-        if int(head[9:12]) not in expect:
-            raise ValueError(
-                f"{lines[0]}: {head[:12].decode()} instead of {expect}: {text[-300:]!r}"
-            )
-        for name, value in COOKIE.findall(head):
-            self.cookies[name.decode()] = value.decode()
-        if not self.keep_alive or CLOSED.search(head):
-            self.close()
-        return text
-
-    async def _send(self, request: bytes) -> tuple[bytes, bytes]:
-        kept = not self.connection.lost
-        if not kept:
-            await self._connect()
-        try:
-            return await self.connection.send(request)
-        except ConnectionResetError:
-            if not kept:
-                raise
-            # The server may close an idle connection just when a request comes.  Browsers retry.
-            await self._connect()
-            return await self.connection.send(request)
-
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
-        _, self.connection = await loop.create_connection(
-            Connection, "127.0.0.1", self.port, local_addr=(self.address, 0)
-        )
-
-    def close(self) -> None:
-        """Close the connection."""
-        if not self.connection.lost:
-            self.connection.lost = True
-            self.connection.transport.close()
+TOKEN = re.compile(rb'name="(?:csrf_token|csrfmiddlewaretoken)"[^>]*value="([^"]+)"')
+USERS = 5000
+PASSWORD = "correct horse battery staple"  # noqa: S105
+numbers = itertools.count(1)  # They make every registration and every address unique.
 
 
 @dataclass(frozen=True)
 class Site:
-    """A server under load, and its accounts."""
+    """The paths of a site, and the fields of its forms."""
 
-    port: int
-    users: int
-    password: str
-
-
-Step = Callable[[Client, Site], Awaitable[None]]
-numbers = itertools.count(1)
-"""Make every registration and every client's address unique."""
+    login: str = "/login"
+    register: str = "/register"
+    logout: str = "/logout"
+    account: str = "/account"
+    email: str = "email"  # in the form of the login
+    passwords: tuple[str, str] = ("password", "confirm")  # in the form of the registration
+    token: str = "csrf_token"  # noqa: S105
 
 
 def new_address() -> str:
-    """Return an address of 127/8 that was not used before."""
-    number = next(numbers) + 256
-    return f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-
-
-def credentials(site: Site) -> dict[str, str]:
-    """Return the address and the password of a random account."""
-    number = random.randint(1, site.users)  # noqa: S311
-    return {"email": f"user{number}@example.com", "password": site.password}
-
-
-async def csrf_token(client: Client, path: str, *, timed: bool = False) -> str:
-    """Return the CSRF token of the form at the path; the client keeps its cookie."""
-    found = TOKEN.search(await client.ask(path, timed=timed))
-    if found is None:
-        raise ValueError(f"{path} has no csrf_token")
-    return found[1].decode()
-
-
-async def log_in_once(client: Client, site: Site, *, timed: bool = False) -> None:
-    """Prepare: log the client in."""
-    form = {**credentials(site), "csrf_token": await csrf_token(client, "/login", timed=timed)}
-    await client.ask("/login", form, expect=(302, 303), timed=timed)
-
-
-async def greet_json(client: Client, _site: Site) -> None:
-    """Request the greeting as JSON."""
-    await client.ask("/", accept=JSON)
-
-
-async def greet_page(client: Client, _site: Site) -> None:
-    """Request the greeting as a page, without a session."""
-    await client.ask("/")
-
-
-async def account(client: Client, _site: Site) -> None:
-    """Request the account page."""
-    await client.ask("/account")
-
-
-async def hold_token(client: Client, _site: Site) -> None:
-    """Prepare: store a CSRF token, which is valid for many posts without a session."""
-    client.token = await csrf_token(client, "/login")
-
-
-async def _post(client: Client, path: str, form: dict[str, str]) -> None:
-    """Post a form with the CSRF token and its cookie, but without a session."""
-    before = dict(client.cookies)
-    await client.ask(path, {**form, "csrf_token": client.token}, expect=(302, 303))
-    client.cookies = before
-
-
-async def log_in(client: Client, site: Site) -> None:
-    """Post the login form."""
-    await _post(client, "/login", credentials(site))
-
-
-async def register(client: Client, site: Site) -> None:
-    """Post the registration form from an address that has not registered yet."""
-    client.close()
-    client.address = new_address()
-    email = f"new{next(numbers)}-{site.port}@example.com"
-    words = {"password": site.password, "confirm": site.password}
-    await _post(client, "/register", {"name": "Grace Hopper", "email": email, **words})
-
-
-async def journey(client: Client, site: Site) -> None:
-    """Log in, request pages, and log out: 12 requests."""
-    client.cookies.clear()
-    await client.ask("/")
-    await log_in_once(client, site, timed=True)
-    for _ in range(5):
-        await client.ask("/account")
-    await client.ask("/")
-    await client.ask("/", accept=JSON)
-    token = await csrf_token(client, "/account", timed=True)
-    await client.ask("/logout", {"csrf_token": token}, expect=(302, 303))
-
-
-async def nothing(_client: Client, _site: Site) -> None:
-    """Prepare nothing."""
-
-
-WORKLOADS: dict[str, tuple[Step, Step]] = {
-    "greeting, JSON": (nothing, greet_json),
-    "greeting, page": (nothing, greet_page),
-    "/account": (log_in_once, account),
-    "login": (hold_token, log_in),
-    "register": (hold_token, register),
-    "journey": (nothing, journey),
-}
-"""For each workload, the preparation of a client and the step that it repeats."""
+    """Return an address that was not used before."""
+    number = next(numbers)
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 @dataclass
-class Load:
-    """The result of one measurement of all clients."""
+class Client:
+    """A browser with an address, cookies and the CSRF token of the last form."""
 
-    seconds: float
-    latencies: list[float]
-    received: int
+    site: Site
+    port: int
+    address: str
+    cookies: dict[str, str] = field(default_factory=dict)
+    token: dict[str, str] = field(default_factory=dict)
+    latencies: list[float] = field(default_factory=list)
+    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    @property
-    def rate(self) -> float:
-        """Return the requests per second."""
-        return len(self.latencies) / self.seconds
+    async def ask(self, path: str, form: dict[str, str] | None = None, accept: str = HTML) -> None:
+        """Send a request, again after a 503, and keep cookies and CSRF token of the response.
+
+        Raises ValueError unless the response is a page, or to a form a redirect.
+        """
+        lines = [f"{'POST' if form else 'GET'} {path} HTTP/1.1", f"Host: {HOST}", BROWSER]
+        lines += [f"Accept: {accept}", f"X-Forwarded-For: {self.address}", HTTPS]
+        if self.cookies:
+            lines.append("Cookie: " + "; ".join(f"{k}={v}" for k, v in self.cookies.items()))
+        body = urlencode(form or {})
+        if form:
+            lines += [f"Origin: https://{HOST}", f"Referer: https://{HOST}{path}"]
+            lines += [f"Content-Length: {len(body)}", FORM]
+        request = "\r\n".join([*lines, "", body]).encode()
+        started = time.perf_counter()
+        head, text = await self._send(request)
+        while head[9:12] == b"503":
+            await asyncio.sleep(0.2)
+            head, text = await self._send(request)
+        self.latencies.append(time.perf_counter() - started)
+        if int(head[9:12]) not in ((302, 303) if form else (200,)):
+            raise ValueError(f"{lines[0]}: {head[:12].decode()}: {text[-2000:]!r}")
+        for name, value in COOKIE.findall(head):
+            self.cookies[name.decode()] = value.decode()
+        if found := TOKEN.search(text):
+            self.token = {self.site.token: found[1].decode()}
+
+    async def _send(self, request: bytes) -> tuple[bytes, bytes]:
+        if not self.streams:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = LENGTH.search(head)
+        text = await reader.readexactly(int(length[1]) if length else 0)
+        if CLOSED.search(head):
+            self.close()
+        return head, text
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self.streams:
+            self.streams[1].close()
+            self.streams = None
+
+
+def choose_account(client: Client) -> dict[str, str]:
+    """Return the fields of a login to a random account."""
+    number = random.randint(1, USERS)  # noqa: S311
+    return {client.site.email: f"user{number}@example.com", "password": PASSWORD}
+
+
+async def log_in_from_four_devices(client: Client) -> None:
+    """Prepare: log in to one account four times; the client has the last session."""
+    account = choose_account(client)
+    for _ in range(4):
+        client.cookies, client.address = {}, new_address()
+        await client.ask(client.site.login)
+        await client.ask(client.site.login, account | client.token)
+
+
+async def post(client: Client, path: str, form: dict[str, str]) -> None:
+    """Post a form from a new address, with the CSRF token and cookies that the client keeps."""
+    before, client.address = dict(client.cookies), new_address()
+    await client.ask(path, form | client.token)
+    client.cookies = before
+
+
+async def register(client: Client) -> None:
+    """Post the form of the registration."""
+    form = {"name": "Grace Hopper", "email": f"new{next(numbers)}@example.com"}
+    form |= dict.fromkeys(client.site.passwords, PASSWORD)
+    await post(client, client.site.register, form)
+
+
+async def journey(client: Client) -> None:
+    """Log in, request pages, and log out: 12 requests."""
+    site, client.cookies, client.address = client.site, {}, new_address()
+    await client.ask("/")
+    await client.ask(site.login)
+    await client.ask(site.login, choose_account(client) | client.token)
+    for path in (*[site.account] * 5, "/"):
+        await client.ask(path)
+    await client.ask("/", accept=JSON)
+    await client.ask(site.account)
+    await client.ask(site.logout, client.token)
+
+
+Step = Callable[[Client], Awaitable[None]]
+WORKLOADS: dict[str, tuple[Step | None, Step]] = {
+    "greeting, JSON": (None, lambda client: client.ask("/", accept=JSON)),
+    "greeting, page": (None, lambda client: client.ask("/")),
+    "GET login": (None, lambda client: client.ask(client.site.login)),
+    "GET register": (None, lambda client: client.ask(client.site.register)),
+    "GET account": (log_in_from_four_devices, lambda client: client.ask(client.site.account)),
+    "POST login": (
+        lambda client: client.ask(client.site.login),
+        lambda client: post(client, client.site.login, choose_account(client)),
+    ),
+    "POST register": (lambda client: client.ask(client.site.login), register),
+    "journey": (None, journey),
+}
+"""For each workload, the preparation of a client and the step that it repeats."""
 
 
 class Crowd:
     """A number of clients of one site with one workload, kept between measurements."""
 
-    def __init__(self, site: Site, workload: str, number: int, *, keep_alive: bool = True) -> None:
-        self._site = site
+    def __init__(self, site: Site, port: int, workload: str, number: int) -> None:
         self._before, self._step = WORKLOADS[workload]
-        self._clients = [Client(site.port, keep_alive, new_address()) for _ in range(number)]
-        self._prepared = False
+        self._clients = [Client(site, port, new_address()) for _ in range(number)]
 
-    async def run(self, seconds: float) -> Load:
-        """Keep the site busy for this time; each client does at least one step."""
-        if not self._prepared:
-            await asyncio.gather(*(self._before(each, self._site) for each in self._clients))
-            self._prepared = True
+    async def prepare(self) -> None:
+        """Prepare all clients."""
+        await asyncio.gather(*(self._before(each) for each in self._clients if self._before))
+
+    async def run(self, seconds: float) -> tuple[float, list[float]]:
+        """Keep the site busy on new connections; return the seconds it took, and the latencies."""
         for each in self._clients:
-            each.latencies, each.received = [], 0
+            each.close()
+            each.latencies = []
         started = time.perf_counter()
         await asyncio.gather(*(self._repeat(each, started + seconds) for each in self._clients))
         took = time.perf_counter() - started
-        latencies = [latency for each in self._clients for latency in each.latencies]
-        return Load(took, latencies, sum(each.received for each in self._clients))
+        return took, [latency for each in self._clients for latency in each.latencies]
 
     async def _repeat(self, client: Client, end: float) -> None:
-        await self._step(client, self._site)
+        await self._step(client)
         while time.perf_counter() < end:
-            await self._step(client, self._site)
-
-    def close(self) -> None:
-        """Close the connections of all clients."""
-        for each in self._clients:
-            each.close()
+            await self._step(client)
+        client.close()

