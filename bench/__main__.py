@@ -55,7 +55,7 @@ def running(servers: list[Server], *, relayed: bool = False) -> Iterator[list[fl
 
 def measure(url: str, scratch: Path, *, quick: bool) -> Results:
     """Run all measurements in order, and return their results."""
-    starts, rounds, runs, seconds = (1, 1, 2, 0.4) if quick else (3, 5, 10, 0.8)
+    starts, rounds, runs, seconds = (1, 1, 1, 0.4) if quick else (3, 5, 10, 0.8)
     results = Results(describe())
     log_step(f"Databases with {USERS:,} accounts")
     products = [Server(each, url, scratch, COSTS) for each in PRODUCTS]
@@ -78,8 +78,8 @@ def measure(url: str, scratch: Path, *, quick: bool) -> Results:
     found = measure_pgbench(products[0].url, scratch / "lookup.sql")
     results.limits.append(f"pgbench finds {found:,.0f} accounts per second")
     with running(products):
-        for workload in WORKLOADS:
-            results.workloads[log_step(workload)] = do(products, workload)
+        for workload in map(log_step, WORKLOADS):
+            results.workloads[workload] = do(products, workload)
         results.others["memory after the load, MiB"] = [f"{each.memory():.0f}" for each in products]
         for clients in (4, 8, 64):
             name = log_step(f"POST login, {clients} clients")
