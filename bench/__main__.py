@@ -16,7 +16,7 @@ from hello_login.dev.embedded import EmbeddedPostgres
 
 from .contenders import COSTS, LIMITS, NO_COSTS, PRODUCTS, ROOT, Server
 from .load import USERS, WORKLOADS
-from .measuring import CORES, compare, measure_argon2, measure_pgbench
+from .measuring import CORES, compare, cpu_ms, measure_argon2, measure_pgbench
 from .report import Results, draw, spread, write_table
 
 PAGE, PICTURE = ROOT / "docs/performance.md", ROOT / "bench/results/picture.svg"
@@ -29,16 +29,15 @@ def log_step(text: str) -> str:
     return text
 
 
-def describe() -> str:
-    """Return a description of this machine, of its load, and of what is measured."""
-    busy = psutil.cpu_percent(2)
+def describe(others: float) -> str:
+    """Return what was measured, where, and what share of the cores other work used."""
     git = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*")
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(": ")[2] for line in lines if "model name" in line]
     return (
         f"Measured on {time.strftime('%Y-%m-%d at %H:%M')} at commit {commit}: {names[0]}, {CORES} "
-        f"cores, Python {sys.version.split()[0]}; other work used {busy:.0f} % of them just before."
+        f"cores, Python {sys.version.split()[0]}; other work used {others:.0%} of them meanwhile."
     )
 
 
@@ -56,7 +55,7 @@ def running(servers: list[Server], *, relayed: bool = False) -> Iterator[list[fl
 def measure(url: str, scratch: Path, *, quick: bool) -> Results:
     """Run all measurements in order, and return their results."""
     starts, rounds, runs, seconds = (1, 1, 1, 0.4) if quick else (3, 5, 10, 0.8)
-    results = Results(describe())
+    results, before = Results(), psutil.cpu_times()
     log_step(f"Databases with {USERS:,} accounts")
     products = [Server(each, url, scratch, COSTS) for each in PRODUCTS]
     cheap = [Server(each, url, scratch, NO_COSTS) for each in PRODUCTS]
@@ -98,6 +97,10 @@ def measure(url: str, scratch: Path, *, quick: bool) -> Results:
                 server.relay.delay = delay / 1000
             name = log_step(f"POST login, 1 client, PostgreSQL {delay} ms away")
             results.workloads[name] = do(products, "POST login", clients=1)
+    user, nice, system, *rest = (b - a for a, b in zip(before, psutil.cpu_times(), strict=True))
+    own = sum(psutil.Process().cpu_times()[:4]) + cpu_ms(postgres) / 1000
+    others = user + nice + system - own
+    results.machine = describe(others / (user + nice + system + sum(rest[:5])))
     return results
 
 

@@ -15,7 +15,7 @@ SHOWN = ("greeting, JSON", "greeting, page", "GET login", "GET account", "POST l
 class Results:
     """All results; hello_login's are the first of each list."""
 
-    machine: str
+    machine: str = ""
     workloads: dict[str, list[list[Round]]] = field(default_factory=dict)
     argon2: dict[str, list[float]] = field(default_factory=dict)
     """Passwords verified per second in each round beside a workload."""

@@ -32,7 +32,6 @@ app.config.update(
     SECURITY_REGISTERABLE=True,
     SECURITY_SEND_REGISTER_EMAIL=False,
     SECURITY_EMAIL_VALIDATOR_ARGS={"check_deliverability": False},  # no name server here
-    REMEMBER_COOKIE_SAMESITE="strict",
     SESSION_COOKIE_SAMESITE="strict",
     SQLALCHEMY_DATABASE_URI="postgresql+psycopg2://",  # from libpq's variables
     SQLALCHEMY_ENGINE_OPTIONS={"pool_pre_ping": True},

@@ -24,7 +24,6 @@ if sys.argv[2] == "pyramid":
         config.add_route("home", "/")
         config.add_view(lambda _request: answer, route_name="home", renderer="json")
     app = config.make_wsgi_app()
-# One socket for each process: of a shared one, the same process would nearly always accept.
 address = ("127.0.0.1", int(sys.argv[1]))
 first, second = (socket.create_server(address, reuse_port=True) for _ in range(2))
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that a child that has ended is forgotten

@@ -25,7 +25,6 @@ MIDDLEWARE = [
 CONTEXT = ("template.context_processors.request", "contrib.auth.context_processors.auth")
 CONTEXT += ("contrib.messages.context_processors.messages",)
 TEMPLATES = {"APP_DIRS": True, "OPTIONS": {"context_processors": [f"django.{n}" for n in CONTEXT]}}
-# libpq's variables have the rest.
 DATABASE = {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}
 DATABASE["CONN_MAX_AGE"] = None
 
@@ -38,7 +37,6 @@ settings.configure(
     SECRET_KEY=os.environ["SECRET_KEY"],
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF=__name__,
-    USE_TZ=True,
     STATIC_URL="static/",
     DATABASES={"default": DATABASE},
     PASSWORD_HASHERS=[f"{__name__}.Hasher"],
