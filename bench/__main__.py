@@ -121,6 +121,7 @@ def main() -> None:
     if not quick:
         before, _, rest = PAGE.read_text().partition(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}{table}{END}{rest.partition(END)[2]}")
+        PICTURE.parent.mkdir(exist_ok=True)
         PICTURE.write_text(draw(results))
 
 
