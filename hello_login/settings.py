@@ -302,7 +302,7 @@ class Settings:
     """The number of serving processes."""
 
     hash_workers: int = _number(0, 0, 1000)
-    """The number of passwords that a process hashes at once; 0: its share of the processors."""
+    """The number of passwords that all processes hash at once; 0: the number of processors."""
 
     log_level: str = _setting(_parse_level, "INFO")
     """The lowest level that is logged."""

@@ -4,12 +4,16 @@ import os
 import re
 import secrets
 import unicodedata
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
 
 from passlib.context import CryptContext
 
 from ..settings import Settings
 from .predictable import common_passwords, count_unpredictable
+from .shared_limit import SharedLimit
 
 MAX_LENGTH = 1024
 """Characters.  ASVS 5.0, 6.2.9 requires at least 64; passlib hashes at most 4,096."""
@@ -52,8 +56,11 @@ class Passwords:
 
         # Hashing more at once than there are processors would only make all of them slower.  It has
         # its own threads, because each thread keeps the memory of its hash for the next one.
-        share = max(1, (os.cpu_count() or 1) // settings.processes)
-        self._threads = ThreadPoolExecutor(settings.hash_workers or share, "passwords")
+        number = settings.hash_workers or os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(number, "passwords")
+        # The kernel may give one process all the connections that log in.
+        shared = settings.processes > 1 and hasattr(os, "memfd_create")  # macOS does not have it
+        self._limit = SharedLimit(number).held if shared else nullcontext
 
         # Created at start: otherwise the first verification would take twice as long.
         self._nobodys_hash = self._context.hash(secrets.token_hex())
@@ -101,7 +108,7 @@ class Passwords:
         """Check a new password and return its hash, with a new salt.  Raises PasswordRefused."""
         self.check(password, *personal)
         normalized = self.normalize(password)
-        return str(self._threads.submit(self._context.hash, normalized).result())
+        return str(self._run(self._context.hash, normalized))
 
     def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Return whether the password matches the hash, and a new hash if its costs are outdated.
@@ -113,12 +120,21 @@ class Passwords:
             normalized = self.normalize(password)
         except PasswordRefused:
             return False, None
-        matches, new_hash = self._threads.submit(
+        matches, new_hash = self._run(
             self._context.verify_and_update, normalized, password_hash or self._nobodys_hash
-        ).result()
+        )
         if not matches or password_hash is None:
             return False, None
         return True, new_hash
+
+    def _run(self, function: Callable[..., Any], *arguments: str) -> Any:
+        """Call a function that hashes, when its turn comes, and return its result."""
+
+        def run() -> Any:
+            with self._limit():
+                return function(*arguments)
+
+        return self._threads.submit(run).result()
 
 
 def _has_marks_beyond(most: int, text: str) -> bool:

@@ -1,0 +1,120 @@
+"""A limit that several processes share."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import pytest
+
+from hello_login import settings
+from hello_login.auth.passwords import Passwords
+from hello_login.auth.shared_limit import SharedLimit
+from tests.conftest import MakeIni
+
+
+@pytest.fixture
+def fork() -> Iterator[Callable[[SharedLimit], int]]:
+    """Yield a function that forks a process that holds the limit until it is killed."""
+    children = []
+
+    def fork_holder(limit: SharedLimit) -> int:
+        reading_end, writing_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            with limit.held():
+                os.write(writing_end, b"held")
+                signal.pause()
+        children.append(child)
+        os.read(reading_end, 4)
+        os.close(reading_end)
+        os.close(writing_end)
+        return child
+
+    yield fork_holder
+    for child in children:
+        kill(child)
+
+
+def kill(child: int) -> None:
+    """Kill a process, unless it has been waited for."""
+    try:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def test_threads_hold_no_more_than_the_number_at_once() -> None:
+    limit, inside, most, lock = SharedLimit(2), 0, 0, threading.Lock()
+    both = threading.Barrier(2)
+
+    def enter(_: int) -> None:
+        nonlocal inside, most
+        with limit.held():
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            both.wait(60)  # fails unless two are inside at once
+            with lock:
+                inside -= 1
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(enter, range(20)))
+    assert most == 2
+
+
+def test_a_process_waits_while_others_hold_all(fork: Callable[[SharedLimit], int]) -> None:
+    limit, entered = SharedLimit(2), threading.Event()
+    fork(limit)
+
+    def enter() -> None:
+        with limit.held():
+            entered.set()
+
+    with limit.held():
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.wait(0.2)
+    assert entered.wait(60)
+    thread.join()
+
+
+def test_what_a_killed_process_held_is_free_again(fork: Callable[[SharedLimit], int]) -> None:
+    limit = SharedLimit(1)
+    kill(fork(limit))
+    with limit.held():
+        pass
+
+
+def test_an_error_inside_frees_the_limit() -> None:
+    limit = SharedLimit(1)
+    with pytest.raises(KeyError), limit.held():
+        raise KeyError
+    with limit.held():
+        pass
+
+
+def test_processes_hash_no_more_passwords_at_once_than_hash_workers(ini: MakeIni) -> None:
+    costs = {"argon2_memory_kib": "65536", "argon2_passes": "3"}
+    passwords = Passwords(settings.load({}, ini(processes="2", hash_workers="1", **costs), {}))
+    hashing = os.fork()
+    if hashing == 0:
+        while True:
+            passwords.hash("correct horse battery")
+
+    def is_kept_waiting(pause: float) -> bool:
+        time.sleep(pause)
+        os.kill(hashing, signal.SIGSTOP)
+        done = wait([threads.submit(passwords.hash, "correct horse battery")], 2).done
+        os.kill(hashing, signal.SIGCONT)
+        return not done
+
+    with ThreadPoolExecutor() as threads:
+        try:
+            # It is hardly ever stopped between two hashes, once it has begun.
+            assert any(is_kept_waiting(seconds) for seconds in (0.1, 0.3, 1, 3, 10))
+        finally:
+            kill(hashing)
