@@ -36,7 +36,7 @@ COMPRESSED_TYPES = ("text/", "application/javascript", "image/svg+xml")
 
 
 def includeme(config: Any) -> None:
-    """Add the routes and the static files."""
+    """Add the routes, the static files and request.path_to()."""
     config.add_route("greeting", "/")
     config.add_route("register", "/register")
     config.add_route("login", "/login")
@@ -72,6 +72,20 @@ def includeme(config: Any) -> None:
     config.add_route("static", f"/{_name_folder(files)}/{{subpath:{names}}}")
     view = _compress(static_view("hello_login.web:static", cache_max_age=YEAR, use_subpath=True))
     config.add_view(view, route_name="static", permission=NO_PERMISSION_REQUIRED)
+    paths: dict[str, str] = {}
+
+    def path_to(request: Any, name: str) -> str:
+        """Return the path of a static file, or of a route without placeholders.
+
+        Each is computed once.
+        """
+        if name not in paths:
+            subpath = {"subpath": name} if name in files else {}
+            route = "static" if subpath else name
+            paths[name] = request.route_url(route, **subpath, _app_url="")
+        return f"{request.script_name}{paths[name]}"
+
+    config.add_request_method(path_to)
 
 
 def _override(config: Any) -> dict[str, Path]:

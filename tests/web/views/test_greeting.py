@@ -40,3 +40,13 @@ def test_the_first_page_says_what_the_site_is_and_whom_to_ask(
     assert "Acme shows hello_login, a free login for Pyramid applications" in page.p.get_text()
     assert page.p.a["href"] == "mailto:help@example.org"
     assert open_browser().get("/").html.main.p.a is None
+
+
+def test_links_begin_with_the_path_at_which_a_server_mounts_the_site(
+    open_browser: OpenBrowser,
+) -> None:
+    browser = open_browser(HTTP_ACCEPT="text/html")
+    for mount in ("", "/first", "/second"):
+        page = browser.get("/", extra_environ={"SCRIPT_NAME": mount}).html
+        assert [link["href"] for link in page.nav("a")] == [f"{mount}/login", f"{mount}/register"]
+        assert page.find("link", rel="stylesheet")["href"].startswith(f"{mount}/static/")
