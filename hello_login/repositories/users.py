@@ -10,6 +10,19 @@ from psycopg2.extensions import connection as Connection
 
 from . import execute, fetch
 
+SELECT_USER = """
+    SELECT id, email, name, created_at, last_login_at, deactivated_at, confirmed_at
+      FROM users
+"""
+
+SELECT_CREDENTIALS = """
+    SELECT id AS user_id, password_hash,
+           coalesce(factors_changed_at, (SELECT created_at FROM totp WHERE user_id = users.id))
+             AS factors_changed_at
+      FROM users
+     WHERE deactivated_at IS NULL
+"""
+
 
 class User(NamedTuple):
     """An account without its password hash."""
@@ -75,63 +88,31 @@ def insert(db: Connection, *, email: str, name: str, password_hash: str) -> int 
 
 def get_by_id(db: Connection, user_id: int) -> User | None:
     """Return the account with this id, or None."""
-    statement = """
-        SELECT id, email, name, created_at, last_login_at, deactivated_at, confirmed_at
-          FROM users
-         WHERE id = %s
-    """
-    rows = fetch(db, statement, [user_id])
+    rows = fetch(db, f"{SELECT_USER} WHERE id = %s", [user_id])
     return User(**rows[0]._asdict()) if rows else None
 
 
 def get_by_email(db: Connection, email: str) -> User | None:
     """Return the account with this address, in upper or lower case, or None."""
-    statement = """
-        SELECT id, email, name, created_at, last_login_at, deactivated_at, confirmed_at
-          FROM users
-         WHERE lower(email) = lower(%s)
-    """
-    rows = fetch(db, statement, [email])
+    rows = fetch(db, f"{SELECT_USER} WHERE lower(email) = lower(%s)", [email])
     return User(**rows[0]._asdict()) if rows else None
 
 
 def list_newest(db: Connection, *, before: int, number: int) -> list[User]:
     """Return the accounts with smaller ids, the newest first; at most this number."""
-    statement = """
-        SELECT id, email, name, created_at, last_login_at, deactivated_at, confirmed_at
-          FROM users
-         WHERE id < %s
-         ORDER BY id DESC
-         LIMIT %s
-    """
+    statement = f"{SELECT_USER} WHERE id < %s ORDER BY id DESC LIMIT %s"
     return [User(**row._asdict()) for row in fetch(db, statement, [before, number])]
 
 
 def get_credentials_by_id(db: Connection, user_id: int) -> Credentials | None:
     """Return the credentials of the active account with this id, or None."""
-    statement = """
-        SELECT id AS user_id, password_hash,
-               coalesce(factors_changed_at, (SELECT created_at FROM totp WHERE user_id = users.id))
-                 AS factors_changed_at
-          FROM users
-         WHERE id = %s
-           AND deactivated_at IS NULL
-    """
-    rows = fetch(db, statement, [user_id])
+    rows = fetch(db, f"{SELECT_CREDENTIALS} AND id = %s", [user_id])
     return Credentials(**rows[0]._asdict()) if rows else None
 
 
 def get_credentials_by_email(db: Connection, email: str) -> Credentials | None:
     """Return the credentials of the active account with this address, or None."""
-    statement = """
-        SELECT id AS user_id, password_hash,
-               coalesce(factors_changed_at, (SELECT created_at FROM totp WHERE user_id = users.id))
-                 AS factors_changed_at
-          FROM users
-         WHERE lower(email) = lower(%s)
-           AND deactivated_at IS NULL
-    """
-    rows = fetch(db, statement, [email])
+    rows = fetch(db, f"{SELECT_CREDENTIALS} AND lower(email) = lower(%s)", [email])
     return Credentials(**rows[0]._asdict()) if rows else None
 
 
