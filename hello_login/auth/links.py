@@ -1,6 +1,5 @@
 """Links in mails: one-time tokens, each for one purpose."""
 
-import hashlib
 import secrets
 from datetime import timedelta
 
@@ -8,6 +7,7 @@ from psycopg2.extensions import connection as Connection
 
 from ..repositories import mails, tokens
 from ..repositories.tokens import Link
+from .sessions import id_of
 
 LIFETIMES = {
     "register": timedelta(hours=24),
@@ -32,7 +32,7 @@ def issue(db: Connection, purpose: str, address: str, user_id: int | None) -> st
     token = secrets.token_urlsafe(32)
     tokens.insert(
         db,
-        _id_of(token),
+        id_of(token),
         purpose=purpose,
         user_id=user_id,
         address=address,
@@ -52,7 +52,7 @@ def issue_for_mail(
     token = secrets.token_urlsafe(32)
     inserted = tokens.insert_for_mail(
         db,
-        _id_of(token),
+        id_of(token),
         mail_id=mail_id,
         purpose=purpose,
         user_id=user_id,
@@ -66,12 +66,12 @@ def issue_for_mail(
 
 def find(db: Connection, token: str) -> Link | None:
     """Return the link with this token, or None if it was used or has expired; change nothing."""
-    return tokens.find(db, _id_of(token))
+    return tokens.find(db, id_of(token))
 
 
 def use(db: Connection, token: str, purpose: str) -> Link | None:
     """Delete the link with this token and purpose, and return it, or None if there is none."""
-    return tokens.take(db, _id_of(token), purpose)
+    return tokens.take(db, id_of(token), purpose)
 
 
 def void(db: Connection, user_id: int) -> None:
@@ -93,7 +93,3 @@ def void_after_undo(db: Connection, user_id: int, used: Link) -> None:
     """
     mails.delete_with_links(db, user_id, used.expires_at - LIFETIMES["undo"])
     tokens.delete_of_user(db, user_id, used.expires_at)
-
-
-def _id_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

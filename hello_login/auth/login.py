@@ -6,8 +6,9 @@ With a passkey alone, a login takes one step: RateLimiter.admit_passkey, authent
 complete_login.
 """
 
-import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import cast
 
@@ -15,14 +16,14 @@ from psycopg2.extensions import connection as Connection
 
 from ..repositories import half_logins, throttles, users
 from ..repositories.half_logins import HalfLogin
-from ..repositories.users import LockedAccount
+from ..repositories.users import Credentials, LockedAccount
 from . import passkeys, second_factor, sessions
 from .audit import Actor, make_event
 from .ceremonies import Ceremony
 from .passwords import Passwords
 from .rate_limits import Attempt
 from .second_factor import CodeRefused
-from .sessions import IssuedSession
+from .sessions import IssuedSession, id_of
 from .totp import SecretBox
 from .webauthn import PasskeyRefused
 
@@ -71,11 +72,8 @@ def authenticate_with_passkey(
     credential: the browser's answer, in JSON.
     Records a refused passkey.  Raises PasskeyRefused.
     """
-    try:
+    with _recording_refusal(actor, "login_failed", attempt):
         user_id = passkeys.use(actor, ceremony, credential, attempt.user_id)
-    except PasskeyRefused as refused:
-        _record_refused_passkey(actor, "login_failed", attempt, refused)
-        raise
     throttles.take_back(actor.db, attempt.limits)
     return _lock(actor.db, user_id)
 
@@ -116,19 +114,19 @@ def begin_half_login(actor: Actor, user_id: int, *, remembered: bool) -> str:
     actor.log_after_commit(make_event(actor.client, "second_step_begun", user_id))
     half_logins.delete_expired(actor.db)
     half_logins.insert(
-        actor.db, _id_of(token), user_id, remembered=remembered, lifetime=HALF_LOGIN_LIFETIME
+        actor.db, id_of(token), user_id, remembered=remembered, lifetime=HALF_LOGIN_LIFETIME
     )
     return token
 
 
 def find_half_login(db: Connection, token: str) -> HalfLogin | None:
     """Return the half login with this token, or None if it has ended or expired."""
-    return half_logins.find(db, _id_of(token))
+    return half_logins.find(db, id_of(token))
 
 
 def end_half_login(db: Connection, token: str) -> None:
     """Delete the half login with this token, if there is one."""
-    half_logins.delete(db, _id_of(token))
+    half_logins.delete(db, id_of(token))
 
 
 def complete_half_login(
@@ -140,15 +138,8 @@ def complete_half_login(
     Raises HalfLoginEnded, or CodeRefused, after which the half login goes on.
     """
     _lock_half_login(actor, half, attempt)
-    try:
+    with _recording_refusal(actor, "second_failed", attempt):
         second_factor.use_code(actor, box, half.user_id, code)
-    except CodeRefused as refused:
-        if refused.reason == "unreadable":
-            _take_back_unchecked(actor.db, attempt)
-        else:
-            _tell_of_failure(actor, attempt, half.user_id)
-            actor.record("second_failed", half.user_id)
-        raise
     return _finish_half_login(actor, half, attempt)
 
 
@@ -162,13 +153,8 @@ def complete_half_login_with_passkey(
     Raises HalfLoginEnded, or PasskeyRefused, after which the half login goes on.
     """
     _lock_half_login(actor, half, attempt)
-    try:
+    with _recording_refusal(actor, "second_failed", attempt):
         passkeys.use(actor, ceremony, credential, half.user_id)
-    except PasskeyRefused as refused:
-        if refused.reason != "expired":
-            _tell_of_failure(actor, attempt, half.user_id)
-        _record_refused_passkey(actor, "second_failed", attempt, refused)
-        raise
     return _finish_half_login(actor, half, attempt)
 
 
@@ -191,15 +177,16 @@ def _finish_half_login(actor: Actor, half: HalfLogin, attempt: Attempt) -> Issue
     return complete_login(actor, account, remembered=half.remembered, second_step=True)
 
 
-def _tell_of_failure(actor: Actor, attempt: Attempt, user_id: int) -> None:
+def _tell_of_failure(actor: Actor, attempt: Attempt) -> None:
     """Tell the owner of a failure after the right password, unless the device is known.
 
     Somebody who knows the password has typed it.
     """
-    credentials = attempt.credentials
-    known = credentials is not None and actor.client.is_known(credentials.auth_hash)
-    if not known and users.record_notice(actor.db, user_id, NOTICE_INTERVAL):
-        actor.notify("second_failed", user_id)
+    # There are some: a deactivation would have ended the half login.
+    credentials = cast(Credentials, attempt.credentials)
+    known = actor.client.is_known(credentials.auth_hash)
+    if not known and users.record_notice(actor.db, credentials.user_id, NOTICE_INTERVAL):
+        actor.notify("second_failed", credentials.user_id)
 
 
 def _take_back_unchecked(db: Connection, attempt: Attempt) -> None:
@@ -226,14 +213,8 @@ def reauthenticate(
         actor.record("check_failed", attempt.user_id)
         raise AuthenticationFailed
     if code is not None:
-        try:
+        with _recording_refusal(actor, "check_failed", attempt):
             second_factor.use_code(actor, box, account.credentials.user_id, code)
-        except CodeRefused as refused:
-            if refused.reason == "unreadable":
-                _take_back_unchecked(actor.db, attempt)
-            else:
-                actor.record("check_failed", attempt.user_id)
-            raise
     actor.log_after_commit(make_event(actor.client, "check_passed", attempt.user_id))
     throttles.take_back(actor.db, attempt.limits)
 
@@ -246,27 +227,31 @@ def reauthenticate_with_passkey(
     credential: the browser's answer, in JSON.  user_id: the owner's.
     Records a refused passkey.  Raises PasskeyRefused.
     """
-    try:
+    with _recording_refusal(actor, "check_failed", attempt):
         passkeys.use(actor, ceremony, credential, user_id)
-    except PasskeyRefused as refused:
-        _record_refused_passkey(actor, "check_failed", attempt, refused)
-        raise
     actor.log_after_commit(make_event(actor.client, "check_passed", user_id))
     throttles.take_back(actor.db, attempt.limits)
 
 
-def _record_refused_passkey(
-    actor: Actor, event: str, attempt: Attempt, refused: PasskeyRefused
-) -> None:
-    """Record a refused passkey; take the attempt back if the page was open for too long."""
-    passkeys.record_refused(actor, event, attempt.user_id, refused)
-    if refused.reason == "expired":
-        _take_back_unchecked(actor.db, attempt)
-    throttles.delete_forgotten(actor.db)
+@contextmanager
+def _recording_refusal(actor: Actor, event: str, attempt: Attempt) -> Iterator[None]:
+    """Record a refused code or passkey as this event, and raise the error again.
 
-
-def _id_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    If the code can't be checked or the page was open for too long, take the attempt back instead.
+    """
+    try:
+        yield
+    except (CodeRefused, PasskeyRefused) as refused:
+        if refused.reason in ("unreadable", "expired"):
+            _take_back_unchecked(actor.db, attempt)
+        elif event == "second_failed":
+            _tell_of_failure(actor, attempt)
+        if isinstance(refused, PasskeyRefused):
+            passkeys.record_refused(actor, event, attempt.user_id, refused)
+            throttles.delete_forgotten(actor.db)
+        elif refused.reason != "unreadable":
+            actor.record(event, attempt.user_id)
+        raise
 
 
 def _lock(db: Connection, user_id: int) -> LockedAccount:
@@ -282,11 +267,11 @@ def _verify_and_lock(
     If so, lock the account's row until the commit, and replace a hash with outdated costs.
     """
     credentials = attempt.credentials
-    if credentials is None:
-        passwords.verify(password, None)  # takes as long as for a known address
+    # Without an account, it takes as long.
+    matches, new_hash = passwords.verify(password, credentials and credentials.password_hash)
+    if credentials is None or not matches:
         return None
-    matches, new_hash = passwords.verify(password, credentials.password_hash)
-    account = users.lock_account(db, credentials.user_id) if matches else None
+    account = users.lock_account(db, credentials.user_id)
     # A password change since then ended all sessions: the old one must not begin another.
     if (
         account is None

@@ -47,9 +47,14 @@ class IssuedSession(NamedTuple):
     """The hash of the credentials, for the device cookie."""
 
 
+def id_of(token: str) -> bytes:
+    """Return the id of the row of a session, a half login or a link with this token."""
+    return hashlib.sha256(token.encode()).digest()
+
+
 def find(db: Connection, token: str) -> Session | None:
     """Return the session with this token, or None if it has ended."""
-    return table.find(db, _id_of(token))
+    return table.find(db, id_of(token))
 
 
 def list_live(db: Connection, user_id: int) -> list[ListedSession]:
@@ -73,7 +78,7 @@ def begin(actor: Actor, credentials: Credentials, *, remembered: bool) -> Issued
     limit = REMEMBERED_ABSOLUTE_LIMIT if remembered else ABSOLUTE_LIMIT
     table.insert(
         actor.db,
-        session_id=_id_of(token),
+        session_id=id_of(token),
         user_id=credentials.user_id,
         idle_limit=REMEMBERED_IDLE_LIMIT if remembered else IDLE_LIMIT,
         limit=limit,
@@ -81,7 +86,7 @@ def begin(actor: Actor, credentials: Credentials, *, remembered: bool) -> Issued
         address=actor.client.address,
         device=actor.client.device,
     )
-    actor.record("logged_in", credentials.user_id, table.fingerprint(_id_of(token)))
+    actor.record("logged_in", credentials.user_id, table.fingerprint(id_of(token)))
     table.delete_expired(actor.db)
     throttles.delete_forgotten(actor.db)
     return IssuedSession(token, remembered, limit, credentials.auth_hash)
@@ -109,7 +114,7 @@ def renew(db: Connection, session: Session, *, authenticated: bool = False) -> I
     The limits stay as they are (ASVS 5.0, 7.2.4).
     """
     token = secrets.token_urlsafe(32)
-    remembered, remaining = table.renew(db, session.id, _id_of(token), authenticated=authenticated)
+    remembered, remaining = table.renew(db, session.id, id_of(token), authenticated=authenticated)
     # It exists: lock_live() has locked the account's row.
     credentials = cast(Credentials, users.get_credentials_by_id(db, session.user.id))
     return IssuedSession(token, remembered, remaining, credentials.auth_hash)
@@ -137,7 +142,3 @@ def end_all(actor: Actor, user: User, *, keep: Session | None = None) -> int:
     for fingerprint in ended:
         actor.record("session_ended", user.id, fingerprint)
     return len(ended)
-
-
-def _id_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
