@@ -19,8 +19,9 @@ from ..auth import links, rate_limits
 from ..db.connections import ConnectionPool
 from ..repositories import mails, users
 from ..repositories.mails import Mail
+from ..settings import Settings
 from .messages import compose
-from .transports import Deliver
+from .transports import make_transport
 
 log = logging.getLogger(__name__)
 
@@ -60,25 +61,10 @@ GIVEN_UP_KEPT = timedelta(days=30)
 class Sender:
     """Sends mails.  start(), stop() and join() are for its thread; send_due() is one round."""
 
-    def __init__(
-        self,
-        pool: ConnectionPool,
-        deliver: Deliver,
-        *,
-        site_url: str,
-        site_name: str,
-        takes_registrations: bool,
-        mail_from: str,
-        key: bytes,
-    ) -> None:
-        """takes_registrations: False drops the mails of registrations that still wait."""
+    def __init__(self, pool: ConnectionPool, settings: Settings) -> None:
         self._pool = pool
-        self._deliver = deliver
-        self._site_url = site_url
-        self._site_name = site_name
-        self._takes_registrations = takes_registrations
-        self._mail_from = mail_from
-        self._key = key
+        self._settings = settings
+        self._deliver = make_transport(str(settings.mail_url))
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="mail", daemon=True)
@@ -162,7 +148,8 @@ class Sender:
 
         The link's token is issued here, so that the database never has it.
         """
-        if mail.kind == "register" and not self._takes_registrations:
+        # It may have waited since registration was open.
+        if mail.kind == "register" and self._settings.registration == "closed":
             return None
         if mail.kind in REQUESTED and not self._admit(db, mail):
             log.info("mail_rate_limited", extra=_fields(mail))
@@ -187,13 +174,13 @@ class Sender:
             token = links.issue_for_mail(db, mail.id, purpose, recipient, user_id)
             if token is None:
                 return None
-            link = f"{self._site_url}/link/{token}"
+            link = f"{self._settings.site_url}/link/{token}"
         return compose(
             template,
-            sender=self._mail_from,
+            sender=str(self._settings.mail_from),
             recipient=recipient,
-            site=self._site_url,
-            site_name=self._site_name,
+            site=self._settings.site_url,
+            site_name=self._settings.site_name,
             link=link,
             created_at=mail.created_at,
             **facts,
@@ -206,7 +193,8 @@ class Sender:
         """
         if mail.tries > 1:
             return True
-        limit = rate_limits.mail_limit(self._key, mail.kind, mail.recipient)
+        key = self._settings.secret_keys[0].encode()
+        limit = rate_limits.mail_limit(key, mail.kind, mail.recipient)
         return not rate_limits.count_failure(db, [limit])
 
 

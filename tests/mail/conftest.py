@@ -9,7 +9,7 @@ import trustme
 
 from hello_login.db.connections import ConnectionPool
 from hello_login.mail.sender import Sender
-from hello_login.mail.transports import make_transport
+from hello_login.settings import Settings
 from tests.mail.smtp import SmtpServer
 
 MakeSmtp = Callable[..., SmtpServer]
@@ -63,17 +63,16 @@ def make_sender(url: str) -> Iterator[MakeSender]:
 
     pools: list[ConnectionPool] = []
 
-    def make(mail_url: str, *, takes_registrations: bool = True) -> Sender:
+    def make(mail_url: str) -> Sender:
         pools.append(ConnectionPool(url))
-        return Sender(
-            pools[-1],
-            make_transport(mail_url),
+        settings = Settings(
+            secret_key="k" * 32,
+            mail_url=mail_url,
+            mail_from="Hello Login <login@example.org>",
             site_url="https://login.example.org",
             site_name="Ada's Notes",
-            takes_registrations=takes_registrations,
-            mail_from="Hello Login <login@example.org>",
-            key=b"k" * 32,
         )
+        return Sender(pools[-1], settings)
 
     yield make
     for pool in pools:

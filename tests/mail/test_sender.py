@@ -22,7 +22,7 @@ from psycopg2.extensions import connection as Connection
 from hello_login.auth import links
 from hello_login.db.connections import ConnectionPool
 from hello_login.logs import JSONFormatter
-from hello_login.mail import messages, transports
+from hello_login.mail import messages
 from hello_login.mail import sender as sender_module
 from hello_login.mail.sender import (
     REQUESTED,
@@ -33,6 +33,7 @@ from hello_login.mail.sender import (
 )
 from hello_login.repositories import mails, tokens, users
 from hello_login.scripts import manage_accounts
+from hello_login.settings import Settings
 from tests.conftest import ROOT
 from tests.mail.conftest import MakeSender, MakeSmtp
 from tests.mail.smtp import PASSWORD, SmtpServer, drop_at, hang_at, refuse_at
@@ -430,15 +431,13 @@ def test_a_lost_database_stops_neither_the_thread_nor_later_mails(
 ) -> None:
     monkeypatch.setattr(sender_module, "POLL_SECONDS", 0.01)
     pool = ConnectionPool(url.replace("/test_", "/missing_"))
-    sender = Sender(
-        pool,
-        transports.make_transport(smtp.url),
-        site_url="https://login.example.org",
-        site_name="Ada's Notes",
-        takes_registrations=True,
+    settings = Settings(
+        secret_key="k" * 32,
+        mail_url=smtp.url,
         mail_from="login@example.org",
-        key=b"k" * 32,
+        site_url="https://login.example.org",
     )
+    sender = Sender(pool, settings)
     mails.insert(database, "register", ADA)
 
     def complaints() -> list[str]:
