@@ -3,7 +3,6 @@
 from typing import Any
 
 from pyramid.httpexceptions import HTTPNotFound
-from pyramid.renderers import render_to_response
 from pyramid.security import NO_PERMISSION_REQUIRED
 
 from ...auth import accounts, links, login, sessions
@@ -51,9 +50,9 @@ def queue_mail(request: Any, form: forms.EmailForm, kind: str) -> bool:
 
 
 def show_sent(request: Any, form: forms.EmailForm) -> Any:
-    """Return the page that names the address to which a mail is on its way."""
-    template = "hello_login.web:templates/sent.jinja2"
-    return render_to_response(template, {"form": form}, request)
+    """Return the context of the page that names the address to which a mail is on its way."""
+    request.override_renderer = "hello_login.web:templates/sent.jinja2"
+    return {"form": form}
 
 
 @form_view("link", "link", permission=NO_PERMISSION_REQUIRED)
@@ -75,10 +74,9 @@ def use_link(request: Any) -> Any:
         return _set_password(request, token, user, link)
     except LinkExpired:
         request.tm.doom()  # or an undo whose address is taken just now would be used up
-        template = "hello_login.web:templates/link_expired.jinja2"
-        response = render_to_response(template, {}, request)
-        response.status_int = 404
-        return response
+        request.response.status_int = 404
+        request.override_renderer = "hello_login.web:templates/link_expired.jinja2"
+        return {}
 
 
 def _register(request: Any, token: str, link: Link, session: Session | None) -> Any:

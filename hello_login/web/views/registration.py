@@ -4,7 +4,6 @@ from typing import Any
 
 from markupsafe import Markup
 from pyramid.httpexceptions import HTTPSeeOther
-from pyramid.renderers import render_to_response
 from pyramid.security import NO_PERMISSION_REQUIRED
 
 from ...auth import accounts, login
@@ -25,7 +24,9 @@ def register(request: Any) -> Any:
     """Show the registration form; on POST, add an account and log in to it."""
     settings = request.registry.hello_login
     if settings.registration == "closed" and request.identity is None:
-        return _refuse(request)
+        request.response.status_int = 403
+        request.override_renderer = "hello_login.web:templates/registration_closed.jinja2"
+        return {}
     if settings.sends_mail:
         return _ask_for_link(request)
     passwords = request.registry.passwords
@@ -53,14 +54,6 @@ def register(request: Any) -> Any:
     return form_context(request, form, advice=passwords.advice)
 
 
-def _refuse(request: Any) -> Any:
-    """Return the page that says how to get an invitation."""
-    template = "hello_login.web:templates/registration_closed.jinja2"
-    response = render_to_response(template, {}, request)
-    response.status_int = 403
-    return response
-
-
 def _ask_for_link(request: Any) -> Any:
     """Show the form for the address; on POST, queue a mail with a link to register.
 
@@ -71,6 +64,5 @@ def _ask_for_link(request: Any) -> Any:
     form = EmailForm(request.typed)
     if request.method == "POST" and form.validate() and queue_mail(request, form, "register"):
         return show_sent(request, form)
-    template = "hello_login.web:templates/register_by_mail.jinja2"
-    values = form_context(request, form)
-    return render_to_response(template, values, request, response=request.response)
+    request.override_renderer = "hello_login.web:templates/register_by_mail.jinja2"
+    return form_context(request, form)

@@ -4,7 +4,6 @@ from typing import Any
 
 import segno
 from markupsafe import Markup
-from pyramid.renderers import render_to_response
 
 from ...auth import second_factor, sessions, totp
 from ...auth.rate_limits import RateLimited
@@ -136,25 +135,21 @@ def make_recovery_codes(request: Any) -> Any:
 
 
 def show_recovery_codes(request: Any, codes: list[str], message: str = "") -> Any:
-    """Return the page with new recovery codes, and renew the session.
+    """Return the context of the page with new recovery codes, and renew the session.
 
     message: the key in MESSAGES of what was done, beside making the codes.
     The page shows no form, because the CSRF token changes with the session.  So a reload is
     refused, and does not replace the codes.
     """
     address, headers = request.identity.email, renew_session(request)
-    template = "hello_login.web:templates/recovery_codes.jinja2"
-    groups = ["-".join(_in_groups(code)) for code in codes]
-    # The script of forms makes a reload a GET request.
-    values = {
-        "codes": groups,
+    request.response.headerlist.extend(headers)
+    request.override_renderer = "hello_login.web:templates/recovery_codes.jinja2"
+    return {
+        "codes": ["-".join(_in_groups(code)) for code in codes],
         "address": address,
         "message": MESSAGES.get(message),
-        "form": forms.ButtonForm(),
+        "form": forms.ButtonForm(),  # The script of forms makes a reload a GET request.
     }
-    response = render_to_response(template, values, request)
-    response.headerlist.extend(headers)
-    return response
 
 
 def _in_groups(text: str) -> list[str]:
