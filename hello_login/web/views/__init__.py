@@ -1,7 +1,7 @@
 """Views: they read a form, call the auth layer, and return a response."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -168,6 +168,16 @@ def begin_ceremony(request: Any, purpose: Purpose) -> Ceremony | None:
     return site and Ceremony(site, purpose, request.session_token or get_csrf_token(request))
 
 
+def is_admitted(request: Any, form: Form, admit: Callable[..., None], *arguments: Any) -> bool:
+    """Count an attempt with a method of RateLimiter; add an error to the form if it is refused."""
+    try:
+        admit(*arguments)
+    except RateLimited as limited:
+        ask_to_wait(request, form, limited.wait)
+        return False
+    return True
+
+
 @contextmanager
 def show_passkey_errors(request: Any, form: PasskeyForm) -> Iterator[None]:
     """Suppress RateLimited and PasskeyRefused, and add their text to the form."""
@@ -197,11 +207,9 @@ def redirect_url(request: Any, form: LoginForm | RegisterForm | CodeForm) -> str
 def in_words(time: timedelta) -> str:
     """Return the time in minutes, or in seconds if it is under a minute, rounded up."""
     seconds = math.ceil(time.total_seconds())
-    return (
-        _with_unit(seconds, "second")
-        if seconds < 60
-        else _with_unit(math.ceil(seconds / 60), "minute")
-    )
+    if seconds < 60:
+        return _with_unit(seconds, "second")
+    return _with_unit(math.ceil(seconds / 60), "minute")
 
 
 def ago(time: timedelta) -> str:

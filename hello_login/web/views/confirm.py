@@ -88,14 +88,13 @@ def reauthenticate(request: Any, form: forms.ReauthenticateForm) -> bool:
         login.reauthenticate(request.actor, passwords, attempt, password, code=code, box=box)
     except RateLimited as limited:
         ask_to_wait(request, form, limited.wait, SESSION_LIMITED_MESSAGE, SESSION_LOCKED_MESSAGE)
-        return False
     except login.AuthenticationFailed:
         form.current.errors = ["This is not your password. Type the one that you log in with."]
-        return False
     except CodeRefused as refused:
         show_code_refused(request, form, refused)
-        return False
-    return True
+    else:
+        return True
+    return False
 
 
 def form_or_redirect(request: Any, form: forms.Form, **more: Any) -> Any:

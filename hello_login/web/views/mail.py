@@ -7,13 +7,12 @@ from pyramid.security import NO_PERMISSION_REQUIRED
 
 from ...auth import accounts, links, login, sessions
 from ...auth.accounts import LinkExpired
-from ...auth.rate_limits import RateLimited
 from ...repositories import mails, throttles, users
 from ...repositories.sessions import Session
 from ...repositories.tokens import Link
 from .. import forms
 from ..security import issue_cookies
-from . import ask_to_wait, form_context, form_view
+from . import form_context, form_view, is_admitted
 from .flash import redirect
 
 
@@ -38,10 +37,7 @@ def require_mail(request: Any) -> None:
 
 def queue_mail(request: Any, form: forms.EmailForm, kind: str) -> bool:
     """Queue a mail to the form's address; add an error to the form if there were too many."""
-    try:
-        request.rate_limiter.admit_mail_request()
-    except RateLimited as limited:
-        ask_to_wait(request, form, limited.wait)
+    if not is_admitted(request, form, request.rate_limiter.admit_mail_request):
         return False
     throttles.delete_forgotten(request.db)
     mails.insert(request.db, kind, form.email.data or "")

@@ -7,13 +7,12 @@ from pyramid.view import view_config
 
 from ...auth import passkeys, sessions
 from ...auth.ceremonies import Ceremony, RelyingParty
-from ...auth.rate_limits import RateLimited
 from ...auth.second_factor import Factors
 from ...auth.webauthn import read_id
 from ...repositories import users
 from ...repositories.passkeys import Passkey
 from .. import forms
-from . import ask_to_wait, begin_ceremony, form_context, form_view, show_passkey_errors
+from . import begin_ceremony, form_context, form_view, is_admitted, show_passkey_errors
 from .confirm import find_factors, form_or_redirect, redirect_too_late, renew_session
 from .flash import redirect
 from .second_factor import admit_change, may_set_up, show_recovery_codes
@@ -81,26 +80,15 @@ def rename_passkey(request: Any) -> Any:
     """Show the form for another name of a passkey; on POST, store it."""
     session, passkey = request.login_session, _find(request, find_factors(request))
     form = forms.PasskeyNameForm(request.typed, obj=passkey)
-    if request.method == "POST" and form.validate() and _admit_rename(request, form):
+    # It needs no fresh login, so the limit is the session's, not the account's.
+    admit = request.rate_limiter.admit_profile_change
+    if request.method == "POST" and form.validate() and is_admitted(request, form, admit, session):
         if not sessions.lock_live(request.db, session):
             return redirect_too_late(request)
         renamed = passkeys.rename(request.actor, session, passkey, form.name.data or "")
         message = "passkey_renamed" if renamed else "no_passkey"
         return redirect(request, request.route_path("passkeys"), message)
     return form_or_redirect(request, form)
-
-
-def _admit_rename(request: Any, form: forms.Form) -> bool:
-    """Count a new name; add an error to the form if there were too many.
-
-    It needs no fresh login, so the limit is the session's, not the account's.
-    """
-    try:
-        request.rate_limiter.admit_profile_change(request.login_session)
-    except RateLimited as limited:
-        ask_to_wait(request, form, limited.wait)
-        return False
-    return True
 
 
 @form_view("remove_passkey", "remove_passkey", fresh=True)

@@ -6,10 +6,9 @@ import segno
 from markupsafe import Markup
 
 from ...auth import second_factor, sessions, totp
-from ...auth.rate_limits import RateLimited
 from ...auth.second_factor import CodeRefused
 from .. import forms
-from . import ask_to_wait, form_context, form_view, show_code_refused
+from . import form_context, form_view, is_admitted, show_code_refused
 from .confirm import find_factors, form_or_redirect, redirect_too_late, renew_session
 from .flash import MESSAGES, redirect
 
@@ -49,12 +48,8 @@ def may_set_up(request: Any) -> bool:
 
 def admit_change(request: Any, form: forms.Form) -> bool:
     """Count a change of the second factors; add an error to the form if there were too many."""
-    try:
-        request.rate_limiter.admit_factor_change(request.login_session.user.id)
-    except RateLimited as limited:
-        ask_to_wait(request, form, limited.wait)
-        return False
-    return True
+    admit = request.rate_limiter.admit_factor_change
+    return is_admitted(request, form, admit, request.login_session.user.id)
 
 
 def _add_app(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
