@@ -77,11 +77,6 @@ def ask_for_address(actor: Actor, user: User, address: str) -> None:
     actor.notify("change_asked", user.id)
 
 
-def confirm_address(actor: Actor, user: User) -> None:
-    """Queue a mail with a link that confirms the account's address."""
-    mails.insert_notice(actor.db, "confirm", user.id)  # the address may have changed meanwhile
-
-
 def deactivate(actor: Actor, user: User) -> None:
     """Let nobody log in to the account, record the event, and end all sessions."""
     users.deactivate(actor.db, user.id)

@@ -5,8 +5,6 @@ A use of a passkey proves two factors: the device, and its owner's PIN, face or 
 
 import logging
 
-from psycopg2.extensions import connection as Connection
-
 from ..repositories import passkeys as table
 from ..repositories import users
 from ..repositories.passkeys import Passkey
@@ -38,11 +36,6 @@ MODELS = {
 }
 """Names of authenticators by their AAGUIDs.  They only suggest a name, because nothing proves them.
 Source: github.com/passkeydeveloper/passkey-authenticator-aaguids."""
-
-
-def is_known(db: Connection, passkey_id: bytes) -> bool:
-    """Return whether an account has the passkey with this id."""
-    return table.get(db, passkey_id) is not None
 
 
 def use(actor: Actor, ceremony: Ceremony, credential: str, user_id: int | None) -> int:
@@ -137,11 +130,6 @@ def remove(actor: Actor, session: Session, passkey: Passkey) -> bool:
         return False
     second_factor.record_removed(actor, session.user, ["passkey_removed"], keep=session)
     return True
-
-
-def decline(db: Connection, user_id: int) -> None:
-    """Store that the owner wants no more offers of a passkey."""
-    users.decline_passkey(db, user_id)
 
 
 def record_refused(actor: Actor, event: str, user_id: int | None, refused: PasskeyRefused) -> None:

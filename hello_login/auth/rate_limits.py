@@ -17,11 +17,9 @@ from psycopg2.extensions import connection as Connection
 from ..repositories import throttles, users
 from ..repositories.events import Event
 from ..repositories.sessions import Session
-from ..repositories.throttles import FOREVER, Limit
+from ..repositories.throttles import Limit
 from .audit import make_event
 from .clients import Client, DeviceCookie
-
-__all__ = ["FOREVER", "Attempt", "RateLimited", "RateLimiter", "count_failure"]
 
 MAX_PER_ACCOUNT_AND_NETWORK = 5
 """Failed logins to one account from one network that cause no wait.  Here and below, a wider IPv6
@@ -70,7 +68,7 @@ A lock is never forgotten."""
 class RateLimited(Exception):
     """The attempt was refused by a rate limit: no password, code or passkey was checked.
 
-    wait: the time until the next attempt; FOREVER if the limit is locked.
+    wait: the time until the next attempt; throttles.FOREVER if the limit is locked.
     """
 
     def __init__(self, wait: timedelta) -> None:
@@ -326,7 +324,7 @@ def count_failure(db: Connection, limits: list[Limit]) -> timedelta:
     """Count a failure; db must be in autocommit mode, so that others can count at the same time.
 
     Returns zero, or the wait of an attempt that is refused: it is not counted and adds no row.
-    FOREVER is the wait of a locked limit.
+    throttles.FOREVER is the wait of a locked limit.
     """
     while True:
         wait = throttles.count(db, limits, first_wait=FIRST_WAIT, longest_wait=LONGEST_WAIT)

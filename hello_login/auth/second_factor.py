@@ -183,11 +183,6 @@ def _record_change(actor: Actor, user_id: int, event: str, session: Session | No
     links.void(actor.db, user_id)
 
 
-def count_recovery_codes(db: Connection, user_id: int) -> int:
-    """Return the number of the account's recovery codes that were not used."""
-    return recovery_codes.count(db, user_id)
-
-
 def describe(db: Connection, user_id: int) -> Factors:
     """Return the account's second factors."""
     return Factors(*users.describe_factors(db, user_id), passkeys.list_of_user(db, user_id))

@@ -13,7 +13,7 @@ from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited
 from hello_login.auth.second_factor import CodeRefused
 from hello_login.auth.totp import SecretBox
-from hello_login.repositories import events, users
+from hello_login.repositories import events, recovery_codes, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
 from tests.conftest import MakeIni, OpenVisitor
@@ -303,7 +303,7 @@ def test_reauthentication_with_a_recovery_code_uses_it_up(
     reauthenticate(visitor, session, PASSWORD, codes[0])
     with pytest.raises(CodeRefused):
         reauthenticate(visitor, session, PASSWORD, codes[0])
-    assert second_factor.count_recovery_codes(visitor.db, session.user.id) == 9
+    assert recovery_codes.count(visitor.db, session.user.id) == 9
 
 
 def test_reauthentication_counts_and_records_no_code_that_could_not_be_decrypted(

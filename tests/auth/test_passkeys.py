@@ -165,10 +165,10 @@ def test_a_passkey_that_is_removed_is_not_renamed(visitor: Visitor, session: Ses
 def test_a_passkey_is_known_until_it_is_removed(
     visitor: Visitor, session: Session, key: SoftwareKey
 ) -> None:
-    assert passkeys.is_known(visitor.db, key.passkey_id)
-    assert not passkeys.is_known(visitor.db, b"x")
+    assert table.get(visitor.db, key.passkey_id) is not None
+    assert table.get(visitor.db, b"x") is None
     passkeys.remove(visitor.actor, session, only(visitor, session))
-    assert not passkeys.is_known(visitor.db, key.passkey_id)
+    assert table.get(visitor.db, key.passkey_id) is None
 
 
 def test_the_passkeys_of_a_deleted_account_are_deleted(

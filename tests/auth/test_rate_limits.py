@@ -13,12 +13,12 @@ from hello_login.auth.audit import make_event
 from hello_login.auth.clients import Client, DeviceCookie
 from hello_login.auth.login import AuthenticationFailed
 from hello_login.auth.passwords import Passwords
-from hello_login.auth.rate_limits import FOREVER, RateLimited
+from hello_login.auth.rate_limits import RateLimited
 from hello_login.auth.second_factor import CodeRefused
 from hello_login.repositories import throttles, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
-from hello_login.repositories.throttles import Limit
+from hello_login.repositories.throttles import FOREVER, Limit
 from tests.conftest import CLIENT, SECRET_KEY, OpenVisitor
 from tests.functional.authenticator import add_app, begin_half_login, complete
 from tests.people import EMAIL, NEW_PASSWORD, PASSWORD

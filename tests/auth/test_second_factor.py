@@ -10,7 +10,7 @@ from hello_login.auth.clients import Client
 from hello_login.auth.login import SecondFactorNeeded
 from hello_login.auth.second_factor import CodeRefused, Factors
 from hello_login.auth.totp import SecretBox
-from hello_login.repositories import events, half_logins, users
+from hello_login.repositories import events, half_logins, recovery_codes, users
 from hello_login.repositories import totp as table
 from hello_login.repositories.sessions import Session
 from tests.conftest import SECRET_KEY, OpenVisitor
@@ -384,7 +384,7 @@ def test_each_recovery_code_works_once(visitor: Visitor, session: Session) -> No
     user_id = session.user.id
     assert [refusal(visitor, user_id, code) for code in codes] == [None] * 10
     assert [refusal(visitor, user_id, code) for code in codes] == ["wrong"] * 10
-    assert second_factor.count_recovery_codes(visitor.db, user_id) == 0
+    assert recovery_codes.count(visitor.db, user_id) == 0
     assert event_names(visitor, user_id).count("code_used") == 10
 
 

@@ -24,14 +24,14 @@ from hello_login.auth import links, login, rate_limits, second_factor, sessions
 from hello_login.auth.audit import Actor
 from hello_login.auth.clients import Client
 from hello_login.auth.passwords import Passwords
-from hello_login.auth.rate_limits import FOREVER, RateLimiter
+from hello_login.auth.rate_limits import RateLimiter
 from hello_login.auth.totp import SecretBox
 from hello_login.db import migrations, transactions
 from hello_login.db.connections import ConnectionPool
 from hello_login.repositories import events, mails, recovery_codes, throttles, tokens, users
 from hello_login.repositories.events import Event
 from hello_login.repositories.sessions import Session
-from hello_login.repositories.throttles import Limit
+from hello_login.repositories.throttles import FOREVER, Limit
 from tests.conftest import MakeIni
 from tests.people import (
     EMAIL,

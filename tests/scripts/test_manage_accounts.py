@@ -24,6 +24,7 @@ from hello_login.auth.totp import SecretBox, SecretUnreadable
 from hello_login.db import connections, migrations
 from hello_login.repositories import mails, users
 from hello_login.repositories import totp as apps
+from hello_login.repositories.throttles import FOREVER
 from hello_login.scripts import as_operator
 from hello_login.scripts.manage_accounts import main
 from tests.conftest import ROOT, MakeIni, NewDatabase, OpenVisitor
@@ -284,7 +285,7 @@ def test_codes_that_too_many_wrong_ones_have_locked_are_accepted_again(
     attacked.rate_limiter.admit_code(owner.user_id, is_app_code=True)
     with pytest.raises(RateLimited) as caught:
         attacked.rate_limiter.admit_code(owner.user_id, is_app_code=True)
-    assert caught.value.wait == rate_limits.FOREVER
+    assert caught.value.wait == FOREVER
     owner.visitor.db.commit()
     main([PRODUCTION, "unlock-codes", EMAIL])
     assert capsys.readouterr().out == f"unlock-codes: done for account {owner.user_id}, {EMAIL}\n"

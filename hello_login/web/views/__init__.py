@@ -14,9 +14,10 @@ from webob.acceptparse import create_accept_header
 
 from ...auth import second_factor, webauthn
 from ...auth.ceremonies import Ceremony, Purpose
-from ...auth.rate_limits import FOREVER, RateLimited
+from ...auth.rate_limits import RateLimited
 from ...auth.second_factor import CodeRefused, is_app_code
 from ...auth.webauthn import PasskeyRefused
+from ...repositories.throttles import FOREVER
 from ..forms import CodeForm, Form, LoginForm, PasskeyForm, RegisterForm
 from .flash import MESSAGES
 

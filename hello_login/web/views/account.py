@@ -9,7 +9,7 @@ from pyramid.view import view_config
 
 from ...auth import accounts, audit, second_factor, sessions
 from ...auth.rate_limits import RateLimited
-from ...repositories import events, users
+from ...repositories import events, mails, users
 from .. import forms
 from ..security import revoke_cookies
 from . import ago, ask_to_wait, form_context, form_view
@@ -146,7 +146,7 @@ def delete_account(request: Any) -> Any:
 def confirm_address(request: Any) -> Any:
     """Queue a mail with a link that confirms the address."""
     require_mail(request)
-    user, message = request.login_session.user, "link_sent"
+    message = "link_sent"
     try:
         request.rate_limiter.admit_mail_request()
     except RateLimited:
@@ -154,7 +154,8 @@ def confirm_address(request: Any) -> Any:
     else:
         if not sessions.lock_live(request.db, request.login_session):
             return redirect_too_late(request)
-        accounts.confirm_address(request.actor, user)
+        # The address may have changed meanwhile.
+        mails.insert_notice(request.db, "confirm", request.identity.id)
         request.wake_sender_after_commit()
     # The account page would lead to the set-up too, but with another message.
     page = "totp" if request.registry.security_policy.must_set_up(request) else "account"

@@ -11,6 +11,7 @@ from ...auth import login, second_factor, sessions
 from ...auth.ceremonies import Ceremony
 from ...auth.rate_limits import RateLimited
 from ...auth.webauthn import read_id
+from ...repositories import recovery_codes
 from ...repositories.half_logins import HalfLogin
 from ..forms import CodeForm, LoginForm
 from ..guards import url_with_next
@@ -147,7 +148,7 @@ def _use_code(request: Any, form: CodeForm, half: HalfLogin) -> Any:
         show_code_refused(request, form, refused)
         return None
     headers = issue_cookies(request, issued)
-    left = second_factor.count_recovery_codes(request.db, half.user_id)
+    left = recovery_codes.count(request.db, half.user_id)
     if left <= second_factor.FEW_RECOVERY_CODES or not is_app_code:
         return redirect(request, redirect_url(request, form), f"codes_left_{left}", headers)
     return redirect(request, redirect_url(request, form), OFFER_PASSKEY, headers)

@@ -9,6 +9,7 @@ from ...auth import passkeys, sessions
 from ...auth.ceremonies import Ceremony, RelyingParty
 from ...auth.second_factor import Factors
 from ...auth.webauthn import read_id
+from ...repositories import passkeys as table
 from ...repositories import users
 from ...repositories.passkeys import Passkey
 from .. import forms
@@ -53,7 +54,7 @@ def add_passkey(request: Any) -> Any:
         if response is not None:
             return response
     passkey_id = read_id(form.credential.data or "")
-    if passkey_id and not passkeys.is_known(request.db, passkey_id):
+    if passkey_id and table.get(request.db, passkey_id) is None:
         # The authenticator keeps it, so the browser is told that this site does not.
         form.signals = ceremony.site.signal_unknown(passkey_id)
     handle = factors.handle or users.make_handle(request.db, user.id)
@@ -122,5 +123,5 @@ def _find(request: Any, factors: Factors) -> Passkey:
 @view_config(route_name="decline_passkey", require_methods=("POST",))
 def decline_passkey(request: Any) -> Any:
     """Store that the user wants no more offers of a passkey."""
-    passkeys.decline(request.db, request.identity.id)
+    users.decline_passkey(request.db, request.identity.id)
     return redirect(request, request.route_path("account"), "passkey_declined")

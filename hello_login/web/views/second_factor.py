@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from ...auth import second_factor, sessions, totp
 from ...auth.second_factor import CodeRefused
+from ...repositories import recovery_codes
 from .. import forms
 from . import form_context, form_view, is_admitted, show_code_refused
 from .confirm import find_factors, form_or_redirect, redirect_too_late, renew_session
@@ -125,7 +126,7 @@ def make_recovery_codes(request: Any) -> Any:
         return show_recovery_codes(
             request, second_factor.make_recovery_codes(request.actor, session)
         )
-    left = second_factor.count_recovery_codes(request.db, session.user.id)
+    left = recovery_codes.count(request.db, session.user.id)
     return form_context(request, form, codes=[], left=left)
 
 
