@@ -41,7 +41,7 @@ MAX_SETUP_LENGTH = 500
 
 
 class Form(BaseForm):
-    """The base of all forms: lists the errors and chooses the field that gets the focus."""
+    """The base of all forms.  By itself, it is a form that needs no more than a click."""
 
     def field_problems(self) -> list[tuple[str, str]]:
         """Return a pair for each error of a field: the field's id, and the message.
@@ -152,7 +152,6 @@ class PasskeyForm(Form):
 
 
 def _code_field() -> StringField:
-    """Return the field of a code."""
     return StringField(
         "Code",
         [MaxLength(MAX_CODE_LENGTH), InputRequired("Type the code.")],
@@ -198,10 +197,6 @@ class ReauthenticateForm(Form):
         "Your password", "current-password", InputRequired("Type your password.")
     )
 
-    def typed_code(self) -> str | None:
-        """Return the code, or None if the form asks for none."""
-        return (self["code"].data or "") if "code" in self else None
-
 
 class CodeForm(PasskeyForm):
     """A code of the second factor: of the authenticator app, or a recovery code.
@@ -221,17 +216,14 @@ class CodeForm(PasskeyForm):
         super().__init__(formdata, data={"next": query.get("next")})
         self.has_app = has_app
         if query.get("with") == "recovery" or not has_app:
-            self._ask_for_recovery_code()
-
-    def _ask_for_recovery_code(self) -> None:
-        """Let a phone's keyboard show letters."""
-        self.kind = "recovery"
-        self.code.label.text = "Recovery code"
-        self.code.render_kw = {
-            "autocomplete": "off",
-            "autocapitalize": "characters",
-            "spellcheck": "false",
-        }
+            self.kind = "recovery"
+            self.code.label.text = "Recovery code"
+            # A phone's keyboard shows letters.
+            self.code.render_kw = {
+                "autocomplete": "off",
+                "autocapitalize": "characters",
+                "spellcheck": "false",
+            }
 
     def validate_code(self, field: StringField) -> None:
         """Refuse text that has the form of no code: it would count as a wrong one."""
@@ -309,7 +301,8 @@ class NameAndEmailForm(EmailForm, NameForm):
 class NewPasswordForm(Form):
     """A new password, typed twice.
 
-    passwords: checks the new password.  personal: the owner's name and address.
+    passwords: checks the new password.
+    personal: the owner's name and address, if the form has no fields for them.
     """
 
     password = _password_field("Password", "new-password", InputRequired("Choose a password."))
@@ -327,29 +320,20 @@ class NewPasswordForm(Form):
         self._passwords = passwords
         self._personal = personal
 
-    def personal(self) -> tuple[str, ...]:
-        """Return the name and address that the password must not consist of."""
-        return self._personal
-
     def validate_password(self, field: PasswordField) -> None:
         """Refuse a weak password."""
+        # The form may have refused them as too long.  The time of the check grows with the length.
+        limits = {"name": MAX_NAME_LENGTH, "email": MAX_EMAIL_LENGTH}
+        typed = [(self[name].data or "")[: limits[name]] for name in limits if name in self]
         # Hashing checks it too; here the message appears together with those of other fields.
         try:
-            self._passwords.check(field.data or "", *self.personal())
+            self._passwords.check(field.data or "", *typed, *self._personal)
         except PasswordRefused as error:
             raise ValidationError(str(error)) from error
 
 
-class ButtonForm(Form):
-    """A form that needs no more than a click."""
-
-
 class RegisterByLinkForm(NewPasswordForm, NameForm):
     """Register with the address that a link was mailed to."""
-
-    def personal(self) -> tuple[str, ...]:
-        """Return the name of this form, cut to its maximum length, and the address."""
-        return (self.name.data or "")[:MAX_NAME_LENGTH], *super().personal()
 
 
 class RegisterForm(NewPasswordForm, NameAndEmailForm):
@@ -359,11 +343,6 @@ class RegisterForm(NewPasswordForm, NameAndEmailForm):
     """
 
     next = HiddenField(filters=[safe_local_path])
-
-    def personal(self) -> tuple[str, ...]:
-        """Return the name and the address of this form, each cut to its maximum length."""
-        # The form may have refused them as too long.  The time of the check grows with the length.
-        return (self.name.data or "")[:MAX_NAME_LENGTH], (self.email.data or "")[:MAX_EMAIL_LENGTH]
 
 
 class PasswordForm(NewPasswordForm, ReauthenticateForm):

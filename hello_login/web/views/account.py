@@ -115,7 +115,7 @@ def end_sessions(request: Any) -> Any:
     others = {each.fingerprint: each for each in listed if each.fingerprint != session.fingerprint}
     if which != "others" and which not in others:
         return HTTPSeeOther(request.route_path("account"))
-    form = forms.ButtonForm(request.POST)
+    form = forms.Form(request.POST)
     if request.method == "POST":
         if not sessions.lock_live(request.db, session):
             return redirect_too_late(request)

@@ -109,7 +109,7 @@ def _set_password(request: Any, token: str, user: users.User, link: Link) -> Any
 
 
 def _change_address(request: Any, token: str, user: users.User, address: str) -> Any:
-    form = forms.ButtonForm(request.POST)
+    form = forms.Form(request.POST)
     if request.method == "POST":
         accounts.change_address(request.actor, token, user)
         return redirect(request, request.route_path("account"), "address_changed")

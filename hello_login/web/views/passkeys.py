@@ -95,7 +95,7 @@ def rename_passkey(request: Any) -> Any:
 @form_view("remove_passkey", "remove_passkey", fresh=True)
 def remove_passkey(request: Any) -> Any:
     """Ask whether to remove a passkey; on POST, remove it, and end all other sessions."""
-    session, form = request.login_session, forms.ButtonForm(request.POST)
+    session, form = request.login_session, forms.Form(request.POST)
     factors = find_factors(request)
     passkey = _find(request, factors)
     if request.method == "POST" and admit_change(request, form):

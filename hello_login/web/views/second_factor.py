@@ -102,7 +102,7 @@ def _open_setup(request: Any, form: forms.TotpForm) -> tuple[bytes, bool]:
 @form_view("remove_totp", "remove_totp", fresh=True)
 def remove_totp(request: Any) -> Any:
     """Ask whether to remove the app; on POST, remove it, and end all other sessions."""
-    session, form = request.login_session, forms.ButtonForm(request.POST)
+    session, form = request.login_session, forms.Form(request.POST)
     has_passkeys = bool(find_factors(request).passkeys)
     if request.method == "POST" and admit_change(request, form):
         if not sessions.lock_live(request.db, session):
@@ -117,7 +117,7 @@ def remove_totp(request: Any) -> Any:
 @form_view("recovery_codes", "recovery_codes", fresh=True)
 def make_recovery_codes(request: Any) -> Any:
     """Say how many recovery codes are left; on POST, replace them, and show the new ones once."""
-    session, form = request.login_session, forms.ButtonForm(request.POST)
+    session, form = request.login_session, forms.Form(request.POST)
     if not session.has_second_factor:
         return redirect(request, request.route_path("account"), "no_factor")
     if request.method == "POST" and admit_change(request, form):
@@ -144,7 +144,7 @@ def show_recovery_codes(request: Any, codes: list[str], message: str = "") -> An
         "codes": ["-".join(_in_groups(code)) for code in codes],
         "address": address,
         "message": MESSAGES.get(message),
-        "form": forms.ButtonForm(),  # The script of forms makes a reload a GET request.
+        "form": forms.Form(),  # The script of forms makes a reload a GET request.
     }
 
 
