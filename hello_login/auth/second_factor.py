@@ -144,14 +144,12 @@ def remove_all(actor: Actor, user: User, *, after: datetime = BEGINNING) -> bool
 
     Its row must be locked.  Returns False, and changes nothing, if there are none.
     """
-    added_at = table.get_created_at(actor.db, user.id)
+    factors = describe(actor.db, user.id)
     events = []
-    if added_at is not None and added_at > after:
+    if factors.app_added_at is not None and factors.app_added_at > after:
         table.delete(actor.db, user.id)
         events.append("factor_removed")
-    newer = [
-        each.id for each in passkeys.list_of_user(actor.db, user.id) if each.created_at > after
-    ]
+    newer = [each.id for each in factors.passkeys if each.created_at > after]
     events += ["passkey_removed"] * passkeys.delete(actor.db, user.id, newer)
     if events:
         record_removed(actor, user, events)

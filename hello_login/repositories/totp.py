@@ -1,6 +1,5 @@
 """The table totp: one row for each account with an authenticator app."""
 
-from datetime import datetime
 from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection
@@ -29,12 +28,6 @@ def get(db: Connection, user_id: int) -> App | None:
     statement = "SELECT secret, last_step, hinted_step FROM totp WHERE user_id = %s"
     rows = fetch(db, statement, [user_id])
     return App(bytes(rows[0].secret), rows[0].last_step, rows[0].hinted_step) if rows else None
-
-
-def get_created_at(db: Connection, user_id: int) -> datetime | None:
-    """Return when the app of an account was added, or None if there is none."""
-    rows = fetch(db, "SELECT created_at FROM totp WHERE user_id = %s", [user_id])
-    return rows[0].created_at if rows else None
 
 
 def use_step(db: Connection, user_id: int, step: int) -> bool:

@@ -118,14 +118,8 @@ def get_credentials_by_email(db: Connection, email: str) -> Credentials | None:
 
 def get_credentials_by_passkey(db: Connection, passkey_id: bytes) -> Credentials | None:
     """Return the credentials of the active account with this passkey, or None."""
-    statement = """
-        SELECT users.id AS user_id, password_hash, factors_changed_at
-          FROM passkeys
-          JOIN users ON users.id = passkeys.user_id
-         WHERE passkeys.id = %s
-           AND deactivated_at IS NULL
-    """
-    rows = fetch(db, statement, [passkey_id])
+    condition = "id = (SELECT user_id FROM passkeys WHERE id = %s)"
+    rows = fetch(db, f"{SELECT_CREDENTIALS} AND {condition}", [passkey_id])
     return Credentials(**rows[0]._asdict()) if rows else None
 
 

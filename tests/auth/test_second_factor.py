@@ -479,8 +479,7 @@ def test_secrets_that_cannot_be_renewed_are_named_and_stay(
 def test_the_account_page_learns_when_the_app_was_added_and_the_number_of_codes(
     visitor: Visitor, session: Session, open_visitor: OpenVisitor
 ) -> None:
-    added_at = table.get_created_at(visitor.db, session.user.id)
-    assert added_at is not None
+    ((added_at,),) = execute(visitor.db, "SELECT created_at FROM totp")
     expected = Factors(added_at, 10, None, [])
     assert second_factor.describe(visitor.db, session.user.id) == expected
     grace = register_grace(open_visitor(Client("192.0.2.9")))

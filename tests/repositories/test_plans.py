@@ -186,7 +186,6 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
     totp: {
         "insert": lambda db: totp.insert(db, 2, b"a secret", 0),
         "get": lambda db: totp.get(db, 3),
-        "get_created_at": lambda db: totp.get_created_at(db, 3),
         "use_step": lambda db: totp.use_step(db, 3, 1),
         "store_hint": lambda db: totp.store_hint(db, 3, 1),
         "delete": lambda db: totp.delete(db, 3),

@@ -56,8 +56,7 @@ def test_an_app_of_the_version_before_passkeys_counts_as_a_change_when_it_was_ad
 ) -> None:
     ada = add_user(db)
     add_app(db, ada)
-    added_at = totp.get_created_at(db, ada)
-    assert added_at is not None
+    ((added_at,),) = execute(db, "SELECT created_at FROM totp")
     expected = users.Credentials(ada, "a hash", added_at)
     assert users.get_credentials_by_email(db, "ada@example.com") == expected
     assert users.get_credentials_by_id(db, ada) == expected
@@ -153,7 +152,8 @@ def test_the_second_factors_of_an_account_are_described(db: Connection) -> None:
     add_app(db, ada)
     recovery_codes.insert(db, ada, [b"1" * 32, b"2" * 32])
     handle = users.make_handle(db, ada)
-    assert users.describe_factors(db, ada) == (totp.get_created_at(db, ada), 2, handle)
+    ((added_at,),) = execute(db, "SELECT created_at FROM totp")
+    assert users.describe_factors(db, ada) == (added_at, 2, handle)
     assert users.describe_factors(db, grace) == (None, 0, None)
     users.delete(db, ada)
     assert users.describe_factors(db, ada) == (None, 0, None)
