@@ -106,27 +106,20 @@ def delete(actor: Actor, user: User, session: Session | None = None) -> None:
 
 
 def register_by_link(
-    actor: Actor,
-    passwords: Passwords,
-    token: str,
-    purpose: str,
-    *,
-    name: str,
-    email: str,
-    password: str,
+    actor: Actor, passwords: Passwords, token: str, link: Link, *, name: str, password: str
 ) -> int:
     """Use a link: add an account with the link's address.
 
-    purpose: register, which confirms the address, or invite.
+    link: its purpose is register, which confirms the address, or invite.
     Raises PasswordRefused, or LinkExpired if the link was used or the address taken meanwhile.
     """
-    if links.use(actor.db, token, purpose) is None:
+    if links.use(actor.db, token, link.purpose) is None:
         raise LinkExpired
     try:
-        user_id = register(actor, passwords, name=name, email=email, password=password)
+        user_id = register(actor, passwords, name=name, email=link.address, password=password)
     except EmailTaken:
         raise LinkExpired from None
-    if purpose == "register":
+    if link.purpose == "register":
         users.confirm(actor.db, user_id)
     return user_id
 

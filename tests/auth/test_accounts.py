@@ -177,18 +177,18 @@ def test_a_link_registers_an_account_with_a_confirmed_address(
     (mail,) = mails.list_all(db, 1)
     token = links.issue_for_mail(db, mail.id, "register", EMAIL, None)
     assert token is not None
-    typed = {"name": "Ada", "email": EMAIL, "password": PASSWORD}
-    user_id = accounts.register_by_link(
-        visitor.actor, visitor.passwords, token, "register", **typed
-    )
+    link = links.find(db, token)
+    assert link is not None
+    typed = {"name": "Ada", "password": PASSWORD}
+    user_id = accounts.register_by_link(visitor.actor, visitor.passwords, token, link, **typed)
     assert (visitor.user().id, visitor.user().confirmed_at is None) == (user_id, False)
     assert visitor.can_log_in(PASSWORD)
     with pytest.raises(LinkExpired):
-        accounts.register_by_link(visitor.actor, visitor.passwords, token, "register", **typed)
+        accounts.register_by_link(visitor.actor, visitor.passwords, token, link, **typed)
     token = links.issue_for_mail(db, mail.id, "register", EMAIL, None)
     assert token is not None
     with pytest.raises(LinkExpired):  # the address has an account now
-        accounts.register_by_link(visitor.actor, visitor.passwords, token, "register", **typed)
+        accounts.register_by_link(visitor.actor, visitor.passwords, token, link, **typed)
 
 
 @pytest.mark.parametrize(("purpose", "confirms"), [("reset", True), ("recover", False)])

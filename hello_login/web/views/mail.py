@@ -80,9 +80,8 @@ def _register(request: Any, token: str, link: Link, session: Session | None) -> 
     form = forms.RegisterByLinkForm(request.typed, passwords, address)
     if request.method == "POST" and form.validate():
         name, password = form.name.data or "", form.password.data or ""
-        actor, purpose = request.actor, link.purpose
         user_id = accounts.register_by_link(
-            actor, passwords, token, purpose, name=name, email=address, password=password
+            request.actor, passwords, token, link, name=name, password=password
         )
         if session is not None:
             sessions.end(request.actor, session)

@@ -7,12 +7,11 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.security import NO_PERMISSION_REQUIRED
 
 from ...auth import accounts, login
-from ...auth.rate_limits import RateLimited
 from ..forms import EmailForm, RegisterForm
 from ..guards import url_with_next
 from ..security import issue_cookies
 from ..typed import keep_typed
-from . import ask_to_wait, form_context, form_view, redirect_url
+from . import form_context, form_view, is_admitted, redirect_url
 from .flash import redirect
 from .mail import queue_mail, show_sent
 
@@ -33,16 +32,14 @@ def register(request: Any) -> Any:
     form = RegisterForm(request.typed, passwords, data={"next": request.GET.get("next")})
     if request.identity is not None:
         return HTTPSeeOther(redirect_url(request, form))
-    if request.method == "POST" and form.validate():
+    admit = request.rate_limiter.admit_registration
+    if request.method == "POST" and form.validate() and is_admitted(request, form, admit):
+        name, email = form.name.data or "", form.email.data or ""
+        password = form.password.data or ""
         try:
-            request.rate_limiter.admit_registration()
-            name, email = form.name.data or "", form.email.data or ""
-            password = form.password.data or ""
             user_id = accounts.register(
                 request.actor, passwords, name=name, email=email, password=password
             )
-        except RateLimited as limited:
-            ask_to_wait(request, form, limited.wait)
         except accounts.EmailTaken:
             login_url = url_with_next(request, "login", form.next.data)
             form.email.errors = [ADDRESS_TAKEN.format(login_url)]
