@@ -117,8 +117,18 @@ class RateLimiter:
         return Attempt(limits, user_id, credentials)
 
     def admit_reauthentication(self, session: Session) -> Attempt:
-        """Count a re-authentication as failed, and return the attempt.  Raises RateLimited."""
-        limits = self._reauthentication_limits(session)
+        """Count a re-authentication as failed, and return the attempt.  Raises RateLimited.
+
+        No limit is the account's: a thief who has the cookie of a session must not use up the tries
+        of its owner, who may be in the same session from another network.  The thief can't begin
+        further sessions without the password, so a limit for all of them is not needed.
+        """
+        key = session.id.hex()
+        limits = [
+            *self._networks(MAX_PER_DEVICE, "check", key, reset=True),
+            self._locking(LOCK_AFTER, "check from anywhere", key),
+            *self._networks(MAX_REAUTHENTICATIONS_PER_NETWORK, "network", "check"),
+        ]
         with self.autocommit() as db:
             credentials = users.get_credentials_by_id(db, session.user.id)
             self._admit(db, limits, "check_throttled", session.user.id)
@@ -153,7 +163,7 @@ class RateLimiter:
             device = self._known_device(credentials)
             if device is not None:
                 limit = self._limit(MAX_PER_DEVICE, "passkey", device.id)
-                limits = [limit._replace(resets=(limit.key,))]
+                limits = [_resetting(limit, [limit])]
             user_id = credentials and credentials.user_id
             self._admit(db, limits, "passkey_rate_limited", user_id)
         return Attempt(limits, user_id, credentials)
@@ -229,10 +239,10 @@ class RateLimiter:
             if is_app_code:
                 return [_resetting(of_device, limits)]
             recovery = self._limit(MAX_PER_DEVICE, "recovery", *parts)
-            return [_resetting(recovery, [*limits, of_device])]
+            return [_resetting(recovery, [recovery, *limits, of_device])]
         if is_app_code:
             return limits + networks
-        return [_resetting(limit, limits, itself=False) for limit in networks]
+        return [_resetting(limit, limits) for limit in networks]
 
     def _known_device(self, credentials: users.Credentials | None) -> DeviceCookie | None:
         """Return the device cookie if it is from a login with these credentials, or None."""
@@ -247,20 +257,6 @@ class RateLimiter:
             self._locking(LOCK_AFTER, "from anywhere", *account),
         ]
 
-    def _reauthentication_limits(self, session: Session) -> list[Limit]:
-        """Return the limits of asking for the password in a session.
-
-        No limit is the account's: a thief who has the cookie of a session must not use up the tries
-        of its owner, who may be in the same session from another network.  The thief can't begin
-        further sessions without the password, so a limit for all of them is not needed.
-        """
-        key = session.id.hex()
-        return [
-            *self._networks(MAX_PER_DEVICE, "check", key, reset=True),
-            self._locking(LOCK_AFTER, "check from anywhere", key),
-            *self._networks(MAX_REAUTHENTICATIONS_PER_NETWORK, "network", "check"),
-        ]
-
     def _networks(self, max_failures: int, *parts: str, reset: bool = False) -> list[Limit]:
         """Return a limit for each network of the client.
 
@@ -270,7 +266,7 @@ class RateLimiter:
             self._limit(max_failures * factor, *parts, network)
             for network, factor in self.client.networks.items()
         ]
-        return [limit._replace(resets=(limit.key,)) if reset else limit for limit in limits]
+        return [_resetting(limit, [limit]) for limit in limits] if reset else limits
 
     def _locking(self, max_failures: int, *parts: str) -> Limit:
         """Return a limit that locks after LOCK_AFTER failures, and is reset by a success."""
@@ -333,13 +329,9 @@ def count_failure(db: Connection, limits: list[Limit]) -> timedelta:
         throttles.insert(db, limits)
 
 
-def _resetting(limit: Limit, others: list[Limit], *, itself: bool = True) -> Limit:
-    """Return the limit with others that a success resets.
-
-    itself: a success also resets this limit; otherwise it only takes its own failure back.
-    """
-    keys = (limit.key,) if itself else ()
-    return limit._replace(resets=(*keys, *(each.key for each in others)))
+def _resetting(limit: Limit, others: list[Limit]) -> Limit:
+    """Return the limit with others that a success resets as well."""
+    return limit._replace(resets=(*limit.resets, *(each.key for each in others)))
 
 
 def _lower(email: str) -> str:
