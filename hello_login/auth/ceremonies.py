@@ -61,16 +61,10 @@ class RelyingParty:
         """
         account = {"rpId": self.id, "userId": encode(handle)}
         ids = [encode(passkey.id) for passkey in passkeys]
-        return json.dumps(
-            {
-                "signalAllAcceptedCredentials": {**account, "allAcceptedCredentialIds": ids},
-                "signalCurrentUserDetails": {
-                    **account,
-                    "name": user.email,
-                    "displayName": user.name,
-                },
-            }
-        )
+        accepted = {**account, "allAcceptedCredentialIds": ids}
+        details = {**account, "name": user.email, "displayName": user.name}
+        signals = {"signalAllAcceptedCredentials": accepted, "signalCurrentUserDetails": details}
+        return json.dumps(signals)
 
 
 @dataclass(frozen=True)

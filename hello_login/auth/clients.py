@@ -25,7 +25,6 @@ SYSTEMS = [
     ("Linux", "Linux"),
 ]
 
-
 IPV6_NETWORKS = {64: 1, 56: 2, 48: 4}
 """Prefix lengths of the networks that providers assign to one customer (RFC 6177), each with the
 factor of its rate limits.  A wider network may serve several customers: its limits are higher."""

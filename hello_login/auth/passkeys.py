@@ -93,6 +93,7 @@ def _insert(actor: Actor, ceremony: Ceremony, user_id: int, credential: str) -> 
     answer = webauthn.parse_attestation(credential)
     ceremony.use_challenge(actor.db, answer.client_data)
     public_key = webauthn.verify_attestation(ceremony.site.origin, answer)
+    data = answer.object.auth_data
     if len(table.list_of_user(actor.db, user_id)) >= MAX_PASSKEYS:
         raise PasskeyRefused("too_many")
     added = table.insert(
@@ -100,10 +101,10 @@ def _insert(actor: Actor, ceremony: Ceremony, user_id: int, credential: str) -> 
         answer.passkey_id,
         user_id,
         public_key=public_key,
-        sign_count=answer.data.counter,
+        sign_count=data.counter,
         name=_suggest_name(answer, actor.client.device),
-        may_sync=answer.data.is_backup_eligible(),
-        synced=answer.data.is_backed_up(),
+        may_sync=data.is_backup_eligible(),
+        synced=data.is_backed_up(),
         transports=answer.transports,
     )
     if not added:
@@ -144,6 +145,6 @@ def record_refused(actor: Actor, event: str, user_id: int | None, refused: Passk
 
 def _suggest_name(attestation: webauthn.Attestation, device: str) -> str:
     """Return a name for a new passkey, from the authenticator's model and the browser's device."""
-    new = attestation.data.credential_data
+    new = attestation.object.auth_data.credential_data
     model = MODELS.get(str(new and new.aaguid))
     return f"{model}, {device}" if model and model != device else device

@@ -81,11 +81,6 @@ class Attestation(NamedTuple):
     client_data: "CollectedClientData"
     object: "AttestationObject"
 
-    @property
-    def data(self) -> "AuthenticatorData":
-        """Return the part with the new passkey."""
-        return self.object.auth_data
-
 
 def read_id(credential: str) -> bytes:
     """Return the passkey's id in a browser's answer, or b"" if the answer is malformed."""
@@ -185,11 +180,6 @@ def encode(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _decode(text: str) -> bytes:
-    """Return the data of base64 or base64url, with or without padding."""
-    return urlsafe_b64decode(text + "==")
-
-
 def _parse(credential: str, *names: str) -> dict[str, bytes]:
     """Return the id, the user handle, and the named fields of a browser's answer.
 
@@ -200,7 +190,9 @@ def _parse(credential: str, *names: str) -> dict[str, bytes]:
     with _refusing("malformed"):
         sent = json.loads(credential)
         fields = {"userHandle": "", **sent["response"], "id": sent["id"]}
-        return {name: _decode(fields[name] or "") for name in ("id", "userHandle", *names)}
+        encoded = {name: fields[name] or "" for name in ("id", "userHandle", *names)}
+        # It takes base64 as well as base64url, and too much padding.
+        return {name: urlsafe_b64decode(text + "==") for name, text in encoded.items()}
 
 
 @contextmanager

@@ -117,8 +117,6 @@ def _run_command(arguments: argparse.Namespace, operator: Actor, checked: Settin
         return _describe(operator.db, user, arguments.events)
     if arguments.command == "reset-link":
         return _make_reset_link(operator, checked, user)
-    if arguments.command == "remove-factors":
-        return _remove_factors(operator, user)
     return _change(arguments, operator, checked, user)
 
 
@@ -132,6 +130,11 @@ def _change(
     elif arguments.command == "end-sessions":
         users.lock(operator.db, user.id)  # Without the lock, a login that is under way would go on.
         output += f", {sessions.end_all(operator, user)} sessions"
+    elif arguments.command == "remove-factors":
+        users.lock(operator.db, user.id)
+        if not second_factor.remove_all(operator, user):
+            return f"Account {user.id}, {user.email}, has no second factor"
+        output += ".  Its password alone is enough now: use reset-link if somebody else may know it"
     elif arguments.command == "delete":
         if not arguments.yes and input(f"Delete {user.email} permanently? Type yes: ") != "yes":
             raise SystemExit("Nothing was deleted.")
@@ -199,16 +202,6 @@ def _describe_factors(db: Connection, user: users.User) -> str:
     if not described:
         return "none"
     return ", ".join([*described, f"recovery codes: {factors.recovery_codes}"])
-
-
-def _remove_factors(operator: Actor, user: users.User) -> str:
-    users.lock(operator.db, user.id)
-    if not second_factor.remove_all(operator, user):
-        return f"Account {user.id}, {user.email}, has no second factor"
-    return (
-        f"remove-factors: done for account {user.id}, {user.email}.  Its password alone is enough "
-        "now: use reset-link if somebody else may know it"
-    )
 
 
 def _renew_secrets(db: Connection, checked: Settings) -> str:

@@ -76,7 +76,6 @@ class MaxLength:
         self.field_flags = {"maxlength": characters}
 
     def __call__(self, _form: BaseForm, field: StringField) -> None:
-        """Raise StopValidation if the field's text has too many characters."""
         if len(field.data or "") > self.characters:
             raise StopValidation(f"Use no more than {self.characters} characters.")
 
@@ -118,10 +117,7 @@ def _email_field(autocomplete: str) -> EmailField:
 
 
 def safe_local_path(target: str | None) -> str | None:
-    """Return the target of a redirect if it stays on this site, or else None.
-
-    It must match LOCAL_PATH of settings.py.
-    """
+    """Return the target of a redirect if it stays on this site, or else None."""
     if target and len(target) <= MAX_NEXT_LENGTH and LOCAL_PATH.fullmatch(target):
         return target
     return None
@@ -290,8 +286,7 @@ class EmailForm(Form):
         try:
             field.data = normalize_email(field.data or "")
         except EmailNotValidError as error:
-            message = f"{error} An address looks like name@example.org."
-            raise ValidationError(message) from error
+            raise ValidationError(f"{error} An address looks like name@example.org.") from error
 
 
 class NameAndEmailForm(EmailForm, NameForm):

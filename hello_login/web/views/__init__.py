@@ -69,13 +69,13 @@ def includeme(config: Any) -> None:
     config.add_settings(
         {"jinja2.undefined": "strict", "jinja2.trim_blocks": True, "jinja2.lstrip_blocks": True}
     )
+
     # The setting jinja2.globals is left to the application that includes this one.
-    config.action(None, lambda: _add_globals(config.get_jinja2_environment()), order=1)
+    def add_globals() -> None:
+        config.get_jinja2_environment().globals["utc"] = timezone.utc
+
+    config.action(None, add_globals, order=1)
     config.scan()
-
-
-def _add_globals(templates: Any) -> None:
-    templates.globals["utc"] = timezone.utc
 
 
 def form_view(route_name: str, template: str, **more: Any) -> view_config:

@@ -55,7 +55,7 @@ LIFETIME = 60
 def includeme(config: Any) -> None:
     """Add request.flash, the message to show on this page, or None; and its key."""
     config.add_request_method(_take, "flash_key", reify=True)
-    config.add_request_method(_find_message, "flash", reify=True)
+    config.add_request_method(lambda request: MESSAGES.get(request.flash_key), "flash", reify=True)
 
 
 def redirect(
@@ -65,10 +65,6 @@ def redirect(
     response = HTTPSeeOther(url, headers=list(headers))
     set_cookie(request, response, "flash", message, LIFETIME)
     return response
-
-
-def _find_message(request: Any) -> str | None:
-    return MESSAGES.get(request.flash_key)
 
 
 def _take(request: Any) -> str:
