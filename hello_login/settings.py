@@ -48,19 +48,6 @@ as in every URL that a browser sends, without a backslash, because browsers read
 MAX_SITE_NAME_LENGTH = 50
 """Characters.  The brand fits into one line of a phone, and an authenticator app shows it whole."""
 
-RENAMED = {"drain_seconds": "graceful_timeout", "verifications": "hash_workers"}
-"""New names of settings by their old ones, which are refused."""
-
-REMOVED = {
-    *("event_days", "fresh_login_minutes", "lock_timeout_seconds", "password_max_length"),
-    *("queue_seconds", "remembered_idle_hours", "remembered_limit_hours", "session_idle_hours"),
-    *("session_limit_hours", "statement_timeout_seconds", "throttle_account"),
-    *("throttle_account_network", "throttle_check", "throttle_device"),
-    *("throttle_longest_wait_seconds", "throttle_network", "throttle_registration"),
-    "throttle_wait_seconds",
-}
-"""Names of former settings, which are constants now.  They are refused."""
-
 
 def _parse_number(low: int, high: int, value: str) -> int:
     if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
@@ -241,14 +228,6 @@ def _parse_contact(value: str) -> str:
     return value
 
 
-def _explain_unknown(name: str) -> str:
-    if name in RENAMED:
-        return f"is now called {PREFIX}{RENAMED[name]}: rename it"
-    if name in REMOVED:
-        return "is no longer a setting: remove the line"
-    return "is not a setting: correct its name"
-
-
 def _setting(parse: Callable[[str], Any], default: Any = MISSING, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"parse": parse})
 
@@ -380,7 +359,7 @@ def load(
                 checked[each.name] = each.metadata["parse"](value)
         except ValueError as error:
             problems.append(f"{ENVIRONMENT.get(each.name, PREFIX + each.name)} {error}.")
-    problems += [f"{PREFIX}{name} {_explain_unknown(name)}." for name in values]
+    problems += [f"{PREFIX}{name} is not a setting: correct its name." for name in values]
     try:
         if not checked.get("secure_cookies", True):
             checked.setdefault("site_url", f"http://localhost:{port(global_config, environ)}")

@@ -215,19 +215,6 @@ def test_a_misspelt_setting_is_refused() -> None:
     assert messages == ["hello_login.pasword_min_length is not a setting: correct its name."]
 
 
-@pytest.mark.parametrize(("old", "new"), settings.RENAMED.items())
-def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
-    messages = problems({f"hello_login.{old}": "1"})
-    assert messages == [f"hello_login.{old} is now called hello_login.{new}: rename it."]
-    assert settings.load({}, {**INI, f"hello_login.{new}": "1"}, ENVIRON)
-
-
-@pytest.mark.parametrize("name", sorted(settings.REMOVED))
-def test_a_removed_setting_is_refused(name: str) -> None:
-    messages = problems({f"hello_login.{name}": "1"})
-    assert messages == [f"hello_login.{name} is no longer a setting: remove the line."]
-
-
 def test_the_port_comes_from_the_command_line_or_the_environment_or_is_5000() -> None:
     assert settings.port({"http_port": "8080"}, {"PORT": "9090"}) == 8080
     assert settings.port({"http_port": ""}, {"PORT": "9090"}) == 9090
