@@ -34,3 +34,10 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT', 5000)}/healthz\", timeout=2)"]
 ENTRYPOINT ["/app/docker-entrypoint.sh"]
 CMD ["pserve", "production.ini"]
+# Last, because each commit has another revision: --build-arg REVISION=$(git rev-parse HEAD)
+ARG REVISION=""
+LABEL org.opencontainers.image.title="hello_login" \
+      org.opencontainers.image.description="A small and complete login application: Pyramid, hand-written SQL, PostgreSQL" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision=$REVISION

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help serve test coverage test-slow browser-test containers browser pictures bench lint format requirements clean sure
+.PHONY: help serve test coverage test-slow browser-test containers browser pictures bench lint format requirements sbom clean sure
 .DEFAULT_GOAL := help
 
 # Files of another user, such as root, who ran make before.
@@ -75,6 +75,10 @@ requirements: .venv/installed    ## Update requirements.txt: the packages of the
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
 		--custom-compile-command 'make requirements' --output-file requirements.txt setup.cfg
+
+sbom:    ## Build the image, and list its packages and their licences in sbom/ (needs Docker)
+	@docker build --tag hello_login .
+	@docker build --file deploy/sbom.Dockerfile --output sbom deploy
 
 clean:    ## Remove all files that make created; asks before it deletes the development database (DATABASE=yes)
 	@$(PYTHON) .ci/clean.py

@@ -18,6 +18,7 @@ CREATED = (
     ".mypy_cache",
     ".pytest_cache",
     ".ruff_cache",
+    "sbom",
     "tests/browser/node_modules",
 )
 PATTERNS = (".coverage*", "*.egg-info", "**/__pycache__")

@@ -147,6 +147,18 @@ def test_compose_keeps_the_data_in_a_named_volume(name: str) -> None:
     assert COMPOSE[name]["services"]["web"]["image"] == "hello_login"
 
 
+def test_the_labels_of_the_image_are_those_of_the_package() -> None:
+    package = distribution("hello_login").metadata
+    fields = {
+        "title": "Name",
+        "description": "Summary",
+        "version": "Version",
+        "licenses": "License",
+    }
+    for label, field in fields.items():
+        assert f'org.opencontainers.image.{label}="{package[field]}"' in DOCKERFILE
+
+
 def test_every_copied_or_mounted_file_exists_and_is_in_the_build_context() -> None:
     copied = {
         Path(name)

@@ -426,3 +426,25 @@ def test_the_image_has_no_build_tools_tests_or_development_packages() -> None:
         for name in ("hello_login", "python:3.13-slim")
     ]
     assert sizes[0] - sizes[1] < 60_000_000
+
+
+LIST_PACKAGES = """
+from importlib.metadata import distributions
+print(*(f"{each.name}=={each.version}" for each in distributions()))
+"""
+
+
+def test_the_sbom_lists_all_packages_of_the_image_and_their_licences_are_allowed(
+    tmp_path: Path,
+) -> None:
+    build = ("build", "--file", "deploy/sbom.Dockerfile", "--output", str(tmp_path))
+    docker(*build, "deploy")
+    installed = docker("run", "--rm", "hello_login", "python", "-c", LIST_PACKAGES).split()
+    sbom = json.loads((tmp_path / "hello_login.cdx.json").read_text())
+    listed = [f"{each['name']}=={each['version']}" for each in sbom["components"]]
+    assert sorted(listed) == sorted(installed)
+    licences = (tmp_path / "licences.md").read_text()
+    rows = re.findall(r"^\| (\S+) +\| (\S+) ", licences, re.MULTILINE)[1:]
+    assert {"==".join(row) for row in rows} == set(installed)
+    printed = docker(*build, "--build-arg", "LICENCES=MIT;BSD", "deploy", fails=True)
+    assert "not in allow-only licenses" in printed
