@@ -1,5 +1,6 @@
 """The image, built and run by Docker: alone, by compose, and as Heroku runs it."""
 
+import http.client
 import http.cookiejar
 import json
 import os
@@ -14,6 +15,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -383,6 +385,118 @@ def test_heroku_rate_limits_by_client_address_and_ignores_a_forged_one(
     ]
     assert [line["message"] for line in lines] == ["login_failed"] * 5 + ["login_throttled"]
     assert {line["address"] for line in lines} == {client}
+
+
+class Requests:
+    """Eight clients that GET and POST all the time, half of them with a new connection each."""
+
+    def __init__(self, port: int) -> None:
+        self._base = f"https://localhost:{port}"
+        self._context = ssl.create_default_context()
+        self._context.check_hostname = False
+        self._context.verify_mode = ssl.CERT_NONE
+        self._stop = threading.Event()
+        self.answers: Counter[tuple[str, int | str]] = Counter()
+        keep_alive = (True, False) * 4
+        self._threads = [threading.Thread(target=self._use, args=(each,)) for each in keep_alive]
+
+    def __enter__(self) -> "Requests":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _use(self, keep_alive: bool) -> None:
+        browser = Browser(self._base)
+        token = re.search('csrf_token" value="([^"]+)', browser.ask("/login")[2])
+        assert token is not None
+        form = urllib.parse.urlencode({"csrf_token": token[1], "password": "short"})
+        headers = {
+            "Origin": self._base,
+            "Cookie": "; ".join(f"{each.name}={each.value}" for each in browser.cookies),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        host = self._base.partition("//")[2]
+        connection = http.client.HTTPSConnection(host, timeout=60, context=self._context)
+        while not self._stop.is_set():
+            for method, path in (("GET", "/readyz"), ("POST", "/password-check")):
+                status: int | str = "lost"
+                try:
+                    connection.request(method, path, form if method == "POST" else None, headers)
+                    with connection.getresponse() as answer:
+                        answer.read()
+                        status = answer.status
+                except (OSError, http.client.HTTPException):
+                    connection.close()
+                self.answers[method, status] += 1
+                if not keep_alive:
+                    connection.close()
+        connection.close()
+
+
+def read_numbers_of_answers(replicas: list[str]) -> list[int]:
+    """Return how many requests each of the containers has answered."""
+    return [docker("logs", replica).count('"answered"') for replica in replicas]
+
+
+def test_a_rolling_deploy_migrates_first_and_fails_no_request(
+    tmp_path: Path, print_figure: Callable[[str], None]
+) -> None:
+    following = tmp_path / "following"
+    unneeded = (".git", ".venv", ".postgres", ".*_cache", "node_modules")
+    shutil.copytree(ROOT, following, symlinks=True, ignore=shutil.ignore_patterns(*unneeded))
+    (following / "sql/9999.following.sql").write_text("CREATE TABLE following (id int);")
+    (following / "sql/9999.following.rollback.sql").write_text("DROP TABLE following;")
+    port, project = free_port(), f"hello_login_test_{secrets.token_hex(4)}"
+    environ = {"HTTPS_PORT": port, "COMPOSE_PROJECT_NAME": project, **SECRETS}
+
+    def deploy(**changed: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [following / "deploy/rolling-deploy.sh"],
+            env={**os.environ, **environ, **changed},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def run(*arguments: str) -> str:
+        return docker("compose", "-f", "docker-compose.production.yml", *arguments, environ=environ)
+
+    image = docker("image", "inspect", "--format", "{{.Id}}", "hello_login")
+    try:
+        run("up", "--detach", "--build", "--wait", "--scale", "web=3")
+        old = run("ps", "--quiet", "web").split()
+        with Requests(int(port)) as requests:
+            refused = deploy(SECRET_KEY="too short")
+            assert refused.returncode == 1
+            assert "\nSECRET_KEY is too short" in refused.stderr
+            assert "\nThe new replica above did not become healthy" in refused.stderr
+            assert set(run("ps", "--all", "--quiet", "web").split()) == set(old)
+
+            deployed = deploy()
+            assert deployed.returncode == 0, deployed.stderr
+            new = run("ps", "--all", "--quiet", "web").split()
+            assert len(new) == 3
+            assert not set(old) & set(new)
+
+            before = read_numbers_of_answers(new)
+            sent = sum(requests.answers.values())
+            while sum(requests.answers.values()) < sent + 2000:
+                time.sleep(0.1)
+            shares = [b - a for a, b in zip(before, read_numbers_of_answers(new), strict=True)]
+        print_figure(f"rolling deploy: {dict(requests.answers)}, then each replica {shares}")
+        assert set(requests.answers) == {("GET", 200), ("POST", 200)}
+        mean = sum(shares) / 3
+        assert all(0.8 * mean < share < 1.2 * mean for share in shares)
+        tables = run("exec", "-T", "db", "psql", "-U", "hello_login", "-c", r"\dt")
+        assert "| following " in tables
+    finally:
+        run("down", "--volumes")
+        docker("tag", image, "hello_login")
 
 
 REQUEST_ACCOUNT = """
