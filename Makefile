@@ -47,6 +47,7 @@ browser-test: .venv/installed    ## Install what the browser tests need, and run
 	@$(BIN)/python -m pytest -m browser
 
 containers: .venv/installed    ## Build the image and try it, by itself, with compose and as Heroku runs it (needs Docker)
+	@$(BIN)/python -m pip install --quiet --editable '.[development,containers]'
 	@$(BIN)/python -m pytest -m container
 
 # The browsers come last: without them, or without one, "make browser-test" runs the other tests.

@@ -1,4 +1,4 @@
-"""Dockerfile, compose files, heroku.yml and app.json agree with the project and each other."""
+"""The files of the deployments agree with the project and each other."""
 
 import json
 import re
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from hello_login import settings
+from hello_login.web import hosts
 from tests.conftest import ROOT
 
 SCRIPTS = {entry.name for entry in distribution("hello_login").entry_points} | {"pserve"}
@@ -26,6 +27,13 @@ HEROKU = yaml.safe_load(read("heroku.yml"))
 APP = json.loads(read("app.json"))
 COMPOSE_FILES = ("docker-compose.yml", "docker-compose.production.yml")
 COMPOSE = {name: yaml.safe_load(read(name)) for name in COMPOSE_FILES}
+KUBERNETES = {
+    each["kind"]: each
+    for path in sorted((ROOT / "deploy/kubernetes").iterdir())
+    for each in yaml.safe_load_all(path.read_text())
+}
+POD, MIGRATION = (KUBERNETES[kind]["spec"]["template"]["spec"] for kind in ("Deployment", "Job"))
+WEB, MIGRATE = POD["containers"][0], MIGRATION["containers"][0]
 
 
 def commands() -> dict[str, list[str]]:
@@ -34,6 +42,7 @@ def commands() -> dict[str, list[str]]:
         "heroku.yml release": shlex.split(HEROKU["release"]["command"][0]),
         "heroku.yml run": shlex.split(HEROKU["run"]["web"]),
         "Dockerfile": json.loads(re.findall(r"^CMD (.*)", DOCKERFILE, re.MULTILINE)[-1]),
+        "migrate.yaml": MIGRATE["args"],
     }
     for name, compose in COMPOSE.items():
         if "command" in compose["services"]["web"]:
@@ -60,6 +69,8 @@ def test_every_command_is_a_console_script_with_an_ini_file_of_ours(
         ("app.json", APP["env"]),
         ("heroku.yml", HEROKU["setup"]["config"]),
         *((name, each["services"]["web"]["environment"]) for name, each in COMPOSE.items()),
+        ("secret.yaml", KUBERNETES["Secret"]["stringData"]),
+        ("web.yaml", {each["name"]: each["value"] for each in WEB["env"]}),
     ],
 )
 def test_deployment_files_set_only_variables_that_are_read(
@@ -109,6 +120,7 @@ def test_heroku_builds_the_one_dockerfile_and_serves_on_its_port() -> None:
 def test_the_port_is_the_same_everywhere() -> None:
     port = str(settings.port({}, {}))
     assert re.search(rf"^EXPOSE {port}$", DOCKERFILE, re.MULTILINE)
+    assert {"name": "http", "containerPort": int(port)} in WEB["ports"]
     assert f"os.environ.get('PORT', {port})" in DOCKERFILE
     assert COMPOSE["docker-compose.yml"]["services"]["web"]["ports"] == [
         f"127.0.0.1:${{PORT:-{port}}}:{port}"
@@ -182,6 +194,74 @@ def test_the_packages_of_the_image_are_pinned_and_hashed() -> None:
         if "extra ==" not in each
     }
     assert required <= names
+
+
+def load_kubernetes(secret: dict[str, str]) -> settings.Settings:
+    return settings.load({}, {}, secret | {each["name"]: each["value"] for each in WEB["env"]})
+
+
+def test_kubernetes_sets_all_that_is_required_and_its_placeholders_are_refused() -> None:
+    secret = KUBERNETES["Secret"]["stringData"]
+    with pytest.raises(SystemExit, match=r"(?s)^DATABASE_URL is.*\nSECRET_KEY is[^\n]*$"):
+        load_kubernetes(secret)
+    load_kubernetes(secret | {"DATABASE_URL": "postgresql://db/app", "SECRET_KEY": "k" * 32})
+
+
+def test_kubernetes_migrates_with_the_image_and_the_settings_of_the_pods() -> None:
+    version = distribution("hello_login").version
+    assert WEB["image"] == MIGRATE["image"] == f"registry.example.org/hello_login:{version}"
+    assert MIGRATE["args"] == shlex.split(HEROKU["release"]["command"][0])
+    assert [*MIGRATE["env"], {"name": "MIGRATE", "value": "no"}] == WEB["env"]
+    assert MIGRATE["envFrom"] == WEB["envFrom"]
+    assert WEB["envFrom"] == [{"secretRef": KUBERNETES["Secret"]["metadata"]}]
+
+
+def test_kubernetes_runs_the_image_as_its_user_without_privileges() -> None:
+    user = ":".join(str(POD["securityContext"][key]) for key in ("runAsUser", "runAsGroup"))
+    assert re.search(f"^USER {user}$", DOCKERFILE, re.MULTILINE)
+    assert POD["securityContext"] == MIGRATION["securityContext"]
+    assert POD["securityContext"]["runAsNonRoot"]
+    assert WEB["securityContext"] == MIGRATE["securityContext"]
+    assert WEB["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_kubernetes_asks_both_probes_and_waits_for_the_start_and_the_end() -> None:
+    asked = {name: WEB[name]["httpGet"]["path"] for name in WEB if name.endswith("Probe")}
+    assert set(asked) == {"startupProbe", "livenessProbe", "readinessProbe"}
+    assert (asked["livenessProbe"], asked["readinessProbe"]) == hosts.PROBES
+    assert asked["startupProbe"] == asked["livenessProbe"]
+    startup = WEB["startupProbe"]["periodSeconds"] * WEB["startupProbe"]["failureThreshold"]
+    (database_wait,) = re.findall(r"DATABASE_WAIT:-(\d+)", read("docker-entrypoint.sh"))
+    assert startup > int(database_wait)
+    _, before_stop = WEB["lifecycle"]["preStop"]["exec"]["command"]
+    stop = int(before_stop) + settings.Settings.graceful_timeout
+    assert POD["terminationGracePeriodSeconds"] > stop
+
+
+def test_kubernetes_replaces_pods_without_taking_the_site_down() -> None:
+    deployment, scaler = KUBERNETES["Deployment"]["spec"], KUBERNETES["HorizontalPodAutoscaler"]
+    assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert "replicas" not in deployment  # Each deploy would reset what the autoscaler has set.
+    assert scaler["spec"]["minReplicas"] >= 2
+    assert scaler["spec"]["scaleTargetRef"]["name"] == KUBERNETES["Deployment"]["metadata"]["name"]
+    assert KUBERNETES["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+    labels = deployment["template"]["metadata"]["labels"]
+    for kind in ("Deployment", "PodDisruptionBudget"):
+        assert KUBERNETES[kind]["spec"]["selector"]["matchLabels"] == labels
+    assert KUBERNETES["Service"]["spec"]["selector"] == labels
+    assert KUBERNETES["Service"]["spec"]["ports"][0]["targetPort"] == WEB["ports"][0]["name"]
+
+
+@pytest.mark.container
+@pytest.mark.parametrize("kind", KUBERNETES)
+def test_kubernetes_knows_every_field(kind: str) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    version = kubernetes_validate.latest_version()
+    kubernetes_validate.validate(KUBERNETES[kind], version, strict=True)
 
 
 @pytest.mark.parametrize("name", ["development.ini", "production.ini"])
