@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import plaster
+import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from .. import ini_files, logs, settings
@@ -29,9 +30,18 @@ def open_config(config_uri: str) -> tuple[settings.Settings, str]:
 
 @contextmanager
 def as_operator(db: Connection, checked: settings.Settings) -> Iterator[Actor]:
-    """Yield an actor for an operator's program; then commit, and log its events."""
+    """Yield an actor for an operator's program; then commit, and log its events.
+
+    Raises SystemExit with a sentence when the outcome of the commit is unknown.
+    """
     happened: list[Event] = []
     yield Actor(db, Client(), happened.append, checked.sends_mail)
-    db.commit()
+    try:
+        db.commit()
+    except psycopg2.OperationalError:
+        raise SystemExit(
+            "The connection was lost during the commit: check whether it was done before you try "
+            "again."
+        ) from None
     for event in happened:
         logs.log_security_event(event)

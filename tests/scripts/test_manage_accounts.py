@@ -16,6 +16,7 @@ import pytest
 from hello_login import settings
 from hello_login.auth import accounts, login, rate_limits, second_factor, totp
 from hello_login.auth.accounts import LinkExpired
+from hello_login.auth.audit import Actor
 from hello_login.auth.login import AuthenticationFailed, SecondFactorNeeded
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited
@@ -29,7 +30,7 @@ from hello_login.scripts import as_operator
 from hello_login.scripts.manage_accounts import main
 from tests.conftest import ROOT, MakeIni, NewDatabase, OpenVisitor
 from tests.people import EMAIL, PASSWORD
-from tests.rows import add_passkey
+from tests.rows import add_passkey, execute
 from tests.visitor import Visitor
 
 PRODUCTION = str(ROOT / "production.ini")
@@ -577,6 +578,18 @@ def test_a_lost_connection_is_reported(owner: Owner, monkeypatch: pytest.MonkeyP
     with pytest.raises(SystemExit, match="Nothing was changed: the connection was lost"):
         main([PRODUCTION, "deactivate", EMAIL])
     assert owner.is_logged_in()
+
+
+def test_a_commit_with_an_unknown_outcome_is_reported_as_that(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_backend(operator: Actor, _: object) -> None:
+        pid = operator.db.info.backend_pid
+        execute(owner.visitor.db, "SELECT pg_terminate_backend(%s, 5000)", pid)
+
+    monkeypatch.setattr(accounts, "deactivate", end_backend)
+    with pytest.raises(SystemExit, match="lost during the commit: check whether it was done"):
+        main([PRODUCTION, "deactivate", EMAIL])
 
 
 def test_a_read_only_server_is_reported(
