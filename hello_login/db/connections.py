@@ -12,10 +12,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from .batching import BatchingConnection
-
-CONNECTION_OK = 0
-"""From libpq's ConnStatusType, which psycopg2 has no name for."""
+from .batching import BatchingConnection, is_broken
 
 COMMON_PARAMETERS: dict[str, Any] = {
     "fallback_application_name": "hello_login",
@@ -200,8 +197,3 @@ def _is_alive(connection: Connection) -> bool:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     return not poll.poll(0)
-
-
-def is_broken(connection: Connection) -> bool:
-    """Return whether libpq knows that the server is gone; psycopg2 does not always notice."""
-    return bool(connection.closed) or connection.info.status != CONNECTION_OK

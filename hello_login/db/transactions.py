@@ -21,7 +21,9 @@ from pyramid_retry import mark_error_retryable
 
 from ..settings import Settings
 from . import connections, migrations
-from .connections import ConnectionPool, is_broken
+from .batching import is_broken
+from .connections import ConnectionPool
+from .standbys import NoAnswer
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ GENERIC_PLANS = "-c plan_cache_mode=force_generic_plan"
 
 
 class CommitUnknown(Exception):
-    """The connection broke during the commit, so its outcome is unknown."""
+    """The connection broke or was given up during the commit, so its outcome is unknown."""
 
 
 def includeme(config: Any) -> None:
@@ -122,9 +124,12 @@ def _options() -> str:
 
 
 def is_temporary(error: Exception, connection: Connection) -> bool:
-    """Return whether the error is a deadlock or serialization failure, or the connection broke."""
-    broken = is_broken(connection) and isinstance(error, psycopg2.Error)
-    return broken or isinstance(error, TransactionRollbackError)
+    """Return whether the error is a deadlock or serialization failure, or the connection broke.
+
+    A connection that was given up is no such reason: its statement may be committed.
+    """
+    lost = isinstance(error, psycopg2.Error) and not isinstance(error, NoAnswer)
+    return (lost and is_broken(connection)) or isinstance(error, TransactionRollbackError)
 
 
 class ConnectionDataManager:

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 
 import hello_login
 from hello_login.auth import sessions
-from hello_login.db import migrations, transactions
+from hello_login.db import migrations, standbys, transactions
 from hello_login.repositories.sessions import Session
 from tests.conftest import ROOT, MakeIni, NewDatabase
 from tests.people import (
@@ -25,6 +25,7 @@ from tests.people import (
 )
 from tests.pooler import swap_sessions
 from tests.rows import execute
+from tests.standbys import require_standbys
 
 END_CONNECTION = "PERFORM pg_terminate_backend(pg_backend_pid());"
 DEADLOCK = "RAISE EXCEPTION USING ERRCODE = 'deadlock_detected';"
@@ -125,6 +126,37 @@ def test_a_commit_with_an_unknown_outcome_is_not_retried(
     assert "Retry-After" not in answer.headers
     assert execute(database, "SELECT count(*) FROM users") == [(0,)]
     assert execute(database, "SELECT last_value FROM attempts") == [(1,)]
+
+
+def test_a_commit_that_waits_for_a_missing_standby_is_not_retried(
+    url: str,
+    browser: webtest.TestApp,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    database: Connection,
+) -> None:
+    register(browser)
+    logout = browser.get("/").forms[0]
+    visitor = webtest.TestApp(browser.app, extra_environ=browser.extra_environ)
+    login = visitor.get("/login").forms[0]
+    login["email"], login["password"] = EMAIL, PASSWORD
+    execute(database, "DELETE FROM throttles")
+    monkeypatch.setattr(standbys, "COMMIT_TIMEOUT_SECONDS", 1)
+    require_standbys(url, "gone")
+    try:
+        answer = logout.submit(status=503)
+        assert "tell whether that was done" in answer
+        assert "Retry-After" not in answer.headers
+        assert "A commit may be done or not: No answer for 1 s" in caplog.text
+        # The request's own transaction has not begun, so the answer can tell.
+        answer = login.submit(status=503)
+        assert "Nothing has changed" in answer
+        assert answer.headers["Retry-After"] == "5"
+    finally:
+        require_standbys(url, "")
+    assert execute(database, "SELECT DISTINCT failures FROM throttles") == [(1,)]
+    assert execute(database, "SELECT count(*) FROM sessions") == [(0,)]
+    login.submit(status=303)
 
 
 def test_a_page_whose_commit_fails_is_retried(

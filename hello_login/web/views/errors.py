@@ -61,7 +61,7 @@ DATABASE_UNAVAILABLE = ErrorText(
 )
 OUTCOME_UNKNOWN = ErrorText(
     "We can't tell whether that was done",
-    "The connection to our database was lost. Check whether it was done before you try again.",
+    "Our database has not confirmed it. Check whether it was done before you try again.",
 )
 FORM_EXPIRED = ErrorText(
     "This form has expired",
@@ -138,8 +138,7 @@ def show_http_error(error: Any, request: Any) -> Any:
 @exception_view_config(psycopg2.Error)
 def show_database_error(error: psycopg2.Error, request: Any) -> Any:
     """Answer 503 if PostgreSQL is unavailable or the operator can remove the cause, or else 500."""
-    # The full message quotes the statement or the row, and so what was typed.
-    message = (error.diag.message_primary or str(error)).strip()
+    message = _describe(error)
     remedy = OPERATOR_REMEDIES.get(type(error))
     unavailable = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
     # psycopg2 raises DatabaseError itself only if the server did not say what went wrong.
@@ -154,9 +153,10 @@ def show_database_error(error: psycopg2.Error, request: Any) -> Any:
 
 
 @exception_view_config(CommitUnknown)
-def show_commit_unknown(_error: Any, request: Any) -> Any:
+def show_commit_unknown(error: Any, request: Any) -> Any:
     """Answer 503, without a retry, to a request that may have been committed."""
-    log.error("Lost the database connection during a commit", extra=_log_fields(request))
+    cause = _describe(error.__cause__)
+    log.error("A commit may be done or not: %s", cause, extra=_log_fields(request))
     return _respond(request, 503, OUTCOME_UNKNOWN)
 
 
@@ -165,6 +165,11 @@ def show_unexpected_error(error: Exception, request: Any) -> Any:
     """Answer 500 without details; only the log has the traceback."""
     log.error("Unexpected error", exc_info=error, extra=_log_fields(request))
     return _respond(request, 500)
+
+
+def _describe(error: psycopg2.Error) -> str:
+    """Return PostgreSQL's message, without the statement or the row, and so what was typed."""
+    return (error.diag.message_primary or str(error)).strip()
 
 
 def _log_fields(request: Any) -> dict[str, Any]:

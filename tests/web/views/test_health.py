@@ -14,6 +14,7 @@ from psycopg2.extensions import connection as Connection
 import hello_login
 from hello_login.db import migrations
 from tests.conftest import ROOT, MakeIni, NewDatabase
+from tests.standbys import require_standbys
 
 
 @pytest.fixture
@@ -90,6 +91,19 @@ def test_a_process_is_not_ready_while_its_database_is_read_only(
             assert response.json == {"status": "unavailable", "database": "read-only"}
             cursor.execute(f"{change} RESET default_transaction_read_only")
             assert site.get("/readyz").json["database"] == "ok"
+
+
+def test_a_process_is_not_ready_while_commits_wait_for_a_missing_standby(
+    ini: MakeIni, url: str
+) -> None:
+    site = webtest.TestApp(hello_login.main({}, **ini(database_url=url)))
+    require_standbys(url, "gone")
+    try:
+        response = site.get("/readyz", status=503)
+    finally:
+        require_standbys(url, "")
+    assert response.json == {"status": "unavailable", "database": "commits wait for a standby"}
+    assert site.get("/readyz").json["database"] == "ok"
 
 
 def test_a_process_is_not_ready_without_its_database(without_database: webtest.TestApp) -> None:
