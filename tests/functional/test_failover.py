@@ -1,83 +1,196 @@
-"""A server follows a failover from a primary to its standby without a restart."""
+"""A server follows failovers to a synchronous standby, and outlasts the loss of the standby."""
 
 import contextlib
+import os
+import shutil
+import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from hello_login.db import migrations
 from hello_login.dev.embedded import EmbeddedPostgres
-from tests.conftest import make_folder
+from tests.conftest import ROOT, make_folder
+from tests.functional.commands import eventually
 from tests.functional.servers import QUICK, Database, Person, Server
+from tests.functional.traffic import Traffic
+from tests.people import EMAIL
+from tests.standbys import list_waiting, query, require_standbys
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
+
+FAILOVERS = int(os.environ.get("FAILOVERS", "2"))
+"""The environment can ask for more of them than the suite has time for."""
 
 
-class Standby(Database):
-    """A read-only standby that replicates its primary."""
+class Node(Database):
+    """A primary, or the standby of another node."""
 
-    def __init__(self, folder: Path, primary: Database) -> None:
-        EmbeddedPostgres.__init__(self, folder / "standby", fsync=False)
+    def __init__(self, folder: Path, primary: "Node | None" = None) -> None:
         self._primary = primary
+        EmbeddedPostgres.__init__(self, folder, fsync=False)
         self.url = self.start()
 
     def _initialize(self, lock: int) -> None:
+        if self._primary is None:
+            super()._initialize(lock)
+            return
         primary = ("-h", self._primary.socket, "-U", "postgres")
         copy = ("-D", self._cluster, "--write-recovery-conf", "--checkpoint=fast")
         copied = self._run("pg_basebackup", *primary, *copy, inherits=lock)
         assert copied.returncode == 0, copied.stderr
 
+    def kill_at_once(self) -> None:
+        """Kill all processes, as a loss of power does."""
+        postmaster = int((self._cluster / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGSTOP)  # so that it starts no other process
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for process in (postmaster, *map(int, children)):
+            os.kill(process, signal.SIGKILL)
+        assert eventually(lambda: not self._is_held("server.lock"))
+
     def promote(self) -> None:
         self._run("pg_ctl", "promote", "-D", self._cluster, "-w")
 
+    def follow(self, primary: "Node") -> None:
+        """Replace the data of a killed node by a copy of the primary's, and become its standby."""
+        self._primary = primary
+        shutil.rmtree(self._cluster)
+        self._ensure_running()
+
+    def require_standby(self) -> None:
+        """Let commits wait for the standby, once it streams."""
+        streaming = "SELECT FROM pg_stat_replication WHERE state = 'streaming'"
+        assert eventually(lambda: len(self.query(streaming)) == 1)
+        require_standbys(self.url, "*")
+
 
 @pytest.fixture
-def pair() -> Iterator[tuple[Database, Standby]]:
-    """Yield a primary and its standby."""
+def nodes() -> Iterator[tuple[Node, Node]]:
+    """Yield a primary and its synchronous standby; the application's role, ada, has few rights."""
     with make_folder() as folder, contextlib.ExitStack() as started:
-        primary = Database(folder)
+        primary = Node(folder / "a")
         started.callback(primary.stop)
-        standby = Standby(folder, primary)
+        list(migrations.migrate(primary.url, ROOT / "sql"))
+        query(primary.url, "CREATE ROLE ada LOGIN")
+        query(primary.url, "GRANT pg_read_all_data, pg_write_all_data TO ada")
+        standby = Node(folder / "b", primary)
         started.callback(standby.stop)
+        primary.require_standby()
         yield primary, standby
 
 
-def test_a_server_follows_a_failover_and_serves_no_writes_from_a_standby(
-    pair: tuple[Database, Standby], tmp_path: Path
+@pytest.fixture
+def serve(nodes: tuple[Node, Node], tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Return a function that starts a server with the URL of both nodes."""
+    hosts = ",".join(quote(str(each.socket), safe="") for each in nodes)
+    with contextlib.ExitStack() as started:
+
+        def start(**changes: Any) -> Server:
+            server = Server(tmp_path, f"postgresql://ada@/postgres?host={hosts}", **changes)
+            started.callback(server.stop)
+            server.start()
+            return server
+
+        yield start
+
+
+def wait_for_registrations(traffic: Traffic) -> None:
+    # Each of the 8 clients may have one that was answered, and is not in the list yet.
+    enough = len(traffic.registered) + 10
+    assert eventually(lambda: len(traffic.registered) >= enough, 120)
+
+
+def test_failovers_lose_nothing_that_was_acknowledged(
+    nodes: tuple[Node, Node], serve: Callable[..., Server], print_figure: Callable[[str], None]
 ) -> None:
-    primary, standby = pair
-    hosts = ",".join(quote(str(each.socket), safe="") for each in pair)
-    server = Server(tmp_path, f"postgresql://postgres@/postgres?host={hosts}", **QUICK)
-    process = server.start()
-    try:
-        person = Person(server.port)
-        person.ask("/register")
-        assert person.register() == 303
-        deadline = time.monotonic() + 60
-        while not standby.query("SELECT FROM sessions"):
-            assert time.monotonic() < deadline
-        rename = {"name": "Augusta", "email": "ada@example.com"}
+    primary, standby = nodes
+    server = serve(**QUICK)
+    figures = []
+    with Traffic(server.port) as traffic:
+        for number in range(FAILOVERS):
+            if number > 0:
+                standby.follow(primary)
+                primary.require_standby()
+                # New connections must find the primary beside a server that takes no writes.
+                primary.query("""
+                    SELECT pg_terminate_backend(pid, 5000)
+                      FROM pg_stat_activity
+                     WHERE application_name = 'hello_login'
+                """)
+            wait_for_registrations(traffic)
 
-        primary.kill()
-        status, _, text = person.ask("/readyz")
-        assert (status, "read-only" in text) == (503, True)
-        assert person.ask("/account/profile", rename)[0] == 503
+            primary.kill_at_once()
+            killed = time.monotonic()
+            assert eventually(lambda: "read-only" in Person(server.port).ask("/readyz")[2])
+            standby.promote()
+            promoted = time.monotonic()
+            probes = 0
+            while not register(server, traffic, f"{number}.{probes}@example.org"):
+                probes += 1
+            served = time.monotonic()
 
-        standby.promote()
+            figures.append(f"{served - killed:.2f} s ({served - promoted:.2f} s)")
+            primary, standby = standby, primary
+            assert Person(server.port).ask("/readyz")[0] == 200
+            wait_for_registrations(traffic)
+    statuses = traffic.statuses()
+    print_figure(
+        f"{FAILOVERS} failovers, without service (since the promotion): {', '.join(figures)}; "
+        f"{len(traffic.registered)} registrations; {dict(statuses)}"
+    )
+    assert set(statuses) <= {200, 303, 503}
+    traffic.check_nothing_lost_or_doubled(primary)
+
+
+def register(server: Server, traffic: Traffic, email: str) -> bool:
+    """Return whether a new person could register."""
+    person = Person(server.port)
+    person.ask("/register")
+    registered = person.register(email) == 303
+    (traffic.registered if registered else traffic.maybe_registered).append(email)
+    return registered
+
+
+def test_a_lost_standby_lets_no_request_hang(
+    nodes: tuple[Node, Node], serve: Callable[..., Server], print_figure: Callable[[str], None]
+) -> None:
+    primary, standby = nodes
+    constants = {**QUICK["constants"], "hello_login.db.standbys.COMMIT_TIMEOUT_SECONDS": 3}
+    server = serve(**{**QUICK, "constants": constants})
+    person = Person(server.port)
+    assert person.ask("/readyz")[0] == 200
+    person.ask("/register")
+    assert person.register() == 303
+
+    standby.kill_at_once()
+    assert eventually(lambda: "commits wait for a standby" in person.ask("/readyz")[2])
+    assert person.ask("/readyz")[0] == 503
+    started = time.monotonic()
+    status, retry_after, text = person.ask("/logout", {})
+    seconds = time.monotonic() - started
+    assert (status, retry_after, "tell whether that was done" in text) == (503, 0, True)
+
+    with Traffic(server.port) as traffic:
+        assert eventually(lambda: len(traffic.unavailable) >= 16, 120)
+        require_standbys(primary.url, "")
+        wait_for_registrations(traffic)
         assert person.ask("/readyz")[0] == 200
-        assert person.ask("/account/profile", rename)[0] == 303
-
-        primary.demote()
-        standby.execute("""
-            SELECT pg_terminate_backend(pid, 5000)
-              FROM pg_stat_activity
-             WHERE application_name = 'hello_login'
-        """)
-        rename["name"] = "Ada Byron"
-        assert person.ask("/account/profile", rename)[0] == 303
-        assert standby.query("SELECT name FROM users") == [("Ada Byron",)]
-        assert process.poll() is None
-    finally:
-        server.stop()
+    assert set(traffic.statuses()) <= {200, 303, 503}
+    assert list_waiting(primary.url) == []
+    traffic.maybe_registered.append(EMAIL)
+    traffic.check_nothing_lost_or_doubled(primary)
+    longest = max(answered - sent for sent, answered in traffic.unavailable)
+    print_figure(
+        f"a logout had an answer after {seconds:.1f} s, {len(traffic.unavailable)} other requests "
+        f"after at most {longest:.1f} s: {dict(traffic.statuses())}"
+    )
+    assert max(seconds, longest) < 30

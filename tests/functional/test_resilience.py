@@ -69,20 +69,6 @@ def children(process: "subprocess.Popen[bytes]") -> list[int]:
     return [int(each) for each in text.split()]
 
 
-def check_nothing_lost_or_doubled(database: Database, traffic: Traffic) -> None:
-    emails = [str(email) for (email,) in database.query("SELECT email FROM users")]
-    assert len(emails) == len(set(emails))
-    assert (
-        set(traffic.registered) <= set(emails) <= {*traffic.registered, *traffic.maybe_registered}
-    )
-    sessions = database.query(
-        "SELECT email, count(*) FROM sessions JOIN users ON users.id = user_id GROUP BY email"
-    )
-    with_session = {str(email) for email, _ in sessions}
-    assert not with_session & traffic.logged_out
-    assert traffic.unexpectedly_logged_out == []
-
-
 def count_connections(database: Database) -> int:
     ((number,),) = database.query(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hello_login'"
@@ -117,7 +103,7 @@ def test_five_restarts_of_the_database_cause_no_500_and_lose_no_data(
         assert any(began < answered and sent < end for began, end in outages)
     assert sum(statuses.values()) > sum(restarted.values())
     assert 0 < after <= 8
-    check_nothing_lost_or_doubled(database, traffic)
+    traffic.check_nothing_lost_or_doubled(database)
     assert Person(server.port).ask("/readyz")[0] == 200
 
 
@@ -227,7 +213,7 @@ def test_a_killed_process_is_replaced_while_the_other_serves(
     assert statuses.pop(LOST, 0) <= 8
     assert set(statuses) == {200, 303}
     assert f"Process {first[0]} ended with exit code -9: starting another" in server.log.read_text()
-    check_nothing_lost_or_doubled(database, traffic)
+    traffic.check_nothing_lost_or_doubled(database)
 
 
 def test_a_failed_test_prints_only_the_last_50_lines_of_the_server_log(
@@ -360,7 +346,7 @@ def test_a_server_killed_during_writes_leaves_no_partial_transactions(
             """
         )
         assert orphans == 0
-        check_nothing_lost_or_doubled(database, traffic)
+        traffic.check_nothing_lost_or_doubled(database)
         database.query("TRUNCATE users CASCADE; SELECT")
     print_figure(f"20 kills: {accounts} accounts registered, no partial transaction")
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 
-from tests.functional.servers import Person
+from tests.functional.servers import Database, Person
 from tests.people import PASSWORD
 
 LOST = "lost"
@@ -48,6 +48,18 @@ class Traffic:
         for (_, status), number in self.answers.items():
             total[status] += number
         return total
+
+    def check_nothing_lost_or_doubled(self, database: Database) -> None:
+        """Check that the database has every registration and logout that was acknowledged, once."""
+        emails = [str(email) for (email,) in database.query("SELECT email FROM users")]
+        assert len(emails) == len(set(emails))
+        assert set(self.registered) <= set(emails) <= {*self.registered, *self.maybe_registered}
+        sessions = database.query(
+            "SELECT email, count(*) FROM sessions JOIN users ON users.id = user_id GROUP BY email"
+        )
+        with_session = {str(email) for email, _ in sessions}
+        assert not with_session & self.logged_out
+        assert self.unexpectedly_logged_out == []
 
     def _use(self, client: int) -> None:
         journey = 0
