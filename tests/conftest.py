@@ -31,6 +31,7 @@ from hello_login.db.batching import BatchingConnection, is_broken
 from hello_login.dev import embedded
 from hello_login.dev.embedded import EmbeddedPostgres
 from hello_login.repositories.events import Event
+from tests.pooler import PgBouncer, alter_role
 from tests.rows import empty_tables, execute
 from tests.visitor import Visitor
 
@@ -42,6 +43,20 @@ STILL_CLOCK = """
 """Stops the clock during a transaction, where the search path has public before pg_catalog."""
 
 CHEAP_HASHES = {"hello_login.argon2_memory_kib": "8", "hello_login.argon2_passes": "1"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option that puts a pooler in front of PostgreSQL."""
+    help_text = "applications reach PostgreSQL through PgBouncer in this mode"
+    parser.addoption("--pooler", choices=["session", "transaction"], help=help_text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests that hold only without a pooler, with --pooler."""
+    if config.getoption("--pooler"):
+        for item in items:
+            for marker in item.iter_markers("direct"):
+                item.add_marker(pytest.mark.skip(f"not through a pooler: {marker.args[0]}"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -128,6 +143,25 @@ def development_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     started.close()
 
 
+@pytest.fixture(scope="session")
+def through_pooler(server_url: str, pytestconfig: pytest.Config) -> Iterator[Callable[[str], str]]:
+    """Yield a function that leads a URL through the pooler of --pooler, if there is one."""
+    mode = pytestconfig.getoption("--pooler")
+    if mode is None:
+        yield str
+        return
+    # Nothing is left of a transaction in its session, and hundreds of databases are idle.
+    strict = {"server_reset_query_always": 1, "server_idle_timeout": 1, "max_client_conn": 1000}
+    with closing(PgBouncer(server_url, mode, default_pool_size=60, **strict)) as pooler:
+
+        def lead(url: str) -> str:
+            if pooler.url(url) != url:
+                alter_role(url)
+            return pooler.url(url)
+
+        yield lead
+
+
 NewDatabase = Callable[..., str]
 
 
@@ -162,6 +196,8 @@ def database_url(new_database: NewDatabase, migrated: str) -> str:
     url = new_database(migrated)
     with closing(psycopg2.connect(url)) as connection:
         execute(connection, STILL_CLOCK)
+        name = connection.info.dbname
+        execute(connection, f"ALTER DATABASE {name} SET search_path TO public, pg_catalog")
         connection.commit()
     return url
 
@@ -230,7 +266,12 @@ def idle_connections() -> Iterator[list[Connection]]:
 
 
 @pytest.fixture
-def db(database_url: str, idle_connections: list[Connection]) -> Iterator[Connection]:
+def db(
+    database_url: str,
+    idle_connections: list[Connection],
+    through_pooler: Callable[[str], str],
+    pytestconfig: pytest.Config,
+) -> Iterator[Connection]:
     """Yield a connection whose transaction is rolled back.
 
     Its clock stands still, so that a wait is as long at the end of a slow test as when it began.
@@ -238,11 +279,10 @@ def db(database_url: str, idle_connections: list[Connection]) -> Iterator[Connec
     if idle_connections:
         connection = idle_connections.pop()
     else:
-        connection = psycopg2.connect(
-            database_url,
-            connection_factory=Uncommitted,
-            options="-c search_path=public,pg_catalog",  # STILL_CLOCK comes first
-        )
+        url = through_pooler(database_url)
+        connection = psycopg2.connect(url, connection_factory=Uncommitted)
+        if pytestconfig.getoption("--pooler") == "transaction":
+            connection.prepared = None
     yield connection
     if not is_broken(connection):
         connection.rollback()
@@ -259,17 +299,24 @@ MakeIni = Callable[..., dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def ini(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> MakeIni:
+def ini(
+    database_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    through_pooler: Callable[[str], str],
+    pytestconfig: pytest.Config,
+) -> MakeIni:
     """Return a function that makes [app:main] for the tests; its arguments override values."""
 
     # Many tests make an application of their own: the templates are compiled once for all.
     compiled = tmp_path_factory.mktemp("templates")
+    mode = pytestconfig.getoption("--pooler") or "session"
 
-    def make(**changes: str) -> dict[str, str]:
+    def make(*, database_url: str = database_url, **changes: str) -> dict[str, str]:
         return {
             "jinja2.bytecode_caching": "true",
             "jinja2.bytecode_caching_directory": str(compiled),
-            "hello_login.database_url": database_url,
+            "hello_login.database_url": through_pooler(database_url),
+            "hello_login.database_pooler": mode,
             "hello_login.secret_key": SECRET_KEY,
             "hello_login.migrations": str(ROOT / "sql"),
             "hello_login.secure_cookies": "false",

@@ -72,6 +72,15 @@ def test_another_url_is_refused_without_showing_its_password(url: str) -> None:
     assert "pa55" not in message
 
 
+def test_a_pooler_keeps_a_session_for_each_connection_or_for_a_transaction() -> None:
+    assert settings.load({}, INI, ENVIRON).shares_sessions is False
+    for value, shares in (("session", False), ("transaction", True)):
+        loaded = settings.load({}, INI, {**ENVIRON, "DATABASE_POOLER": value})
+        assert loaded.shares_sessions is shares
+    (message,) = problems(environ={"DATABASE_POOLER": "statement"})
+    assert message == "DATABASE_POOLER is 'statement': set it to session or transaction."
+
+
 def test_a_short_secret_key_is_refused_without_showing_it() -> None:
     (message,) = problems(environ={"SECRET_KEY": "abc123"})
     assert message.startswith("SECRET_KEY is too short: set it to 32 or more")

@@ -25,12 +25,14 @@ class BatchingConnection(Connection):
 
     The statement that they are sent with raises their errors.
     begin(), commit() and rollback() are for transactions of several round trips.
+    prepared: the EXECUTE of each statement that the session has prepared; None: it prepares none.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.waiting: list[bytes] = []
         self._dsn = arguments[0]  # self.dsn lacks the password
+        self.prepared: dict[str, str] | None = {}
         watch.start()
 
     def open_cursor(self, **options: Any) -> Any:

@@ -36,7 +36,8 @@ PERMANENT_ERRORS = {
         "allow it in PostgreSQL, or correct DATABASE_URL"
     ),
     "unsupported startup parameter": (
-        "let the pooler pass it on, or ignore it (PgBouncer's ignore_startup_parameters)"
+        "let the pooler pass it on or ignore it (PgBouncer's ignore_startup_parameters), or set "
+        "DATABASE_POOLER=transaction"
     ),
 }
 """Patterns of PostgreSQL's and PgBouncer's messages when waiting can't help, each with its remedy.
@@ -116,9 +117,10 @@ def check_writable(connection: Connection) -> None:
         raise _make_error("session is read-only")
 
 
-def wait(url: str, seconds: float) -> None:
+def wait(url: str, seconds: float, variable: str = "DATABASE_URL") -> None:
     """Wait until PostgreSQL takes writes.
 
+    variable: where the URL comes from.
     Raises SystemExit with a sentence when the time is over, or when PostgreSQL refuses the URL.
     """
     deadline = time.monotonic() + seconds
@@ -129,7 +131,7 @@ def wait(url: str, seconds: float) -> None:
                 return
         except psycopg2.OperationalError as error:
             if isinstance(error, Refused) or time.monotonic() >= deadline:
-                raise SystemExit(str(error)) from None
+                raise SystemExit(str(error).replace("DATABASE_URL", variable)) from None
             time.sleep(0.2)
 
 
@@ -137,11 +139,13 @@ class ConnectionPool:
     """Keeps connections open between requests.
 
     It grows to the number that was in use at once, at most the number of the server's threads.
+    prepares: whether its connections prepare statements.
     """
 
-    def __init__(self, url: str, options: str = "") -> None:
+    def __init__(self, url: str, options: str = "", *, prepares: bool = True) -> None:
         self.url = url
         self._options = options
+        self._prepares = prepares
         self._idle: deque[BatchingConnection] = deque()
         self._next_try = 0.0
 
@@ -164,6 +168,7 @@ class ConnectionPool:
         try:
             new = cast(BatchingConnection, connect(self.url, self._options, BatchingConnection))
             new.autocommit = True
+            new.prepared = {} if self._prepares else None
             return new
         except psycopg2.OperationalError:
             # Only one thread should wait for a server that does not answer.

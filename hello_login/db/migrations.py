@@ -1,4 +1,4 @@
-"""Applies the yoyo migration files, and tells which ones are missing.
+"""Applies the yoyo migration files, tells which ones are missing, and gives the role its settings.
 
 A PostgreSQL advisory lock lets one process at a time migrate.  The connection that changes the
 schema holds the lock.  If the process is killed, PostgreSQL releases the lock only when the running
@@ -8,7 +8,7 @@ table are written in one transaction (yoyo itself uses two).
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -36,6 +36,9 @@ def migrate(url: str, *folders: Path) -> Iterator[tuple[str, float]]:
     # yoyo's own parser of URLs lacks some of libpq's features, such as several hosts.
     arguments = urlencode(connections.parameters(url), quote_via=quote)
     with yoyo.get_backend(f"postgresql://?{arguments}") as backend:
+        # The timeouts of requests, which the role may have, would cancel a long migration.
+        backend.execute("SET statement_timeout TO 0")
+        backend.execute("SET lock_timeout TO 0")
         backend.execute("SELECT pg_advisory_lock(:key)", {"key": ADVISORY_LOCK})
         # We hold the advisory lock, so a process that left yoyo's own lock behind is dead.
         backend.break_lock()
@@ -132,6 +135,38 @@ def missing(db: Connection, wanted: list[str]) -> list[str]:
         cursor.execute("SELECT migration_id FROM _yoyo_migration")
         applied = {name for (name,) in cursor.fetchall()}
     return [name for name in wanted if name not in applied]
+
+
+def describe_role(db: Connection, wanted: Mapping[str, str]) -> str:
+    """Return the statements that give the session's role these settings in this database.
+
+    wanted: values by name, in the units of pg_settings.
+    Those that the session has already are left out.  The transaction stays usable.
+    """
+    template = sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} TO {};")
+    statements = []
+    with db.cursor() as cursor:
+        for name, value in wanted.items():
+            # setting has no unit, unlike what SHOW returns.
+            cursor.execute(
+                "SELECT current_user, current_database(), setting FROM pg_settings WHERE name = %s",
+                [name],
+            )
+            ((role, database, current),) = cursor.fetchall()
+            if current != value:
+                place = sql.Identifier(role), sql.Identifier(database)
+                statement = template.format(*place, sql.SQL(name), sql.Literal(value))
+                statements.append(statement.as_string(cursor))
+    return " ".join(statements)
+
+
+def alter_role(db: Connection, statements: str) -> None:
+    """Execute the statements of describe_role(), and commit.  Raises psycopg2.Error."""
+    with db.cursor() as cursor:
+        # PostgreSQL refuses a second process that alters the same role at the same time.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+        cursor.execute(statements)
+    db.commit()
 
 
 def count_rows(db: Connection) -> list[tuple[str, int]]:

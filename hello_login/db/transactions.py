@@ -47,7 +47,10 @@ def includeme(config: Any) -> None:
     A request never holds two connections: autocommit() raises RuntimeError after request.db is
     used.
     """
-    pool = ConnectionPool(config.registry.database_url, _options())
+    checked = config.registry.hello_login
+    pool = ConnectionPool(
+        config.registry.database_url, _options(checked), prepares=not checked.shares_sessions
+    )
 
     def db(request: Any) -> Connection:
         if ENVIRON_KEY in request.environ:
@@ -97,9 +100,12 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
         return
     try:
         # With the options of requests: a pooler may refuse them.
-        connection = connections.connect(settings.database_url, _options())
+        connection = connections.connect(settings.database_url, _options(settings))
         with closing(connection):
+            # PgBouncer ends the session of a client that leaves in a transaction.
+            connection.autocommit = True
             connections.check_writable(connection)
+            statements = migrations.describe_role(connection, session_settings())
             missing = migrations.missing(connection, migrations.names(*settings.migrations))
     except connections.Refused as error:
         raise SystemExit(str(error)) from None
@@ -108,19 +114,33 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
     except psycopg2.Error as error:
         log.error("The schema can't be read: %s: let this user read it", str(error).strip())
     else:
+        if statements:
+            log.warning(
+                "The pooler's sessions lack settings that requests rely on: run %s and let the "
+                "pooler connect anew (RECONNECT in PgBouncer's console)",
+                statements,
+            )
         if missing:
             log.error("The schema is out of date: run initialize_db %s", config_uri)
 
 
-def _options() -> str:
-    """Return the settings of each connection's session."""
-    # Statements after a lock must see what was committed before: with the snapshot of an earlier
-    # one, a login would not see a second factor that was added meanwhile.
-    return (
-        r"-c default_transaction_isolation=read\ committed"
-        f" -c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s"
-        f" -c lock_timeout={LOCK_TIMEOUT_SECONDS}s {GENERIC_PLANS}"
-    )
+def session_settings() -> dict[str, str]:
+    """Return the settings of PostgreSQL that requests rely on, times in milliseconds."""
+    return {
+        # Statements after a lock must see what was committed before: with the snapshot of an
+        # earlier one, a login would not see a second factor that was added meanwhile.
+        "default_transaction_isolation": "read committed",
+        "statement_timeout": str(1000 * STATEMENT_TIMEOUT_SECONDS),
+        "lock_timeout": str(1000 * LOCK_TIMEOUT_SECONDS),
+    }
+
+
+def _options(settings: Settings) -> str:
+    """Return the options of each connection; a pooler that shares sessions takes none."""
+    if settings.shares_sessions:
+        return ""
+    wanted = [f"{name}={value}".replace(" ", r"\ ") for name, value in session_settings().items()]
+    return " ".join([*(f"-c {each}" for each in wanted), GENERIC_PLANS])
 
 
 def is_temporary(error: Exception, connection: Connection) -> bool:

@@ -1,18 +1,18 @@
 """All SQL of the application, one module for each table.
 
 Each function takes the connection first, binds its parameters, and leaves the transaction to its
-caller.  PostgreSQL parses and plans a statement once for each connection (PREPARE in its
-documentation).  So a parameter has a cast if its position does not determine its type.
+caller.  PostgreSQL parses and plans a statement once for each connection of the pool (PREPARE in
+its documentation).  So a parameter has a cast if its position does not determine its type.
 
 A prepared statement is named by a hash of its text.  A pooler that lets several connections share a
-session may then cause an error, but can't execute another statement in place of this one.
+session may then cause an error, but can't execute another statement in place of this one.  With
+DATABASE_POOLER=transaction, no statement is prepared.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
@@ -22,9 +22,6 @@ from psycopg2.extras import NamedTupleCursor
 from ..db.batching import BatchingConnection
 
 Parameters = Sequence[Any] | Mapping[str, Any]
-
-_prepared: WeakKeyDictionary[Connection, dict[str, str]] = WeakKeyDictionary()
-"""For each connection, the EXECUTE of each statement that it has prepared."""
 
 
 def execute(db: Connection, statement: str, parameters: Parameters = ()) -> None:
@@ -57,11 +54,16 @@ def _open_cursor(db: Connection, **options: Any) -> Any:
 
 
 def _mogrify(cursor: Cursor, statement: str, parameters: Parameters) -> bytes:
-    """Return the command that executes the statement; prepare it first if it is new."""
-    prepared = _prepared.setdefault(cursor.connection, {})
-    if statement not in prepared:
-        prepared[statement] = _prepare(cursor, statement, parameters)
-    return cursor.mogrify(prepared[statement], parameters)
+    """Return the command that executes the statement.
+
+    On a BatchingConnection that prepares statements, prepare it first if it is new.
+    """
+    db = cursor.connection
+    if isinstance(db, BatchingConnection) and db.prepared is not None:
+        if statement not in db.prepared:
+            db.prepared[statement] = _prepare(cursor, statement, parameters)
+        statement = db.prepared[statement]
+    return cursor.mogrify(statement, parameters)
 
 
 def _prepare(cursor: Cursor, statement: str, parameters: Parameters) -> str:

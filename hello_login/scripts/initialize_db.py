@@ -3,13 +3,15 @@
 import argparse
 import os
 import secrets
+from contextlib import closing
 
+import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
 from ..auth import accounts
 from ..auth.passwords import Passwords
-from ..db import connections, migrations
+from ..db import connections, migrations, transactions
 from ..settings import Settings
 from . import as_operator, open_config
 
@@ -33,14 +35,23 @@ def main(argv: list[str] | None = None) -> None:
     """
     arguments = _parse(argv)
     checked, url = open_config(arguments.config_uri)
+    variable = "DATABASE_DIRECT_URL" if checked.database_direct_url else "DATABASE_URL"
+    url = checked.database_direct_url or url
+    if checked.shares_sessions and not (checked.database_direct_url or arguments.no_migrate):
+        raise SystemExit(
+            "No migration is applied through a pooler that shares sessions: set "
+            "DATABASE_DIRECT_URL to the URL of PostgreSQL itself, or add --no-migrate."
+        )
     if arguments.sample_users and not arguments.force and not _is_local(url):
         raise SystemExit(
-            "Sample users are for a database on this machine, but DATABASE_URL names another one: "
+            f"Sample users are for a database on this machine, but {variable} names another one: "
             "add --force to add them there."
         )
-    connections.wait(url, arguments.wait)
+    connections.wait(url, arguments.wait, variable)
     if not arguments.no_migrate:
         _migrate(url, checked)
+        if checked.shares_sessions:
+            _alter_role(url)
     connection = connections.connect(url)
     try:
         if arguments.sample_users:
@@ -82,6 +93,22 @@ def _migrate(url: str, checked: Settings) -> None:
         print(f"Applied {name} in {seconds * 1000:.0f} ms")
     if not applied:
         print("The schema is up to date")
+
+
+def _alter_role(url: str) -> None:
+    """Give the role the settings of requests, which a pooler does not pass on."""
+    with closing(connections.connect(url)) as connection:
+        statements = migrations.describe_role(connection, transactions.session_settings())
+        if not statements:
+            return
+        try:
+            migrations.alter_role(connection, statements)
+            print(f"Executed {statements}")
+        except psycopg2.Error as error:
+            reason = str(error).partition("\n")[0]
+            print(
+                f"The role's settings are missing: {reason}: as an administrator, run {statements}"
+            )
 
 
 def _add_sample_users(db: Connection, checked: Settings) -> None:

@@ -321,3 +321,42 @@ def test_migrations_are_refused_on_a_read_only_server(new_database: NewDatabase)
         cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with pytest.raises(psycopg2.OperationalError, match="read-only"):
         list(migrations.migrate(url, SQL))
+
+
+def test_the_timeouts_of_the_role_do_not_apply_to_migrations(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    url = new_database()
+    with closing(psycopg2.connect(url)) as operator:
+        for name in ("statement_timeout", "lock_timeout"):
+            execute(operator, f"ALTER DATABASE {operator.info.dbname} SET {name} TO '1h'")
+        operator.commit()
+    (tmp_path / "0001.timeouts.sql").write_text("""
+        CREATE TABLE timeouts AS
+        SELECT current_setting('statement_timeout') AS one, current_setting('lock_timeout') AS other
+    """)
+    list(migrations.migrate(url, tmp_path))
+    assert query(url, "SELECT * FROM timeouts") == [("0", "0")]
+
+
+def test_ten_processes_at_once_give_a_role_its_settings(new_database: NewDatabase) -> None:
+    url = new_database()
+    start = threading.Barrier(10, timeout=60)
+    failed: list[psycopg2.Error] = []
+
+    def alter_role() -> None:
+        with closing(psycopg2.connect(url)) as connection:
+            statements = migrations.describe_role(connection, {"lock_timeout": "2000"})
+            start.wait()
+            try:
+                migrations.alter_role(connection, statements)
+            except psycopg2.Error as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=alter_role) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert query(url, "SHOW lock_timeout") == [("2s",)]

@@ -7,13 +7,16 @@ from typing import Any
 import psycopg2
 import pytest
 import transaction
+import webtest
 from psycopg2.extensions import STATUS_READY
 from psycopg2.extensions import connection as Connection
 from pyramid.request import apply_request_extensions
 
+import hello_login
 from hello_login import settings
 from hello_login.db import connections, transactions
 from tests.conftest import MakeIni, NewDatabase
+from tests.people import register
 from tests.rows import execute
 
 
@@ -43,7 +46,7 @@ def join(manager: transaction.TransactionManager, pool: connections.ConnectionPo
 
 
 def test_a_statement_sees_what_was_committed_before_it_whatever_the_databases_default_is(
-    new_database: NewDatabase,
+    ini: MakeIni, new_database: NewDatabase
 ) -> None:
     url = new_database()
     with closing(psycopg2.connect(url)) as connection:
@@ -53,7 +56,8 @@ def test_a_statement_sees_what_was_committed_before_it_whatever_the_databases_de
             f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'",
         )
         connection.commit()
-    connection = connections.ConnectionPool(url, transactions._options()).acquire()
+    options = transactions._options(settings.load({}, ini(), {}))
+    connection = connections.ConnectionPool(url, options).acquire()
     with closing(connection), connection.cursor() as cursor:
         cursor.execute("SHOW transaction_isolation")
         assert cursor.fetchone() == ("read committed",)
@@ -230,3 +234,30 @@ def test_a_request_never_holds_two_connections(app: Any, db: Connection) -> None
         assert before is request.db
     with pytest.raises(RuntimeError, match="has begun"), request.autocommit():
         pass
+
+
+def test_a_role_without_the_timeouts_is_reported_at_start_where_sessions_are_shared(
+    ini: MakeIni, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checked = settings.load({}, ini(database_url=url, database_pooler="transaction"), {})
+    transactions.check_at_start(checked, "my.ini")
+    ((level, message),) = [(each.levelname, each.message) for each in caplog.records]
+    assert level == "WARNING"
+    place = f'ALTER ROLE "postgres" IN DATABASE "{psycopg2.extensions.parse_dsn(url)["dbname"]}"'
+    timeouts = f"{place} SET statement_timeout TO '5000'; {place} SET lock_timeout TO '2000';"
+    assert f": run {timeouts} and let the pooler connect anew" in message
+    with closing(psycopg2.connect(url)) as operator:
+        execute(operator, timeouts)
+        operator.commit()
+    caplog.clear()
+    transactions.check_at_start(checked, "my.ini")
+    assert caplog.messages == []
+
+
+def test_a_site_whose_connections_share_sessions_prepares_no_statement(
+    ini: MakeIni, url: str
+) -> None:
+    site: Any = hello_login.main({}, **ini(database_url=url, database_pooler="transaction"))
+    register(webtest.TestApp(site, {"HTTP_HOST": "localhost", "HTTP_ACCEPT": "text/html"}))
+    with closing(site.registry.pool.acquire()) as connection:
+        assert execute(connection, "SELECT name FROM pg_prepared_statements") == []

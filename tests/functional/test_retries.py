@@ -23,7 +23,6 @@ from tests.people import (
     register,
     send,
 )
-from tests.pooler import swap_sessions
 from tests.rows import execute
 from tests.standbys import require_standbys
 
@@ -168,6 +167,7 @@ def test_a_page_whose_commit_fails_is_retried(
     assert "Ada Lovelace" in browser.get("/account")
 
 
+@pytest.mark.direct("it ends a session by its process id, which PgBouncer replaces")
 def test_a_connection_closed_after_the_last_query_of_a_page_causes_no_error(
     browser: webtest.TestApp, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +196,7 @@ def test_a_page_survives_a_migration_that_changes_a_columns_type(
     assert "Ada Lovelace" in browser.get("/account")
 
 
+@pytest.mark.direct("PgBouncer keeps a read-only session when its client leaves")
 def test_a_connection_to_a_read_only_server_is_replaced(
     url: str, ini: MakeIni, database: Connection
 ) -> None:
@@ -208,39 +209,6 @@ def test_a_connection_to_a_read_only_server_is_replaced(
     assert answer.headers["Retry-After"] == "5"
     execute(database, f"ALTER DATABASE {name} RESET default_transaction_read_only")
     register(browser)
-
-
-def test_a_pooler_that_swaps_sessions_is_reported_and_no_request_is_retried(
-    url: str,
-    ini: MakeIni,
-    browser: webtest.TestApp,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    register(browser)
-    site = hello_login.main({}, **ini(database_url=url))
-    other = webtest.TestApp(site, extra_environ=browser.extra_environ)
-    other.set_cookie("session", browser.cookies["session"])
-    used: list[Connection] = []
-    find = sessions.find
-
-    def find_in_anothers_session(db: Connection, token: str) -> Session | None:
-        used.append(db)
-        if len(used) == 2:
-            swap_sessions(*used)
-        return find(db, token)
-
-    monkeypatch.setattr(sessions, "find", find_in_anothers_session)
-    assert "Ada Lovelace" in browser.get("/account")
-    for person, reason in ((other, "already exists"), (browser, "does not exist")):
-        caplog.clear()
-        answer = person.get("/account", status=503)
-        assert answer.headers["Retry-After"] == "5"
-        assert f"{reason}: let the pooler keep a session for each connection" in caplog.text
-    assert len(used) == 3
-    swap_sessions(*used[:2])
-    for person in (other, browser):
-        assert "Ada Lovelace" in person.get("/account")
 
 
 def test_missing_tables_are_an_outage_until_the_migration(
@@ -310,6 +278,7 @@ def test_a_statement_that_takes_too_long_is_cancelled(
     register(impatient)
 
 
+@pytest.mark.direct("it counts the application's sessions, and PgBouncer has its own")
 def test_errors_leak_no_connection(
     browser: webtest.TestApp, sabotage: Sabotage, database: Connection
 ) -> None:

@@ -19,9 +19,9 @@ NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
 
 
 @pytest.fixture
-def relay(url: str) -> Iterator[RoundTrips]:
+def relay(url: str, through_pooler: Callable[[str], str]) -> Iterator[RoundTrips]:
     """Yield a relay to a database of the test's own."""
-    relay = RoundTrips(url)
+    relay = RoundTrips(through_pooler(url))
     yield relay
     relay.close()
 

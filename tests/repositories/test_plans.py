@@ -3,16 +3,17 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from psycopg2.extensions import connection as Connection
-from psycopg2.extras import NamedTupleCursor
+from psycopg2.extensions import cursor as Cursor
 
-from hello_login import repositories
 from hello_login.db import connections, migrations
+from hello_login.db.batching import BatchingConnection
 from hello_login.db.transactions import GENERIC_PLANS
 from hello_login.repositories import (
     challenges,
@@ -223,33 +224,40 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
 """A call of every repository function; a name after a comma tells variants apart."""
 
 
-class RecordingCursor(NamedTupleCursor):
-    """Record the statements that cursors execute."""
+class RecordingConnection(BatchingConnection):
+    """A connection that records the statements that repositories execute."""
 
-    executed: list[bytes] = []  # noqa: RUF012 - shared by all cursors
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.executed: list[bytes] = []
 
-    def execute(self, query: str | bytes, vars: object = None) -> None:  # type: ignore[override]  # noqa: A002
-        self.executed.append(self.mogrify(query, vars))  # type: ignore[arg-type]
-        super().execute(query, vars)  # type: ignore[no-untyped-call]
+    def send(self, cursor: Cursor, statement: bytes) -> None:
+        self.executed += [*self.waiting, statement]
+        super().send(cursor, statement)
+
+    def explain(self, statement: bytes) -> str:
+        with self.cursor() as cursor:
+            cursor.execute(b"EXPLAIN " + statement)
+            return "\n".join(line for (line,) in cursor.fetchall())
 
 
 @pytest.fixture(scope="module")
-def large_db(new_database: NewDatabase) -> Iterator[Connection]:
+def large_db(new_database: NewDatabase) -> Iterator[RecordingConnection]:
     """Return a database with 100,000 users and apps each, 300,000 sessions, tokens, mails, half
     logins, passkeys and used challenges each, and 1,000,000 throttles, events and recovery codes
     each.
     """
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
-    connection = connections.connect(url, GENERIC_PLANS)
-    connection.cursor_factory = RecordingCursor
-    with connection.cursor() as cursor:
-        cursor.execute(FILL)
-    connection.commit()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repositories, "NamedTupleCursor", RecordingCursor)
+    connection = cast(
+        RecordingConnection, connections.connect(url, GENERIC_PLANS, RecordingConnection)
+    )
+    with closing(connection):
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(FILL)
+        connection.begin()
         yield connection
-    connection.close()
 
 
 def test_the_plan_of_every_repository_function_is_checked() -> None:
@@ -270,36 +278,29 @@ def test_the_plan_of_every_repository_function_is_checked() -> None:
     ids=lambda each: each if isinstance(each, str) else each.__name__.rpartition(".")[2],
 )
 def test_no_statement_reads_a_whole_table(
-    large_db: Connection, module: ModuleType, name: str
+    large_db: RecordingConnection, module: ModuleType, name: str
 ) -> None:
-    RecordingCursor.executed.clear()
+    large_db.executed.clear()
     CALLS[module][name](large_db)
-    statements = [each for each in RecordingCursor.executed if each.startswith(b"EXECUTE")]
+    large_db.flush()
+    statements = [each for each in large_db.executed if each.startswith(b"EXECUTE")]
     assert statements
     for statement in statements:
-        with large_db.cursor() as cursor:
-            cursor.execute(b"EXPLAIN " + statement)
-            plan = "\n".join(line for (line,) in cursor.fetchall())
+        plan = large_db.explain(statement)
         print(plan)  # noqa: T201 - pytest -rP shows it
         assert "Seq Scan" not in plan
         assert "Index" in plan or plan.startswith("Insert")
 
 
 @pytest.mark.slow
-def test_a_page_of_events_begins_at_its_place_in_the_index(large_db: Connection) -> None:
-    RecordingCursor.executed.clear()
+def test_a_page_of_events_begins_at_its_place_in_the_index(large_db: RecordingConnection) -> None:
     events.list_page(large_db, 2, age=timedelta(days=90), number=51)
-    with large_db.cursor() as cursor:
-        cursor.execute(b"EXPLAIN " + RecordingCursor.executed[-1])
-        plan = "\n".join(line for (line,) in cursor.fetchall())
+    plan = large_db.explain(large_db.executed[-1])
     assert re.search(r"Index Cond: .*ROW\(happened_at, id\) < ROW", plan)
     assert "Sort" not in plan
 
 
 @pytest.mark.slow
-def test_failed_attempts_are_found_by_an_index_of_their_own(large_db: Connection) -> None:
-    RecordingCursor.executed.clear()
+def test_failed_attempts_are_found_by_an_index_of_their_own(large_db: RecordingConnection) -> None:
     events.list_with_failures(large_db, 2, 100)
-    with large_db.cursor() as cursor:
-        cursor.execute(b"EXPLAIN " + RecordingCursor.executed[-1])
-        assert "account_events_failed_idx" in str(cursor.fetchall())
+    assert "account_events_failed_idx" in large_db.explain(large_db.executed[-1])

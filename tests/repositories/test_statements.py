@@ -1,48 +1,58 @@
-"""Prepared statements, where a pooler lets connections share sessions."""
+"""Prepared statements, and none."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
-import psycopg2
 import pytest
-from psycopg2.errors import InvalidSqlStatementName
 from psycopg2.extensions import connection as Connection
 
 from hello_login import repositories
+from hello_login.db.batching import BatchingConnection
+from hello_login.db.connections import ConnectionPool
 from hello_login.repositories import users
-from tests.pooler import swap_sessions
+from tests.rows import execute
+
+PREPARED = "SELECT name, statement FROM pg_prepared_statements WHERE from_sql"
 
 
 @pytest.fixture
-def pair(url: str) -> Iterator[tuple[Connection, Connection]]:
-    """Return two connections that commit each statement."""
-    connections = psycopg2.connect(url), psycopg2.connect(url)
-    for each in connections:
-        each.autocommit = True
-    yield connections
-    for each in connections:
-        each.close()
+def pair(url: str) -> Iterator[tuple[BatchingConnection, BatchingConnection]]:
+    """Yield two connections of a pool."""
+    pool = ConnectionPool(url)
+    with closing(pool.acquire()) as one, closing(pool.acquire()) as other:
+        yield one, other
 
 
-def test_a_statement_prepared_by_another_connection_is_never_executed(
-    pair: tuple[Connection, Connection],
+def test_a_name_stands_for_the_same_statement_on_every_connection(
+    pair: tuple[BatchingConnection, BatchingConnection],
 ) -> None:
     one, other = pair
     users.lock(one, 0)
     users.delete(other, 0)
-    user_id = users.insert(other, email="ada@example.com", name="Ada", password_hash="a hash")
-    assert user_id is not None
-    swap_sessions(one, other)
-    with pytest.raises(InvalidSqlStatementName):
-        users.lock(one, user_id)
-    assert users.get_by_id(one, user_id) is not None
+    users.lock(other, 0)
+    ((name, text),) = execute(one, PREPARED)
+    prepared = dict(execute(other, PREPARED))
+    assert len(prepared) == 2
+    assert prepared[name] == text
 
 
 def test_a_statement_has_its_parameters_in_one_order_on_every_connection(
-    pair: tuple[Connection, Connection],
+    pair: tuple[BatchingConnection, BatchingConnection],
 ) -> None:
     one, other = pair
     statement = "SELECT %(first)s::text AS first, %(second)s::text AS second"
-    repositories.fetch(one, statement, {"first": "a", "second": "b"})
-    repositories.fetch(other, statement, {"second": "b", "first": "a"})
-    swap_sessions(one, other)
-    assert repositories.fetch(one, statement, {"first": "a", "second": "b"}) == [("a", "b")]
+    values = {"first": "a", "second": "b"}
+    assert repositories.fetch(one, statement, values) == [("a", "b")]
+    assert repositories.fetch(other, statement, dict(reversed(values.items()))) == [("a", "b")]
+    assert execute(one, PREPARED) == execute(other, PREPARED)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_nothing_is_prepared_where_sessions_are_shared_nor_outside_the_pool(
+    url: str, database: Connection, *, pooled: bool
+) -> None:
+    db = ConnectionPool(url, prepares=False).acquire() if pooled else database
+    users.lock(db, 0)
+    assert repositories.fetch(db, "SELECT %(one)s || '%%' AS one", {"one": "a"}) == [("a%",)]
+    assert execute(db, PREPARED) == []
+    db.close()

@@ -3,17 +3,20 @@
 import re
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import psycopg2
 import pytest
 import webtest
+from psycopg2.extensions import connection as Connection
 from pyramid.paster import get_app
 
-from hello_login.db import connections
+from hello_login.db import connections, transactions
 from hello_login.scripts.initialize_db import main
 from tests.conftest import ROOT, NewDatabase, OpenVisitor
+from tests.rows import execute
 
 PRODUCTION = str(ROOT / "production.ini")
 
@@ -67,6 +70,57 @@ def test_a_second_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> Non
     printed = capsys.readouterr().out
     assert "The schema is up to date" in printed
     assert "Applied" not in printed
+
+
+def test_no_migration_is_applied_through_a_pooler_that_shares_sessions(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_POOLER", "transaction")
+    with pytest.raises(SystemExit, match="set DATABASE_DIRECT_URL to the URL of PostgreSQL itself"):
+        main([PRODUCTION])
+    main([PRODUCTION, "--no-migrate"])
+    assert capsys.readouterr().out.split() == ["Table", "Rows"]
+    monkeypatch.setenv("DATABASE_URL", "postgresql://host.invalid/app")
+    monkeypatch.setenv("DATABASE_DIRECT_URL", url)
+    main([PRODUCTION])
+    assert "Applied 0001.users" in capsys.readouterr().out
+
+
+@pytest.fixture
+def hedy(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
+    """Set DATABASE_DIRECT_URL to one of a role without privileges; yield another connection."""
+    monkeypatch.setenv("DATABASE_POOLER", "transaction")
+    monkeypatch.setenv("DATABASE_DIRECT_URL", url.replace("postgres@", "hedy@"))
+    with closing(psycopg2.connect(url)) as operator:
+        operator.autocommit = True
+        execute(operator, "CREATE ROLE hedy LOGIN; GRANT CREATE ON SCHEMA public TO hedy")
+        yield operator
+        execute(operator, "DROP OWNED BY hedy; DROP ROLE hedy")
+
+
+def test_a_role_gets_the_timeouts_that_a_pooler_does_not_pass_on(
+    hedy: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([PRODUCTION])
+    alter = f'ALTER ROLE "hedy" IN DATABASE "{hedy.info.dbname}" SET'
+    executed = f"{alter} statement_timeout TO '5000'; {alter} lock_timeout TO '2000';"
+    assert f"\nExecuted {executed}\n" in capsys.readouterr().out
+    stored = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'hedy'::regrole"
+    assert execute(hedy, stored) == [(["statement_timeout=5000", "lock_timeout=2000"],)]
+    main([PRODUCTION])
+    assert "ALTER ROLE" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("hedy")
+def test_settings_that_a_role_may_not_change_are_left_to_an_administrator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(transactions, "session_settings", lambda: {"log_statement": "all"})
+    main([PRODUCTION])
+    printed = capsys.readouterr().out
+    reason = 'permission denied to set parameter "log_statement": as an administrator, run ALTER'
+    assert f"The role's settings are missing: {reason} ROLE" in printed
+    assert re.search(r"^users +0$", printed, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("url")
@@ -160,6 +214,12 @@ def test_a_database_that_does_not_answer_is_reported_without_the_password(
     assert message.startswith("PostgreSQL does not answer: ")
     assert message.endswith("start it, or correct DATABASE_URL.")
     assert "pa55" not in message
+
+
+def test_an_error_names_the_variable_of_the_url(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_DIRECT_URL", url.replace("/test_", "/missing_"))
+    with pytest.raises(SystemExit, match=r"^PostgreSQL refuses DATABASE_DIRECT_URL: .* its name"):
+        main([PRODUCTION])
 
 
 def test_missing_settings_are_reported() -> None:

@@ -81,12 +81,15 @@ READS_COOKIES = (403, 404, 405)
 WITHOUT_PAGE = ("logout", "confirm_address", "decline_passkey", "check_password")
 """Routes that have no page to open: they take POST only."""
 
+KEEP_SESSIONS = (
+    "let the pooler keep a session for each connection, or set DATABASE_POOLER=transaction"
+)
 OPERATOR_REMEDIES: dict[type[psycopg2.Error], str] = {
     errors.UndefinedTable: "run initialize_db",
     errors.UndefinedColumn: "run initialize_db",
     errors.ReadOnlySqlTransaction: "name the primary in DATABASE_URL",
-    errors.InvalidSqlStatementName: "let the pooler keep a session for each connection",
-    errors.DuplicatePreparedStatement: "let the pooler keep a session for each connection",
+    errors.InvalidSqlStatementName: KEEP_SESSIONS,
+    errors.DuplicatePreparedStatement: KEEP_SESSIONS,
 }
 """What the operator can do about errors that do not come from a wrong statement."""
 
