@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help serve test coverage test-slow browser-test containers browser pictures bench lint format requirements sbom clean sure
+.PHONY: help serve test coverage test-slow browser-test poolers containers browser pictures bench lint format requirements sbom clean sure
 .DEFAULT_GOAL := help
 
 # Files of another user, such as root, who ran make before.
@@ -45,6 +45,13 @@ test-slow: .venv/installed    ## Run the slow tests: large tables, floods, kills
 browser-test: .venv/installed    ## Install what the browser tests need, and run them; without a browser they are skipped
 	@$(MAKE) --no-print-directory browser || echo "The browsers could not be installed."
 	@$(BIN)/python -m pytest -m browser
+
+poolers: .venv/installed    ## Install PgBouncer (Debian, as root), and run the functional tests through it; without it they are skipped
+	@command -v pgbouncer > /dev/null || [ -x /usr/sbin/pgbouncer ] || \
+		{ apt-get -qq update && apt-get -qq install --no-install-recommends pgbouncer; } || \
+		echo "PgBouncer could not be installed."
+	@$(BIN)/python -m pytest $(FAST) --pooler=transaction tests/functional
+	@$(BIN)/python -m pytest $(FAST) --pooler=session tests/functional
 
 containers: .venv/installed    ## Build the image and try it, by itself, with compose and as Heroku runs it (needs Docker)
 	@$(BIN)/python -m pip install --quiet --editable '.[development,containers]'

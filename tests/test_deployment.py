@@ -288,5 +288,5 @@ def test_github_tests_every_python_that_the_package_declares() -> None:
     assert f">={versions[0]}" == distribution("hello_login").metadata["Requires-Python"]
     assert versions == [f"3.{minor}" for minor in range(10, 15)]
     run = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
-    groups = {"make test", "make test-slow", "make browser-test", "make containers"}
+    groups = {"make test", "make test-slow", "make browser-test", "make poolers", "make containers"}
     assert run == {"make lint", "make coverage", *groups}
