@@ -18,6 +18,16 @@ NESTED_LOOP = """
 """
 """Makes PostgreSQL choose a plan that executes a subquery again for each row of the table."""
 
+DROP_NEXT_MONTH = """
+    DO $$
+    BEGIN
+        EXECUTE to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month',
+                        '"DROP TABLE account_events_"YYYY_MM');
+    END
+    $$
+"""
+"""Drops the partition of next month's events."""
+
 
 def add_user(db: Connection, email: str = "ada@example.com") -> int:
     """Insert a user who can't log in, and return the id."""

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from ..repositories import events, mails
 from .clients import Client
 
 RETENTION = timedelta(days=90)
-"""Events are deleted after this time."""
+"""Events are shown for this time.  They are deleted with their month, when all of it is older."""
 
 NO_USER = 0
 """An id that no account has, so events.insert() adds no row."""
@@ -37,12 +38,9 @@ class Actor:
         user_id: None for an unknown address.  No row is added then, but the same statements run:
         their number must not tell whether the address has an account (ASVS 5.0, 6.3.8).
         fingerprint: the session's.
-        Also deletes a few old events.
         """
         event = make_event(self.client, name, user_id, fingerprint)
         events.insert(self.db, event if user_id is not None else event._replace(user_id=NO_USER))
-        # Last: a deletion of the account waits for these rows, and the insert waits for it.
-        events.delete_older(self.db, RETENTION)
         self.log_after_commit(event)
 
     def notify(self, kind: str, user_id: int, recipient: str | None = None) -> None:
@@ -63,3 +61,22 @@ def make_event(
     # An operator's program sends no request, so its client has none of these.
     device = client.device if client.address or client.request_id else None
     return events.Event(name, user_id, fingerprint, client.address, client.request_id, device)
+
+
+def prepare_months(db: Connection) -> str | None:
+    """Add the partitions of the coming months to account_events, and drop those that are too old.
+
+    db: a connection in autocommit mode.
+    Returns a sentence if that failed and next month has no partition.  While it has one, a failure
+    is not reported: there will be other tries.
+    """
+    try:
+        events.prepare_months(db, RETENTION)
+    except psycopg2.Error as error:
+        if not events.has_next_month(db):
+            reason = str(error).partition("\n")[0]
+            return (
+                f"The events of next month have no partition: {reason}: run initialize_db as the "
+                "owner of the tables, while no other program locks them."
+            )
+    return None

@@ -170,17 +170,20 @@ def alter_role(db: Connection, statements: str) -> None:
 
 
 def count_rows(db: Connection) -> list[tuple[str, int]]:
-    """Return the current schema's tables, without yoyo's own, each with its number of rows.
+    """Return the current schema's tables, each with its number of rows.
 
+    Leaves out yoyo's own tables, and partitions, whose rows are those of their table.
     Counting stops at MAX_COUNTED_ROWS + 1, so that a large table takes no longer than a small one.
     """
     with db.cursor() as cursor:
         cursor.execute(r"""
-            SELECT tablename
-              FROM pg_tables
-             WHERE schemaname = current_schema()
-               AND tablename NOT LIKE '%yoyo\_%'
-             ORDER BY tablename
+            SELECT relname
+              FROM pg_class
+             WHERE relnamespace = current_schema()::regnamespace
+               AND relkind IN ('r', 'p')
+               AND NOT relispartition
+               AND relname NOT LIKE '%yoyo\_%'
+             ORDER BY relname
         """)
         tables = [name for (name,) in cursor.fetchall()]
         return [(name, _count(cursor, name)) for name in tables]

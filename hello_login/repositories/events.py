@@ -1,4 +1,8 @@
-"""The table account_events: one row for each event of an account."""
+"""The table account_events: one row for each event of an account, in a partition for each month.
+
+The partitions of the coming months are empty until then.  An event of a month that has no
+partition is stored in account_events_default.
+"""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -43,17 +47,18 @@ def insert(db: Connection, event: Event) -> None:
     execute(db, statement, event._asdict())
 
 
-def list_of_user(db: Connection, user_id: int, number: int) -> list[Event]:
-    """Return the account's events, the newest first; at most this number."""
+def list_of_user(db: Connection, user_id: int, number: int, age: timedelta) -> list[Event]:
+    """Return the account's events up to this age, the newest first; at most this number."""
     statement = """
         SELECT event, user_id, fingerprint, host(address) AS address, request_id, device,
                happened_at, id
           FROM account_events
          WHERE user_id = %s
+           AND happened_at > now() - %s::interval
          ORDER BY happened_at DESC, id DESC
          LIMIT %s
     """
-    return [Event(**row._asdict()) for row in fetch(db, statement, [user_id, number])]
+    return [Event(**row._asdict()) for row in fetch(db, statement, [user_id, age, number])]
 
 
 def list_page(
@@ -106,9 +111,10 @@ def find_login_before(
     return None
 
 
-def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]:
+def list_with_failures(db: Connection, user_id: int, number: int, age: timedelta) -> list[Event]:
     """Return the account's newest events, and after them its newest failed attempts.
 
+    age: that of the oldest event.
     number: the maximum of each kind, so that neither pushes the other out of the list.
     """
     statement = """
@@ -116,6 +122,7 @@ def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]
                 happened_at, id
            FROM account_events
           WHERE user_id = %(user_id)s
+            AND happened_at > now() - %(age)s::interval
             AND event NOT IN ('login_failed', 'check_failed', 'second_failed',
                               'login_throttled', 'check_throttled')
           ORDER BY happened_at DESC, id DESC
@@ -125,24 +132,30 @@ def list_with_failures(db: Connection, user_id: int, number: int) -> list[Event]
                 happened_at, id
            FROM account_events
           WHERE user_id = %(user_id)s
+            AND happened_at > now() - %(age)s::interval
             AND event IN ('login_failed', 'check_failed', 'second_failed',
                           'login_throttled', 'check_throttled')
           ORDER BY happened_at DESC, id DESC
           LIMIT %(number)s)
     """
-    parameters = {"user_id": user_id, "number": number}
+    parameters = {"user_id": user_id, "number": number, "age": age}
     return [Event(**row._asdict()) for row in fetch(db, statement, parameters)]
 
 
-def delete_older(db: Connection, age: timedelta) -> None:
-    """Delete up to ten older events; skip those that others delete."""
-    statement = """
-        DELETE FROM account_events
-         WHERE id = ANY (ARRAY(SELECT id
-                                 FROM account_events
-                                WHERE happened_at < now() - %s::interval
-                                ORDER BY happened_at
-                                LIMIT 10
-                                  FOR UPDATE SKIP LOCKED))
+def prepare_months(db: Connection, age: timedelta) -> None:
+    """Add the partitions of this month and the next two; drop those whose events are all older.
+
+    Does nothing if another connection is doing it, or if nothing is missing or older.
+    Raises psycopg2.errors.LockNotAvailable after a tenth of a second: logins wait behind it.
     """
-    execute(db, statement, [age])
+    fetch(db, "SELECT prepare_event_months(%s)", [age])
+
+
+def has_next_month(db: Connection) -> bool:
+    """Return whether next month has a partition."""
+    statement = """
+        SELECT to_regclass(to_char(date_trunc('month', now() AT TIME ZONE 'UTC')
+                                       + interval '1 month',
+                                   '"account_events_"YYYY_MM')) IS NOT NULL AS found
+    """
+    return bool(fetch(db, statement, [])[0].found)

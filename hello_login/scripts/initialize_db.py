@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from ..auth import accounts
+from ..auth import accounts, audit
 from ..auth.passwords import Passwords
 from ..db import connections, migrations, transactions
 from ..settings import Settings
@@ -54,6 +54,8 @@ def main(argv: list[str] | None = None) -> None:
             _alter_role(url)
     connection = connections.connect(url)
     try:
+        if not arguments.no_migrate:
+            _prepare_months(connection)
         if arguments.sample_users:
             _add_sample_users(connection, checked)
         print("\nTable                 Rows")
@@ -67,8 +69,8 @@ def main(argv: list[str] | None = None) -> None:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="initialize_db",
-        description="Bring the schema up to date and list the tables.  It drops no data, and may "
-        "run repeatedly, or several times at once.",
+        description="Bring the schema up to date and list the tables.  It drops no data but "
+        "expired events, and may run repeatedly, or several times at once.",
         epilog="Example: initialize_db production.ini --wait 30",
     )
     parser.add_argument("config_uri", metavar="INI", help="development.ini or production.ini")
@@ -109,6 +111,14 @@ def _alter_role(url: str) -> None:
             print(
                 f"The role's settings are missing: {reason}: as an administrator, run {statements}"
             )
+
+
+def _prepare_months(connection: Connection) -> None:
+    connection.autocommit = True
+    problem = audit.prepare_months(connection)
+    connection.autocommit = False
+    if problem is not None:
+        raise SystemExit(problem)
 
 
 def _add_sample_users(db: Connection, checked: Settings) -> None:

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 
 from ..auth import accounts, links, rate_limits, second_factor, sessions
 from ..auth.addresses import normalize_email
-from ..auth.audit import Actor, make_event
+from ..auth.audit import RETENTION, Actor, make_event
 from ..auth.totp import SecretBox
 from ..db import connections
 from ..repositories import events, mails, users
@@ -186,7 +186,7 @@ def _describe(db: Connection, user: users.User, number: int) -> str:
     if listed[SHOWN_SESSIONS:]:
         lines.append(f"  and {len(listed) - SHOWN_SESSIONS} more, which were used longer ago")
     lines.append("\nLast events (when, what, session, address, device)")
-    for event in events.list_of_user(db, user.id, number):
+    for event in events.list_of_user(db, user.id, number, RETENTION):
         where = f"{event.fingerprint or '-'}  {event.address or '-'}  {event.device or '-'}"
         lines.append(f"  {_moment(event.happened_at)}  {event.event}  {where}")
     return "\n".join(lines)

@@ -5,16 +5,19 @@ exception it gives its threads 5 s to finish.  But it cancels queued requests an
 output, and new connections hang until the process has ended.
 """
 
+import contextlib
 import functools
 import logging
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
 import hupper
+import psycopg2
 from pyramid.httpexceptions import HTTPServiceUnavailable
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -22,7 +25,9 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
+from ..auth import audit
 from ..auth.clients import Client, parse_address
+from ..db.connections import ConnectionPool
 from ..mail.sender import Sender
 from .tasks import ErrorTask, Parser, Task
 
@@ -42,6 +47,9 @@ defaults are similar (RequestReadTimeout header=20-40 body=20)."""
 CONNECTIONS_PER_NETWORK = 100
 """The number of connections that an IPv4 address or an IPv6 /64 may have at once, of the 1,000 that
 connection_limit allows."""
+
+PREPARE_MONTHS_SECONDS = 24 * 60 * 60.0
+"""The time between two looks for the coming months of account_events."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -125,9 +133,13 @@ class Server(TcpWSGIServer):
     _map: Any
 
     def __init__(self, app: Any, listener: socket.socket, adjustments: Adjustments) -> None:
-        """app: its registry.mail_sender, if it has one, runs as long as the server."""
+        """app: if it has a registry, its mail_sender runs as long as the server.
+
+        So does a thread that uses its pool to prepare the coming months of account_events.
+        """
         registry = getattr(app, "registry", None)
         self._mail_sender: Sender | None = getattr(registry, "mail_sender", None)
+        self._pool: ConnectionPool | None = getattr(registry, "pool", None)
         self.form_dispatcher = ThreadedTaskDispatcher()
         self.form_dispatcher.set_thread_count(adjustments.threads)
         self.stopping = False
@@ -183,6 +195,11 @@ class Server(TcpWSGIServer):
         signal.set_wakeup_fd(self.trigger.trigger)
         if self._mail_sender is not None:
             self._mail_sender.start()
+        if self._pool is not None:
+            months = threading.Thread(
+                target=self._keep_months, args=(self._pool,), name="months", daemon=True
+            )
+            months.start()
         while not self.stopping:
             self._step(self.adj.asyncore_loop_timeout)
         if self._mail_sender is not None:
@@ -209,6 +226,16 @@ class Server(TcpWSGIServer):
                 channel.handle_close()
         if self._mail_sender is not None:
             self._mail_sender.join(max(0.0, stopped + graceful_timeout - time.time()))
+
+    def _keep_months(self, pool: ConnectionPool) -> None:
+        """Prepare the coming months of account_events, now and once a day."""
+        while not self.stopping:
+            # If the database is unreachable, every request says so.
+            with contextlib.suppress(psycopg2.Error), pool.autocommit() as db:
+                problem = audit.prepare_months(db)
+                if problem is not None:
+                    log.error("%s", problem)
+            time.sleep(PREPARE_MONTHS_SECONDS)
 
     def _stop(self, number: int, _frame: object) -> None:
         if self.stopping:

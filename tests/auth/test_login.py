@@ -8,6 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login import settings
 from hello_login.auth import accounts, links, login, second_factor, sessions
+from hello_login.auth.audit import RETENTION
 from hello_login.auth.login import AuthenticationFailed, HalfLoginEnded, SecondFactorNeeded
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.rate_limits import RateLimited
@@ -66,7 +67,7 @@ def test_a_rate_limited_login_is_logged_but_not_stored(
     for _ in range(30):
         with pytest.raises((AuthenticationFailed, RateLimited)):
             visitor.authenticate(email=EMAIL, password="a wrong one")
-    stored = [event.event for event in events.list_of_user(db, user_id, 100)]
+    stored = [event.event for event in events.list_of_user(db, user_id, 100, RETENTION)]
     assert stored == ["login_failed"] * 5 + ["registered"]
     assert [event.event for event in logged_events].count("login_throttled") == 25
 
@@ -109,7 +110,7 @@ def phone(visitor: Visitor, session: Session, clock: Clock) -> Phone:
 
 def events_of(visitor: Visitor, user_id: int) -> list[str]:
     """Return the names of the account's events, the latest first."""
-    return [each.event for each in events.list_of_user(visitor.db, user_id, 100)]
+    return [each.event for each in events.list_of_user(visitor.db, user_id, 100, RETENTION)]
 
 
 @pytest.mark.usefixtures("phone")

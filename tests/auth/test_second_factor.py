@@ -6,6 +6,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from hello_login.auth import links, second_factor, totp
+from hello_login.auth.audit import RETENTION
 from hello_login.auth.clients import Client
 from hello_login.auth.login import SecondFactorNeeded
 from hello_login.auth.second_factor import CodeRefused, Factors
@@ -46,7 +47,7 @@ def refusal(visitor: Visitor, user_id: int, code: str, *, box: SecretBox = BOX) 
 
 def event_names(visitor: Visitor, user_id: int) -> list[str]:
     """Return the names of the account's events, the latest first."""
-    return [each.event for each in events.list_of_user(visitor.db, user_id, 100)]
+    return [each.event for each in events.list_of_user(visitor.db, user_id, 100, RETENTION)]
 
 
 # Codes of the app
@@ -193,7 +194,7 @@ def test_adding_an_app_ends_other_sessions_half_logins_and_links(
     assert half_logins.find(visitor.db, graces_half.id) == graces_half
     assert links.find(visitor.db, link) is None
     assert links.find(visitor.db, graces_link) is not None
-    latest = events.list_of_user(visitor.db, user.id, 3)
+    latest = events.list_of_user(visitor.db, user.id, 3, RETENTION)
     assert [(each.event, each.fingerprint) for each in latest] == [
         ("codes_made", session.fingerprint),
         ("session_ended", other.fingerprint),

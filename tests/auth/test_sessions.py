@@ -5,6 +5,7 @@ from datetime import timedelta
 from psycopg2.extensions import connection as Connection
 
 from hello_login.auth import sessions
+from hello_login.auth.audit import RETENTION
 from hello_login.repositories import events
 from hello_login.repositories.events import Event
 from tests.conftest import CLIENT, OpenVisitor
@@ -120,5 +121,5 @@ def test_an_account_has_at_most_a_hundred_sessions(
     name, device = "session_ended_by_limit", CLIENT.device
     ended = Event(name, user_id, oldest.fingerprint, CLIENT.address, device=device)
     assert logged_events[-2] == ended
-    recorded = events.list_of_user(db, user_id, 2)
+    recorded = events.list_of_user(db, user_id, 2, RETENTION)
     assert [event.event for event in recorded] == ["logged_in", "session_ended_by_limit"]

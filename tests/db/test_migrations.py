@@ -15,7 +15,8 @@ import yoyo
 from psycopg2.extensions import connection as Connection
 
 from hello_login.db import migrations
-from hello_login.repositories import challenges, users
+from hello_login.repositories import challenges, events, users
+from hello_login.repositories.events import Event
 from tests.conftest import ROOT, NewDatabase
 from tests.rows import add_passkey, add_user, execute
 
@@ -264,7 +265,126 @@ def test_migrations_applied_before_checksums_existed_are_accepted(
     assert [name for (name,) in recorded] == migrations.names(SQL)
 
 
-@pytest.mark.parametrize("name", migrations.names(SQL))
+DELETE_OLDER_EVENTS = """
+    DELETE FROM account_events
+     WHERE id = ANY (ARRAY(SELECT id
+                             FROM account_events
+                            WHERE happened_at < now() - $1
+                            ORDER BY happened_at
+                            LIMIT 10
+                              FOR UPDATE SKIP LOCKED))
+"""
+"""A statement of the version before partitions, without a counterpart in this one."""
+
+LONG = timedelta(days=1000)
+
+
+@pytest.fixture
+def before_partitions(new_database: NewDatabase, tmp_path: Path) -> Iterator[Connection]:
+    """Return a connection to a database of the version before partitions, with an account.
+
+    It has an event of today and one that has expired, and statements are prepared.
+    """
+    url = new_database()
+    for path in SQL.iterdir():
+        if path.name < "0012":
+            shutil.copy(path, tmp_path)
+    list(migrations.migrate(url, tmp_path))
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        user_id = add_user(connection)
+        events.insert(connection, Event("registered", user_id))
+        execute(connection, "UPDATE account_events SET happened_at = now() - interval '91 days'")
+        events.insert(connection, Event("logged_in", user_id))
+        assert names_of_events(connection) == ["logged_in", "registered"]
+        execute(connection, f"PREPARE delete_older (interval) AS {DELETE_OLDER_EVENTS}")
+        yield connection
+
+
+def names_of_events(db: Connection) -> list[str]:
+    """Return the names of the account's events, and check that their ids are in the same order."""
+    listed = events.list_page(db, 1, age=LONG, number=9)
+    ids = [each.id or 0 for each in listed]
+    assert ids == sorted(ids, reverse=True)
+    assert [each.event for each in listed] == [
+        each.event for each in events.list_of_user(db, 1, 9, LONG)
+    ]
+    return [each.event for each in listed]
+
+
+def test_the_version_before_goes_on_with_events_when_they_get_partitions(
+    before_partitions: Connection,
+) -> None:
+    db = before_partitions
+    (first, _), *_ = migrations.migrate(db.dsn, SQL)
+    assert first == "0012.event_months"
+    events.insert(db, Event("name_changed", 1))
+    assert names_of_events(db) == ["name_changed", "logged_in", "registered"]
+    execute(db, "EXECUTE delete_older ('90 days')")
+    assert names_of_events(db) == ["name_changed", "logged_in"]
+    users.delete(db, 1)
+    assert execute(db, "SELECT FROM account_events") == []
+
+
+def test_events_survive_when_their_partitions_are_rolled_back(
+    before_partitions: Connection,
+) -> None:
+    db = before_partitions
+    schema = execute(db, SCHEMA)
+    list(migrations.migrate(db.dsn, SQL))
+    events.insert(db, Event("name_changed", 1))
+    execute(db, "UPDATE account_events SET happened_at = now() + interval '1 year' WHERE id = 3")
+    with yoyo.get_backend(db.dsn) as backend, backend.lock():
+        later = [each for each in yoyo.read_migrations(str(SQL)) if each.id >= "0012"]
+        backend.rollback_migrations(sorted(later, key=lambda each: each.id, reverse=True))
+    assert execute(db, SCHEMA) == schema
+    assert names_of_events(db) == ["name_changed", "logged_in", "registered"]
+    execute(db, "UPDATE account_events SET happened_at = now() WHERE id = 3")
+    assert list(migrations.migrate(db.dsn, SQL))
+    events.insert(db, Event("logged_out", 1))
+    assert sorted(each.id or 0 for each in events.list_of_user(db, 1, 9, LONG)) == [1, 2, 3, 4]
+
+
+def test_partitions_are_not_introduced_while_another_transaction_holds_the_table(
+    before_partitions: Connection,
+) -> None:
+    db = before_partitions
+    with closing(psycopg2.connect(db.dsn)) as reading:
+        execute(reading, "SELECT FROM account_events")
+        with pytest.raises(SystemExit, match="canceling statement due to lock timeout"):
+            list(migrations.migrate(f"{db.dsn}&options=-c%20statement_timeout%3D60s", SQL))
+    assert list(migrations.migrate(db.dsn, SQL))
+
+
+def test_partitions_are_introduced_without_a_scan_if_a_constraint_covers_the_month(
+    before_partitions: Connection,
+) -> None:
+    db = before_partitions
+    execute(
+        db,
+        """
+        DO $$
+        BEGIN
+            EXECUTE format('ALTER TABLE account_events ADD CONSTRAINT account_events_months'
+                           ' CHECK (happened_at < %L) NOT VALID',
+                           date_trunc('month', now(), 'UTC') + interval '1 month');
+        END
+        $$;
+        ALTER TABLE account_events VALIDATE CONSTRAINT account_events_months;
+        """,
+    )
+    with closing(psycopg2.connect(db.dsn, options="-c client_min_messages=debug1")) as migrating:
+        for statement in yoyo.migrations.read_sql_migration(SQL / "0012.event_months.sql")[2]:
+            execute(migrating, statement)
+        notices = "".join(migrating.notices)
+    assert "is implied by existing constraints" in notices
+
+
+WITHOUT_REMOVALS = [name for name in migrations.names(SQL) if name != "0012.event_months"]
+"""That one renames a table, and has tests above that the version before goes on."""
+
+
+@pytest.mark.parametrize("name", WITHOUT_REMOVALS)
 def test_a_migration_removes_nothing_that_the_running_version_uses(name: str) -> None:
     """The running version keeps serving on the new schema until the next one starts."""
     statements = (SQL / f"{name}.sql").read_text().upper()

@@ -415,7 +415,6 @@ def test_an_event_during_the_deletion_of_its_account_causes_no_deadlock(
 ) -> None:
     ada = add_user(database)
     events.insert(database, Event("registered", ada))
-    execute(database, "UPDATE account_events SET happened_at = now() - interval '1 year'")
     with (
         closing(psycopg2.connect(url)) as deleting,
         closing(psycopg2.connect(url)) as failing,

@@ -14,9 +14,10 @@ from psycopg2.extensions import connection as Connection
 from pyramid.paster import get_app
 
 from hello_login.db import connections, transactions
+from hello_login.repositories import events
 from hello_login.scripts.initialize_db import main
 from tests.conftest import ROOT, NewDatabase, OpenVisitor
-from tests.rows import execute
+from tests.rows import DROP_NEXT_MONTH, execute
 
 PRODUCTION = str(ROOT / "production.ini")
 
@@ -127,6 +128,23 @@ def test_settings_that_a_role_may_not_change_are_left_to_an_administrator(
 def test_no_migrate_leaves_the_schema_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     main([PRODUCTION, "--no-migrate"])
     assert capsys.readouterr().out.split() == ["Table", "Rows"]
+
+
+def test_it_prepares_the_coming_months_or_says_why_it_cannot(url: str) -> None:
+    main([PRODUCTION])
+    with closing(psycopg2.connect(url)) as connection, connection:
+        execute(connection, DROP_NEXT_MONTH)
+    with closing(psycopg2.connect(url)) as reading:
+        execute(reading, "SELECT FROM account_events_default")
+        with pytest.raises(SystemExit, match=r"^The events of next month have no partition: "):
+            main([PRODUCTION])
+        assert not events.has_next_month(reading)
+        reading.rollback()
+        main([PRODUCTION, "--no-migrate"])
+        assert not events.has_next_month(reading)
+        reading.rollback()
+        main([PRODUCTION])
+        assert events.has_next_month(reading)
 
 
 def test_only_the_first_rows_of_a_large_table_are_counted(

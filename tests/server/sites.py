@@ -20,7 +20,8 @@ FORM = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 class Site:
     """A small application on a real server; a POST lasts until the test lets it end."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, registry: Any = None, **options: Any) -> None:
+        self.registry = registry
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.form_began = threading.Semaphore(0)
@@ -28,9 +29,9 @@ class Site:
         adjustments = Adjustments(
             threads=1, asyncore_use_poll=True, ident="", cleanup_interval=1, **options
         )
-        self.server = Server(self.app, self.listener, adjustments)
+        self.server = Server(self, self.listener, adjustments)
 
-    def app(self, environ: Any, start_response: Any) -> list[bytes]:
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
         if environ["REQUEST_METHOD"] == "POST":
             self.form_began.release()
             self.form_may_end.wait(60)

@@ -4,12 +4,19 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
+import psycopg2
 import pytest
+from psycopg2.extensions import connection as Connection
 
+from hello_login.db.connections import ConnectionPool
+from hello_login.repositories import events
 from hello_login.server import serving
 from hello_login.server.serving import Channel
+from tests.rows import DROP_NEXT_MONTH, execute
 from tests.server.sites import FORM, PAGE, Site, receive, send_sigterm, wait_for
 
 
@@ -215,3 +222,35 @@ def test_a_signal_that_nohup_ignores_stays_ignored(serve: Callable[..., Site]) -
         send_sigterm()
 
     serve(client)
+
+
+def test_a_server_prepares_the_coming_months_and_says_if_it_cannot(
+    serve: Callable[..., Site],
+    url: str,
+    database: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(serving, "PREPARE_MONTHS_SECONDS", 0.01)
+    execute(database, DROP_NEXT_MONTH)
+
+    def client(_site: Site) -> None:
+        wait_for(lambda: "The events of next month have no partition" in caplog.text)
+        execute(
+            database,
+            """
+            SELECT pg_terminate_backend(pid)
+              FROM pg_stat_activity
+             WHERE datname = current_database()
+               AND application_name = 'hello_login'
+            """,
+        )
+        reading.close()
+        wait_for(lambda: events.has_next_month(database))
+        execute(database, DROP_NEXT_MONTH)
+        wait_for(lambda: events.has_next_month(database))
+        send_sigterm()
+
+    with closing(psycopg2.connect(url)) as reading:
+        execute(reading, "SELECT FROM account_events_default")
+        serve(client, registry=SimpleNamespace(pool=ConnectionPool(url)))

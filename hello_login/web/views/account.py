@@ -39,7 +39,7 @@ def show_account(request: Any) -> Any:
     listed = sessions.list_live(request.db, session.user.id)
     listed.sort(key=lambda each: each.fingerprint != session.fingerprint)
     factors = second_factor.describe(request.db, session.user.id)
-    latest = events.list_with_failures(request.db, session.user.id, READ_EVENTS)
+    latest = events.list_with_failures(request.db, session.user.id, READ_EVENTS, audit.RETENTION)
     failures = [event for event in latest if event.event in FAILURES]
     others = [event for event in latest if event.event not in FAILURES]
     return {
