@@ -381,6 +381,23 @@ def test_a_login_that_waits_for_its_account_sees_what_was_changed_meanwhile(
     assert count_rows(url, "sessions") <= sessions.MAX_SESSIONS
 
 
+def test_a_login_that_waits_for_its_account_holds_up_no_other_login_from_its_address(
+    site: Any, url: str, database: Connection
+) -> None:
+    for email in (EMAIL, "grace@example.com"):
+        register(open_browser(site), email=email)
+    with closing(psycopg2.connect(url)) as changing:
+        execute(changing, "SELECT FROM users WHERE email = %s FOR UPDATE", EMAIL)
+
+        def log_in_grace() -> None:
+            log_in(open_browser(site), email="grace@example.com")
+            changing.commit()
+
+        act = partial(log_in, open_browser(site))
+        (page,) = while_it_waits_for_a_lock(database, act, log_in_grace)
+    assert page.status_int == 303
+
+
 def test_a_link_that_is_issued_while_links_are_voided_causes_no_deadlock(
     url: str, database: Connection
 ) -> None:
