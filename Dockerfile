@@ -27,7 +27,7 @@ COPY --from=build /app/.venv .venv
 COPY docker-entrypoint.sh development.ini production.ini ./
 COPY sql sql
 COPY --from=build /app/hello_login hello_login
-# Any user works (Heroku chooses a random one), because the application writes no files.
+# Any user works (Heroku chooses a random one): the application writes files to /dev/shm only, for METRICS_TOKEN.
 USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \

@@ -51,6 +51,9 @@ def includeme(config: Any) -> None:
     config.registry.totp_setup = SecretBox(checked.secret_keys, "totp set-up")
     config.registry.relying_party = make_relying_party(checked)
     config.registry.database_url = checked.database_url or prepare_development(checked)
+    config.registry.metrics = None
+    if checked.metrics_token:
+        config.include(".web.metrics")  # prometheus_client is imported only then
     config.include("pyramid_jinja2")
     config.include(".db.transactions")
     config.include(".mail")

@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "site_name": "SITE_NAME",
     "contact": "CONTACT",
     "registration": "REGISTRATION",
+    "metrics_token": "METRICS_TOKEN",
 }
 """The environment variables that override settings."""
 
@@ -221,6 +222,16 @@ def _parse_registration(value: str) -> str:
     return value
 
 
+def _parse_metrics_token(value: str) -> str:
+    # In a header, a blank would end the token, and other characters than ASCII have no encoding.
+    if not re.fullmatch("[!-~]{32,}", value):
+        raise ValueError(
+            "is too short, or has a blank or a letter with an accent: set it to 32 or more random "
+            "characters, for example the output of: openssl rand -hex 32"
+        )
+    return value
+
+
 def _parse_contact(value: str) -> str:
     """Return the URL of the contact: a page, or an address as mailto:."""
     try:
@@ -323,6 +334,9 @@ class Settings:
 
     registration: str = _setting(_parse_registration, "open")
     """open, or closed: only somebody with an invitation of the operator can register."""
+
+    metrics_token: str | None = _setting(_parse_metrics_token, None, secret=True)
+    """The token that /metrics requires.  None: there is no /metrics, and nothing is counted."""
 
     after_login: str = _setting(_parse_path, "/account")
     """The path that a login and a registration lead to, if no other page was asked for."""

@@ -514,3 +514,18 @@ def test_a_site_that_offers_no_passkeys_says_so_once_at_start(
     told = [each for each in caplog.records if each.message.startswith("No passkeys can be used")]
     assert [each.levelname for each in told] == ([] if offered else ["WARNING"])
     assert all("set SITE_URL" in each.message for each in told)
+
+
+@pytest.mark.parametrize("value", ["0123456789 0123456789 0123456789", "\xe5" * 32, "x" * 31])
+def test_a_metrics_token_that_can_be_guessed_or_not_be_sent_is_refused(value: str) -> None:
+    (message,) = problems(environ={"METRICS_TOKEN": value})
+    assert message.startswith("METRICS_TOKEN is too short, or has a blank ")
+    assert value not in message
+
+
+def test_the_repr_of_settings_does_not_show_the_metrics_token() -> None:
+    token = "0123456789abcdef0123456789abcdef"
+    loaded = settings.load({}, INI, {**ENVIRON, "METRICS_TOKEN": token})
+    assert loaded.metrics_token == token
+    assert token not in repr(loaded)
+    assert settings.load({}, INI, ENVIRON).metrics_token is None

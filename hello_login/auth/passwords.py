@@ -5,8 +5,9 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from threading import get_ident
 from typing import Any
 
 from passlib.context import CryptContext
@@ -61,6 +62,8 @@ class Passwords:
         # The kernel may give one process all the connections that log in.
         shared = settings.processes > 1 and hasattr(os, "memfd_create")  # macOS does not have it
         self._limit = SharedLimit(number).held if shared else nullcontext
+        self._begun: set[Future[Any]] = set()
+        self._hashing: set[int] = set()  # ids of threads
 
         # Created at start: otherwise the first verification would take twice as long.
         self._nobodys_hash = self._context.hash(secrets.token_hex())
@@ -127,14 +130,28 @@ class Passwords:
             return False, None
         return True, new_hash
 
+    def count_begun(self) -> tuple[int, int]:
+        """Return the numbers of passwords that are being hashed, and that wait for their turn."""
+        hashing = len(self._hashing)
+        return hashing, max(0, len(self._begun) - hashing)
+
     def _run(self, function: Callable[..., Any], *arguments: str) -> Any:
         """Call a function that hashes, when its turn comes, and return its result."""
 
         def run() -> Any:
             with self._limit():
-                return function(*arguments)
+                self._hashing.add(get_ident())
+                try:
+                    return function(*arguments)
+                finally:
+                    self._hashing.remove(get_ident())
 
-        return self._threads.submit(run).result()
+        future = self._threads.submit(run)
+        self._begun.add(future)
+        try:
+            return future.result()
+        finally:
+            self._begun.remove(future)
 
 
 def _has_marks_beyond(most: int, text: str) -> bool:

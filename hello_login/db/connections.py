@@ -147,13 +147,24 @@ class ConnectionPool:
         self._options = options
         self._prepares = prepares
         self._idle: deque[BatchingConnection] = deque()
+        self._lent: set[BatchingConnection] = set()
         self._next_try = 0.0
+
+    def count_lent(self) -> int:
+        """Return the number of connections in use."""
+        return len(self._lent)
 
     def acquire(self) -> BatchingConnection:
         """Return a connection in autocommit mode.
 
         Raises psycopg2.OperationalError if PostgreSQL is unavailable.
         """
+        connection = self._find_or_open()
+        self._lent.add(connection)
+        return connection
+
+    def _find_or_open(self) -> BatchingConnection:
+        """Return an idle connection, or a new one.  Raises psycopg2.OperationalError."""
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -189,6 +200,7 @@ class ConnectionPool:
     def release(self, connection: BatchingConnection) -> None:
         """Take back a connection, which must be outside a transaction; drop waiting statements."""
         connection.waiting = []
+        self._lent.discard(connection)
         if not is_broken(connection):
             self._idle.append(connection)
 

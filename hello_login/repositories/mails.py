@@ -98,6 +98,27 @@ def list_all(db: Connection, number: int) -> list[Mail]:
     return [Mail(**row._asdict()) for row in fetch(db, statement, [number])]
 
 
+def count(db: Connection, most: int) -> tuple[int, int]:
+    """Return the numbers of mails that wait and that were given up, each up to a number."""
+    # With this order, and >= in place of =, PostgreSQL reads no more than these rows of one index.
+    statement = """
+        SELECT (SELECT count(*)
+                  FROM (SELECT
+                          FROM mails
+                         WHERE try_at < 'infinity'
+                         ORDER BY try_at, id
+                         LIMIT %(most)s) AS waiting) AS waiting,
+               (SELECT count(*)
+                  FROM (SELECT
+                          FROM mails
+                         WHERE try_at >= 'infinity'
+                         ORDER BY try_at, id
+                         LIMIT %(most)s) AS given_up) AS given_up
+    """
+    ((waiting, given_up),) = fetch(db, statement, {"most": most})
+    return waiting, given_up
+
+
 def delete(db: Connection, mail_id: int) -> None:
     """Delete a mail that was sent."""
     execute(db, "DELETE FROM mails WHERE id = %s", [mail_id])

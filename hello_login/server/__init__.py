@@ -43,9 +43,13 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         raise SystemExit(f"[server:main] is wrong: {error}: correct it.") from None
     transactions.check_at_start(checked, global_config["__file__"])
     host = global_config.get("http_host") or host
+    # The reloader restarts one process.
+    number = 1 if hupper.is_active() else checked.processes
+    begin_process: Callable[[int], None] | None = None
+    if checked.metrics_token and number > 1:
+        begin_process = _share_metrics(number)
     try:
-        # The reloader restarts one process.
-        listeners = _listen(host, port, 1 if hupper.is_active() else checked.processes)
+        listeners = _listen(host, port, number)
     except OSError as error:
         # create_server adds the address, which this sentence has already.
         why = (error.strerror or "").partition(" (while")[0]
@@ -56,6 +60,8 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104
 
         def make_server(listener: socket.socket) -> Server:
+            if begin_process is not None:  # in a child
+                begin_process(listeners.index(listener))
             return Server(app, listener, adjustments)
 
         timeout, url = checked.graceful_timeout, f"http://{shown}:{port}"
@@ -74,6 +80,24 @@ def _listen(host: str, port: int, number: int) -> list[socket.socket]:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
     return [socket.create_server(address, family=family, reuse_port=True) for _ in range(number)]
+
+
+def _share_metrics(processes: int) -> Callable[[int], None]:
+    """Let the processes share their figures, and return what each calls first, with its number.
+
+    Raises SystemExit with a sentence.
+    """
+    from ..web import metrics  # It imports prometheus_client, which nothing else needs.
+
+    try:
+        metrics.share(processes)
+    except OSError as error:
+        raise SystemExit(
+            f"METRICS_TOKEN needs a folder for the figures of {processes} processes "
+            f"({error.strerror}): make room for 200 KiB of each in /dev/shm, or in TMPDIR if there "
+            "is none, or set WEB_CONCURRENCY=1."
+        ) from None
+    return metrics.begin_process
 
 
 def _remedy(number: int | None, port: int) -> str:

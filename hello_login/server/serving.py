@@ -135,11 +135,13 @@ class Server(TcpWSGIServer):
     def __init__(self, app: Any, listener: socket.socket, adjustments: Adjustments) -> None:
         """app: if it has a registry, its mail_sender runs as long as the server.
 
-        So does a thread that uses its pool to prepare the coming months of account_events.
+        So does a thread that uses its pool to prepare the coming months of account_events.  Its
+        metrics, if it has them, get the gauges of this process.
         """
         registry = getattr(app, "registry", None)
         self._mail_sender: Sender | None = getattr(registry, "mail_sender", None)
         self._pool: ConnectionPool | None = getattr(registry, "pool", None)
+        self._registry = registry if getattr(registry, "metrics", None) else None
         self.form_dispatcher = ThreadedTaskDispatcher()
         self.form_dispatcher.set_thread_count(adjustments.threads)
         self.stopping = False
@@ -168,11 +170,22 @@ class Server(TcpWSGIServer):
         )
 
     def maintenance(self, now: int) -> None:
-        """Close the connections that are idle for too long, or that send a request too slowly."""
+        """Close the connections that are idle for too long, or that send a request too slowly.
+
+        Also set the gauges: every few seconds, so that requests do not have to.
+        """
         super().maintenance(now)
         for channel in self.active_channels.values():
             if channel.is_overdue():
                 channel.will_close = True
+        if self._registry is not None:
+            busy, waiting = self._registry.passwords.count_begun()
+            self._registry.metrics.set_gauges(
+                forms_waiting=len(self.form_dispatcher.queue),
+                hash_workers_busy=busy,
+                hashes_waiting=waiting,
+                connections_in_use=self._registry.pool.count_lent(),
+            )
 
     def add_task(self, task: Any) -> None:
         """Queue a connection whose next request is complete, for a thread."""

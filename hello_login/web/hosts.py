@@ -10,8 +10,8 @@ from pyramid.tweens import EXCVIEW
 
 from ..settings import Settings
 
-PROBES = ("/healthz", "/readyz")
-"""The paths that are answered for every Host, since probes use the address of a machine."""
+PROBES = ("/healthz", "/readyz", "/metrics")
+"""The paths that are answered for every Host: probes and Prometheus use a machine's address."""
 
 LOOPBACK = r"localhost|[a-z0-9.-]+\.localhost|127\.[0-9.]+|\[::1\]"
 """The names of this machine (RFC 6761, 6.3)."""

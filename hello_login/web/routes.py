@@ -66,6 +66,8 @@ def includeme(config: Any) -> None:
     config.add_route("robots", "/robots.txt")
     config.add_route("healthz", "/healthz")
     config.add_route("readyz", "/readyz")
+    if config.registry.hello_login.metrics_token:
+        config.add_route("metrics", "/metrics")
     files = {**FILES, **_override(config)}
     # Only these names match: Pyramid would keep every other requested path in memory.
     names = "|".join(map(re.escape, files))

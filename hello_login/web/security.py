@@ -23,6 +23,7 @@ from ..repositories.sessions import Session
 from ..repositories.users import User
 from ..settings import Settings
 from .cookies import cookie_name
+from .tweens import REQUEST_ID_KEY
 from .typed import forget_typed
 
 PERMISSIONS = ("authenticated", "logged_in")
@@ -43,6 +44,7 @@ def includeme(config: Any) -> None:
     config.add_request_method(request_id, "id", reify=True)
     config.add_request_method(policy.client, "client", reify=True)
     config.add_request_method(policy.loaded_user_id, "loaded_user_id", property=True)
+    config.add_request_method(log_event)
     config.add_request_method(log_after_commit)
     config.add_request_method(wake_sender_after_commit)
     config.add_request_method(make_actor, "actor", reify=True)
@@ -224,8 +226,18 @@ def _forget_half_login(request: Any) -> list[tuple[str, str]]:
 
 
 def request_id(request: Any) -> str:
-    """Return the request's id in the log; a retried request keeps it."""
-    return str(request.environ.setdefault("hello_login.request_id", secrets.token_hex(8)))
+    """Return the request's id in the log: a trusted proxy's, or else a random one.
+
+    A retried request keeps it.
+    """
+    return str(request.environ.setdefault(REQUEST_ID_KEY, secrets.token_hex(8)))
+
+
+def log_event(request: Any, event: Event) -> None:
+    """Write the event to the security log, and count it."""
+    logs.log_security_event(event)
+    if request.registry.metrics is not None:
+        request.registry.metrics.count_event(event.event)
 
 
 def log_after_commit(request: Any, event: Event) -> None:
@@ -233,7 +245,7 @@ def log_after_commit(request: Any, event: Event) -> None:
 
     def log(committed: bool) -> None:
         if committed:
-            logs.log_security_event(event)
+            request.log_event(event)
 
     request.tm.get().addAfterCommitHook(log)
 

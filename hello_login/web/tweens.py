@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 SERVER_ERROR_KEY = "hello_login.server_error"
 """The environ key of an HTTPError that the server wants to be raised for this request."""
 
+REQUEST_ID_KEY = "hello_login.request_id"
+"""The environ key of the request's id.  The server sets it if a trusted proxy has sent one."""
+
 MAX_PATH_LENGTH = 200
 """Characters.  No path of this site has more than 60."""
 
@@ -60,20 +63,24 @@ def includeme(config: Any) -> None:
     config.add_tween(f"{__name__}.refuse_malformed", under=EXCVIEW)
 
 
-def log_requests(handler: Callable[[Any], Any], _registry: Any) -> Callable[[Any], Any]:
-    """Log each request, and return its id in a header that users can quote (a tween)."""
+def log_requests(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
+    """Log and count each request, and return its id in a header that users can quote (a tween)."""
+    metrics = registry.metrics
 
     def tween(request: Any) -> Any:
         started = time.perf_counter()
         response = handler(request)
         response.headers["X-Request-ID"] = request.id
         if not is_error_retryable(request, request.exception):
-            route = request.matched_route
+            route = request.matched_route and request.matched_route.name
+            seconds = time.perf_counter() - started
+            if metrics is not None:
+                metrics.count_request(route, response.status_int, seconds)
             fields = {
                 "method": request.method,
-                "route": route and route.name,
+                "route": route,
                 "status": response.status_int,
-                "ms": round((time.perf_counter() - started) * 1000, 1),
+                "ms": round(seconds * 1000, 1),
                 "request_id": request.id,
                 "address": parse_address(request.remote_addr),
                 "user_id": request.loaded_user_id,

@@ -1,5 +1,6 @@
 """Hashing passwords, and the rules that a new one must meet."""
 
+import threading
 import unicodedata
 from typing import Any
 
@@ -258,3 +259,17 @@ def test_a_letter_has_at_most_30_accents(passwords: Passwords, form: Any) -> Non
     with pytest.raises(PasswordRefused, match="more than 30 accents on one letter"):
         passwords.hash(f"{most}\u0316")
     assert passwords.verify(f"{most}\u0316", password_hash) == (False, None)
+
+
+def test_a_password_that_is_hashed_and_those_that_wait_for_it_are_counted(ini: MakeIni) -> None:
+    costs = {"argon2_memory_kib": "19456", "argon2_passes": "40", "hash_workers": "1"}
+    passwords = Passwords(settings.load({}, ini(**costs), {}))
+    assert passwords.count_begun() == (0, 0)
+    people = [threading.Thread(target=passwords.verify, args=("a", None)) for _ in range(3)]
+    for person in people:
+        person.start()
+    while passwords.count_begun() != (1, 2):  # a hash takes much longer than to begin all three
+        assert any(person.is_alive() for person in people)
+    for person in people:
+        person.join()
+    assert passwords.count_begun() == (0, 0)

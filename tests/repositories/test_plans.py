@@ -169,6 +169,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "insert_notice": lambda db: mails.insert_notice(db, "new_device", 2),
         "claim": lambda db: mails.claim(db, [timedelta(minutes=1)]),
         "list_all": lambda db: mails.list_all(db, 100),
+        "count": lambda db: mails.count(db, 1000),
         "delete": lambda db: mails.delete(db, 1),
         "delete_with_links": lambda db: mails.delete_with_links(db, 2),
         "delete_with_links, undo": lambda db: mails.delete_with_links(db, 2, NOW),

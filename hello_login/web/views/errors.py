@@ -10,7 +10,6 @@ from pyramid.httpexceptions import HTTPError, HTTPSeeOther
 from pyramid.renderers import render_to_response
 from pyramid.view import exception_view_config, forbidden_view_config, notfound_view_config
 
-from ... import logs
 from ...auth.audit import make_event
 from ...db.transactions import CommitUnknown
 from ..guards import url_with_next
@@ -33,6 +32,7 @@ class ErrorText(NamedTuple):
 
 ERROR_TEXTS = {
     400: ErrorText("We can't read what was sent", "Go back and try again."),
+    401: ErrorText("This page needs a token", "Send the right one: Authorization: Bearer TOKEN."),
     403: ErrorText("You don't have access to this page", "Log in with an account that has access."),
     404: ErrorText("There is no such page", "Check the web address, or start at the home page."),
     405: ErrorText("This can't be done here", "Start at the home page."),
@@ -100,7 +100,7 @@ def show_forbidden(_error: Any, request: Any) -> Any:
 
     A user who must set up a second factor first is redirected to that.
     """
-    logs.log_security_event(make_event(request.client, "access_refused"))
+    request.log_event(make_event(request.client, "access_refused"))
     logged_in = request.identity is not None
     if negotiate_media_type(request, HTML, JSON) == JSON:
         return _respond(request, 403)
@@ -122,7 +122,7 @@ def show_forbidden(_error: Any, request: Any) -> Any:
 @exception_view_config(BadCSRFOrigin)
 def show_expired(_error: Any, request: Any) -> Any:
     """Answer 400 to a form from another site, or from before the last login or logout."""
-    logs.log_security_event(make_event(request.client, "csrf_refused"))
+    request.log_event(make_event(request.client, "csrf_refused"))
     return _respond(request, 400, FORM_EXPIRED if _has_page(request) else LOGOUT_EXPIRED)
 
 
@@ -132,7 +132,7 @@ def show_http_error(error: Any, request: Any) -> Any:
     """Answer with the status of an HTTPError that was raised."""
     response = _respond(request, error.status_int)
     response.status = error.status  # WebOb does not know the reason of 421
-    for name in ("Allow", "Retry-After"):
+    for name in ("Allow", "Retry-After", "WWW-Authenticate"):
         if name in error.headers:
             response.headers[name] = error.headers[name]
     return response
