@@ -138,6 +138,13 @@ def test_the_proxy_and_the_server_accept_bodies_of_the_same_size(
     assert re.search(rf"^max_request_body_size = {refused}$", read(name), re.MULTILINE)
 
 
+def test_the_proxy_hides_the_figures_and_replaces_the_ids_that_clients_send() -> None:
+    proxy = read("proxy/nginx.conf")
+    assert re.search(r"^ +location = /metrics \{ return 404; \}$", proxy, re.MULTILINE)
+    sent = dict(re.findall(r"proxy_set_header (\S+) +(\S+);", proxy))
+    assert (sent["X-Request-ID"], sent["traceparent"]) == ("$request_id", '""')
+
+
 @pytest.mark.parametrize("name", COMPOSE)
 def test_compose_publishes_only_the_site_and_only_on_this_machine(name: str) -> None:
     services = COMPOSE[name]["services"]

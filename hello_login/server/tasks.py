@@ -8,7 +8,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import WSGITask
 from waitress.utilities import InternalServerError
 
-from ..web.tweens import HEADERS, SERVER_ERROR_KEY
+from ..web.tweens import HEADERS, REQUEST_ID_KEY, SERVER_ERROR_KEY
 
 SERVER_ERROR_TEXT = (
     b"Something went wrong here. The error is in our log. Try again in a little while.\n"
@@ -26,9 +26,26 @@ REQUEST_LINE = re.compile(rb"\s*[!-~]+ [!-\xff]+(?: HTTP/[0-9.]+)?(?:\r\n|\Z)")
 REFUSED_WHITESPACE = re.compile(rb"[ \t]{100}|\r\n[ \t]")
 """Many blanks, which take waitress quadratic time, or a folded line (RFC 9112, 5.2)."""
 
+REQUEST_IDS = {
+    "HTTP_X_REQUEST_ID": re.compile("([A-Za-z0-9-]{8,64})"),
+    "HTTP_TRACEPARENT": re.compile("[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"),
+}
+"""The headers in which a trusted proxy may send an id, the first one first.  nginx, Heroku and
+Envoy send 32 to 36 characters.  The id of a traceparent is that of the trace (W3C Trace Context,
+3.2)."""
+
 
 class Task(WSGITask):
     """Answers a request, and closes the connection afterwards if the server is stopping."""
+
+    def get_environment(self) -> dict[str, Any]:
+        """Return the WSGI environ, with the request's id if a trusted proxy has sent one."""
+        environ = super().get_environment()
+        if self.channel.adj.trusted_proxy in ("*", self.channel.addr[0]):
+            for header, pattern in REQUEST_IDS.items():
+                if sent := pattern.fullmatch(environ.get(header, "")):
+                    environ.setdefault(REQUEST_ID_KEY, sent[1])
+        return environ
 
     def build_response_header(self) -> bytes:
         """Return the head of the answer, with "Connection: close" if the server is stopping."""

@@ -4,13 +4,18 @@ import errno
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import values
 
 from hello_login import server
+from hello_login.web import metrics
+from hello_login.web.tweens import REQUEST_ID_KEY
 from tests.conftest import ROOT, SECRET_KEY
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -37,8 +42,10 @@ class OneRequestSite:
     def __init__(self, port: int) -> None:
         self.port = port
         self.response = b""
+        self.request_id: str | None = None
 
     def app(self, environ: Any, start_response: Any) -> list[bytes]:
+        self.request_id = environ.get(REQUEST_ID_KEY)
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [f"{environ['REMOTE_ADDR']} {environ['wsgi.url_scheme']}".encode()]
 
@@ -109,6 +116,87 @@ def test_behind_two_proxies_a_forged_address_is_ignored(
     monkeypatch.setenv("TRUSTED_PROXY_COUNT", "2")
     site.serve_until(signal.SIGTERM, f"X-Forwarded-For: {forged}192.0.2.1, 198.51.100.1\r\n")
     assert site.response.endswith(b"192.0.2.1 http")
+
+
+UUID = "0b7c5f2e-53a7-4c2b-9d0e-5a1f3b7c9d2e"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("headers", "request_id"),
+    [
+        (f"X-Request-ID: {UUID}", UUID),
+        (f"traceparent: 00-{TRACE}-00f067aa0ba902b7-01", TRACE),
+        (f"traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\nX-Request-ID: {UUID}", UUID),
+        (f"traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\nX-Request-ID: a b", TRACE),
+        ("X-Request-ID: short", None),
+        (f"X-Request-ID: {'a' * 65}", None),
+        (f"X-Request-ID: {UUID}\r\nX-Request-ID: {UUID}", None),
+        ('X-Request-ID: "},{"user_id":1', None),
+        ("X-Request-ID: 0123456789\xe5", None),
+        (f"X_Request_ID: {UUID}", None),
+        (f"traceparent: 00-{'0' * 32}-00f067aa0ba902b7-01", None),
+        (f"traceparent: 00-{TRACE.upper()}-00f067aa0ba902b7-01", None),
+    ],
+)
+def test_a_well_formed_id_of_a_trusted_proxy_is_the_id_of_the_request(
+    site: OneRequestSite, monkeypatch: pytest.MonkeyPatch, headers: str, request_id: str | None
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXY", "127.0.0.1")
+    site.serve_until(signal.SIGTERM, f"{headers}\r\nX-Forwarded-For: 192.0.2.1\r\n")
+    assert site.response.endswith(b"192.0.2.1 http")
+    assert site.request_id == request_id
+
+
+@pytest.mark.parametrize("proxy", ["none", "192.0.2.7"])
+def test_the_id_that_another_client_sends_is_ignored(
+    site: OneRequestSite, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXY", proxy)
+    site.serve_until(signal.SIGTERM, f"X-Request-ID: {UUID}\r\nX-Forwarded-For: {proxy}\r\n")
+    assert site.response.startswith(b"HTTP/1.0 200 OK")
+    assert site.request_id is None
+
+
+@pytest.fixture
+def two_processes(used_port: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return the configuration of a server with two processes that counts; its port is in use.
+
+    What metrics.share() changes is restored after the test.
+    """
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    monkeypatch.setenv("METRICS_TOKEN", "0123456789abcdef0123456789abcdef")
+    monkeypatch.setenv(metrics.FOLDER_VARIABLE, "")
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    return {**CONFIG, "http_port": str(used_port)}
+
+
+def test_several_processes_count_in_a_folder_that_only_their_user_can_read(
+    two_processes: dict[str, str],
+) -> None:
+    with pytest.raises(SystemExit, match="Can't listen"):
+        server.bind(two_processes, host="127.0.0.1")
+    folder = Path(os.environ[metrics.FOLDER_VARIABLE])
+    assert folder.parent == Path(metrics.SHARED_MEMORY)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_several_processes_without_room_for_their_figures_say_so_in_one_sentence(
+    two_processes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "SHARED_MEMORY", "/nowhere")
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(SystemExit, match=r"^METRICS_TOKEN needs a folder .* \(No such file "):
+        server.bind(two_processes, host="127.0.0.1")
+
+
+def test_one_process_needs_no_folder_for_its_figures(
+    two_processes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
+    with pytest.raises(SystemExit, match="Can't listen"):
+        server.bind(two_processes, host="127.0.0.1")
+    assert os.environ[metrics.FOLDER_VARIABLE] == ""
 
 
 def test_an_unknown_option_of_waitress_is_refused_in_one_sentence() -> None:
