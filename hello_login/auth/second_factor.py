@@ -183,7 +183,9 @@ def _record_change(actor: Actor, user_id: int, event: str, session: Session | No
 
 def describe(db: Connection, user_id: int) -> Factors:
     """Return the account's second factors."""
-    return Factors(*users.describe_factors(db, user_id), passkeys.list_of_user(db, user_id))
+    app_added_at, codes, handle, has_passkeys = users.describe_factors(db, user_id)
+    listed = passkeys.list_of_user(db, user_id) if has_passkeys else []
+    return Factors(app_added_at, codes, handle, listed)
 
 
 def make_recovery_codes(actor: Actor, session: Session) -> list[str]:

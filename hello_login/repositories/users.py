@@ -155,18 +155,24 @@ def record_notice(db: Connection, user_id: int, interval: timedelta) -> bool:
     return bool(fetch(db, statement, [user_id, interval]))
 
 
-def describe_factors(db: Connection, user_id: int) -> tuple[datetime | None, int, bytes | None]:
-    """Return when the account's app was added, the number of recovery codes, and the handle."""
+def describe_factors(
+    db: Connection, user_id: int
+) -> tuple[datetime | None, int, bytes | None, bool]:
+    """Return when the account's app was added, the number of recovery codes, the handle, and
+    whether it has passkeys.
+    """
     statement = """
         SELECT (SELECT created_at FROM totp WHERE user_id = users.id) AS app_added_at,
                (SELECT count(*) FROM recovery_codes WHERE user_id = users.id) AS codes,
-               handle::text AS handle
+               handle::text AS handle,
+               EXISTS (SELECT FROM passkeys WHERE user_id = users.id) AS has_passkeys
           FROM users
          WHERE id = %s
     """
     for row in fetch(db, statement, [user_id]):
-        return row.app_added_at, row.codes, uuid.UUID(row.handle).bytes if row.handle else None
-    return None, 0, None  # The account was deleted just now.
+        handle = uuid.UUID(row.handle).bytes if row.handle else None
+        return row.app_added_at, row.codes, handle, row.has_passkeys
+    return None, 0, None, False  # The account was deleted just now.
 
 
 def make_handle(db: Connection, user_id: int) -> bytes:

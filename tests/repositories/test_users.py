@@ -148,15 +148,17 @@ def test_a_login_is_recorded(db: Connection) -> None:
 
 def test_the_second_factors_of_an_account_are_described(db: Connection) -> None:
     ada, grace = add_user(db), add_user(db, "grace@example.com")
-    assert users.describe_factors(db, ada) == (None, 0, None)
+    assert users.describe_factors(db, ada) == (None, 0, None, False)
     add_app(db, ada)
     recovery_codes.insert(db, ada, [b"1" * 32, b"2" * 32])
     handle = users.make_handle(db, ada)
     ((added_at,),) = execute(db, "SELECT created_at FROM totp")
-    assert users.describe_factors(db, ada) == (added_at, 2, handle)
-    assert users.describe_factors(db, grace) == (None, 0, None)
+    assert users.describe_factors(db, ada) == (added_at, 2, handle, False)
+    add_passkey(db, ada)
+    assert users.describe_factors(db, ada) == (added_at, 2, handle, True)
+    assert users.describe_factors(db, grace) == (None, 0, None, False)
     users.delete(db, ada)
-    assert users.describe_factors(db, ada) == (None, 0, None)
+    assert users.describe_factors(db, ada) == (None, 0, None, False)
 
 
 def test_a_handle_is_random_and_stays_the_same(db: Connection) -> None:
