@@ -83,8 +83,7 @@ class Server:
             lines = [f"hello_login.argon2_{k} = {v}\n" for k, v in zip(names, costs, strict=True)]
             text = (ROOT / "production.ini").read_text()
             (folder / "bench.ini").write_text(text.replace(head, head + "".join(lines)))
-        # Otherwise PostgreSQL would do it during a measurement.
-        execute(self.url, "VACUUM ANALYZE")
+        self.vacuum()
         execute(self.url, "CHECKPOINT")
 
     def _environ(self, url: str) -> dict[str, str]:
@@ -105,6 +104,10 @@ class Server:
             "SITE_URL": f"https://{HOST}",
             "WEB_CONCURRENCY": "2",
         }
+
+    def vacuum(self) -> None:
+        """Vacuum and analyze all tables; otherwise PostgreSQL would do it during a measurement."""
+        execute(self.url, "VACUUM ANALYZE")
 
     def start(self, *, relayed: bool) -> float:
         """Start it, and return the seconds until the first response."""

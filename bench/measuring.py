@@ -58,6 +58,7 @@ def compare(
 ) -> list[list[Round]]:
     """Measure a workload on the servers in turn, once a round, and call beside after each round.
 
+    PostgreSQL learns how large the tables are first: it has planned for empty ones.
     Chance decides which process serves a connection, so each round opens new ones.
     """
     crowds = [Crowd(each.contender.site, each.port, workload, clients) for each in servers]
@@ -71,6 +72,8 @@ def compare(
         for crowd in crowds:
             await crowd.prepare()
             await crowd.run(WARM_UP)
+        for server in servers:
+            server.vacuum()
         for _ in range(rounds):
             for server, crowd, found in zip(servers, crowds, measured, strict=True):
                 before = read(server)

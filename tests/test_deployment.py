@@ -239,7 +239,7 @@ def test_kubernetes_runs_the_image_as_its_user_without_privileges() -> None:
 def test_kubernetes_asks_both_probes_and_waits_for_the_start_and_the_end() -> None:
     asked = {name: WEB[name]["httpGet"]["path"] for name in WEB if name.endswith("Probe")}
     assert set(asked) == {"startupProbe", "livenessProbe", "readinessProbe"}
-    assert (asked["livenessProbe"], asked["readinessProbe"]) == hosts.PROBES
+    assert (asked["livenessProbe"], asked["readinessProbe"]) == hosts.PROBES[:2]
     assert asked["startupProbe"] == asked["livenessProbe"]
     startup = WEB["startupProbe"]["periodSeconds"] * WEB["startupProbe"]["failureThreshold"]
     (database_wait,) = re.findall(r"DATABASE_WAIT:-(\d+)", read("docker-entrypoint.sh"))
