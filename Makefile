@@ -44,7 +44,7 @@ test-slow: .venv/installed    ## Run the slow tests: large tables, floods, kills
 
 browser-test: .venv/installed    ## Install what the browser tests need, and run them; without a browser they are skipped
 	@$(MAKE) --no-print-directory browser || echo "The browsers could not be installed."
-	@$(BIN)/python -m pytest -m browser
+	@$(BIN)/python -m pytest -m browser --numprocesses 2 --dist loadfile
 
 poolers: .venv/installed    ## Install PgBouncer (Debian, as root), and run the functional tests through it; without it they are skipped
 	@command -v pgbouncer > /dev/null || [ -x /usr/sbin/pgbouncer ] || \
