@@ -1,3 +1,7 @@
+-- In the order in which a login locks them.  Nothing may be added or deleted during the copy.
+LOCK TABLE users;
+LOCK TABLE account_events;
+
 DROP FUNCTION prepare_event_months;
 
 CREATE TABLE account_events_of_all_months (LIKE account_events INCLUDING DEFAULTS);

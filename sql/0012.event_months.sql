@@ -3,8 +3,9 @@
 -- While it waits for a lock, logins wait behind it.  So it fails after a second; it can run again.
 SET LOCAL lock_timeout = '1s';
 
--- In the order in which a login locks them.
-LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE;
+-- In the order in which a login locks them.  ATTACH PARTITION needs this lock of users in the end:
+-- after a weaker one, this would wait for a login that has read a row and waits for this.
+LOCK TABLE users;
 LOCK TABLE account_events;
 
 ALTER TABLE account_events
@@ -62,6 +63,7 @@ DECLARE
     starts_at  timestamptz;
     ends_at    timestamptz;
     name       text;
+    created    boolean := false;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(7521971713907979375) THEN
         RETURN; -- another connection does the same
@@ -73,8 +75,9 @@ BEGIN
         starts_at := month AT TIME ZONE 'UTC';
         ends_at := (month + interval '1 month') AT TIME ZONE 'UTC';
         CONTINUE WHEN to_regclass(name) IS NOT NULL;
-        -- In the order in which a login locks them.
-        LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE;
+        -- In the order in which a login locks them.  With a weaker lock of users, a login that has
+        -- added an event to the default partition could wait for this one.
+        LOCK TABLE users;
         LOCK TABLE ONLY account_events IN SHARE UPDATE EXCLUSIVE MODE;
         LOCK TABLE account_events_default;
         EXECUTE format('CREATE TABLE %I (LIKE account_events, PRIMARY KEY (id))', name);
@@ -84,7 +87,11 @@ BEGIN
                        starts_at, ends_at, name);
         EXECUTE format('ALTER TABLE account_events ATTACH PARTITION %I'
                        ' FOR VALUES FROM (%L) TO (%L)', name, starts_at, ends_at);
+        created := true;
     END LOOP;
+    IF created THEN
+        RETURN; -- DROP TABLE locks in another order: the next call, on another day, does it
+    END IF;
     FOR name IN
         SELECT relname
           FROM pg_inherits

@@ -145,6 +145,7 @@ def list_with_failures(db: Connection, user_id: int, number: int, age: timedelta
 def prepare_months(db: Connection, age: timedelta) -> None:
     """Add the partitions of this month and the next two; drop those whose events are all older.
 
+    Drops none after it has added one: it would wait for logins that wait for it.
     Does nothing if another connection is doing it, or if nothing is missing or older.
     Raises psycopg2.errors.LockNotAvailable after a tenth of a second: logins wait behind it.
     """

@@ -3,8 +3,9 @@
 import re
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import quote
@@ -334,9 +335,7 @@ def test_events_survive_when_their_partitions_are_rolled_back(
     list(migrations.migrate(db.dsn, SQL))
     events.insert(db, Event("name_changed", 1))
     execute(db, "UPDATE account_events SET happened_at = now() + interval '1 year' WHERE id = 3")
-    with yoyo.get_backend(db.dsn) as backend, backend.lock():
-        later = [each for each in yoyo.read_migrations(str(SQL)) if each.id >= "0012"]
-        backend.rollback_migrations(sorted(later, key=lambda each: each.id, reverse=True))
+    roll_partitions_back(db.dsn)
     assert execute(db, SCHEMA) == schema
     assert names_of_events(db) == ["name_changed", "logged_in", "registered"]
     execute(db, "UPDATE account_events SET happened_at = now() WHERE id = 3")
@@ -354,6 +353,61 @@ def test_partitions_are_not_introduced_while_another_transaction_holds_the_table
         with pytest.raises(SystemExit, match="canceling statement due to lock timeout"):
             list(migrations.migrate(f"{db.dsn}&options=-c%20statement_timeout%3D60s", SQL))
     assert list(migrations.migrate(db.dsn, SQL))
+
+
+@contextmanager
+def waiting(url: str, change: Callable[[], None]) -> Iterator[Connection]:
+    """Change the schema in a thread, and yield another connection while the change waits for it.
+
+    The connection is in a transaction that has locked Ada's account, as a login does.
+    """
+    waits = "SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE NOT granted"
+    waits += " AND datname = current_database()"
+    options = "-c deadlock_timeout=10ms"  # so that it sees a deadlock first
+    with (
+        ThreadPoolExecutor(1) as thread,
+        closing(psycopg2.connect(url, options=options)) as login,
+    ):
+        execute(login, "SELECT FROM users FOR UPDATE")
+        changed: Future[None] = thread.submit(change)
+        while not query(url, waits):
+            assert not changed.done()
+        yield login
+        login.commit()
+        changed.result()
+
+
+def migrate_at_last(url: str) -> None:
+    """Migrate, and try again as long as a lock is not available in time."""
+    while True:
+        try:
+            list(migrations.migrate(url, SQL))
+            return
+        except SystemExit as error:
+            if "lock timeout" not in str(error):
+                raise
+
+
+def roll_partitions_back(url: str) -> None:
+    with yoyo.get_backend(url) as backend, backend.lock():
+        later = [each for each in yoyo.read_migrations(str(SQL)) if each.id >= "0012"]
+        backend.rollback_migrations(sorted(later, key=lambda each: each.id, reverse=True))
+
+
+def test_a_login_finishes_before_partitions_are_introduced(before_partitions: Connection) -> None:
+    url = before_partitions.dsn
+    with waiting(url, lambda: migrate_at_last(url)) as login:
+        execute(login, "UPDATE users SET last_login_at = now()")
+        events.insert(login, Event("logged_in", 1))
+    assert names_of_events(before_partitions) == ["logged_in", "logged_in", "registered"]
+
+
+def test_a_login_finishes_before_partitions_are_rolled_back(before_partitions: Connection) -> None:
+    url = before_partitions.dsn
+    list(migrations.migrate(url, SQL))
+    with waiting(url, lambda: roll_partitions_back(url)) as login:
+        events.insert(login, Event("logged_in", 1))
+    assert names_of_events(before_partitions) == ["logged_in", "logged_in", "registered"]
 
 
 def test_partitions_are_introduced_without_a_scan_if_a_constraint_covers_the_month(
