@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 RETRY_SECONDS = 0.001
 """The kernel can't wait for any of several bytes.  One thread of a process at a time asks again."""
 
+PATIENCE_SECONDS = 5.0
+"""A user that has waited longer goes on: a process that has stopped may hold the limit for ever."""
+
 
 class SharedLimit:
     """Limits what this process and those that it forks do at once, all together.
@@ -21,24 +24,35 @@ class SharedLimit:
         self._file = os.memfd_create("shared_limit")
         self._free = set(range(number))
         self._turn = threading.Lock()
+        self._patience = PATIENCE_SECONDS
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait until fewer than the number are held, and hold one of them."""
+        """Wait until fewer than the number are held, and hold one of them.
+
+        After PATIENCE_SECONDS it goes on without one, and so do later users, at once, until one is
+        free again.
+        """
         with self._turn:
             byte = self._lock_byte()
         try:
             yield
         finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
-            self._free.add(byte)
+            if byte is not None:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+                self._free.add(byte)
 
-    def _lock_byte(self) -> int:
-        # A process does not exclude itself from a byte that it has locked.
+    def _lock_byte(self) -> int | None:
+        deadline = time.monotonic() + self._patience
         while True:
+            # A process does not exclude itself from a byte that it has locked.
             for byte in list(self._free):
                 with suppress(BlockingIOError, PermissionError):
                     fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
                     self._free.remove(byte)
+                    self._patience = PATIENCE_SECONDS
                     return byte
+            if time.monotonic() >= deadline:
+                self._patience = 0.0
+                return None
             time.sleep(RETRY_SECONDS)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from hello_login import settings
+from hello_login.auth import shared_limit
 from hello_login.auth.passwords import Passwords
 from hello_login.auth.shared_limit import SharedLimit
 from tests.conftest import MakeIni
@@ -87,6 +88,28 @@ def test_what_a_killed_process_held_is_free_again(fork: Callable[[SharedLimit], 
     kill(fork(limit))
     with limit.held():
         pass
+
+
+def test_others_go_on_while_a_stopped_process_holds_the_limit(
+    fork: Callable[[SharedLimit], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_limit, "PATIENCE_SECONDS", 0.1)
+    limit = SharedLimit(1)
+    stopped = fork(limit)
+    os.kill(stopped, signal.SIGSTOP)
+    with limit.held():
+        pass
+    monkeypatch.setattr(shared_limit, "PATIENCE_SECONDS", 600)
+    with limit.held():  # without another wait
+        pass
+    kill(stopped)
+    with limit.held():
+        pass
+    another = fork(limit)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(limit.held().__enter__)
+        assert not wait([waiting], 0.2).done
+        kill(another)
 
 
 def test_an_error_inside_frees_the_limit() -> None:
