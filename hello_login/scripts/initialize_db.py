@@ -6,6 +6,7 @@ import secrets
 from contextlib import closing
 
 import psycopg2
+import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
@@ -90,9 +91,17 @@ def _is_local(url: str) -> bool:
 
 def _migrate(url: str, checked: Settings) -> None:
     applied = False
-    for name, seconds in migrations.migrate(url, *checked.migrations):
-        applied = True
-        print(f"Applied {name} in {seconds * 1000:.0f} ms")
+    try:
+        for name, seconds in migrations.migrate(url, *checked.migrations):
+            applied = True
+            print(f"Applied {name} in {seconds * 1000:.0f} ms")
+    # yoyo goes on without its tables if it can't create them.
+    except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.UndefinedTable) as error:
+        reason = str(error).partition("\n")[0]
+        raise SystemExit(
+            f"The schema can't be brought up to date: {reason}: run initialize_db as a role that "
+            "owns the tables and may create others, or add --no-migrate."
+        ) from None
     if not applied:
         print("The schema is up to date")
 

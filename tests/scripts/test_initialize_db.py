@@ -13,7 +13,7 @@ import webtest
 from psycopg2.extensions import connection as Connection
 from pyramid.paster import get_app
 
-from hello_login.db import connections, transactions
+from hello_login.db import connections, migrations, transactions
 from hello_login.repositories import events
 from hello_login.scripts.initialize_db import main
 from tests.conftest import ROOT, NewDatabase, OpenVisitor
@@ -122,6 +122,19 @@ def test_settings_that_a_role_may_not_change_are_left_to_an_administrator(
     reason = 'permission denied to set parameter "log_statement": as an administrator, run ALTER'
     assert f"The role's settings are missing: {reason} ROLE" in printed
     assert re.search(r"^users +0$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("is_migrated", [False, True])
+def test_a_role_that_may_not_change_the_schema_is_told_which_one_may(
+    hedy: Connection, is_migrated: bool
+) -> None:
+    if is_migrated:
+        list(migrations.migrate(hedy.dsn, ROOT / "sql"))
+    execute(hedy, "REVOKE CREATE ON SCHEMA public FROM hedy")
+    execute(hedy, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO hedy")
+    sentence = "^The schema can't be brought up to date: .*: run initialize_db as a role that owns"
+    with pytest.raises(SystemExit, match=sentence):
+        main([PRODUCTION])
 
 
 @pytest.mark.usefixtures("url")
