@@ -138,13 +138,13 @@ class Server(TcpWSGIServer):
         So does a thread that uses its pool to prepare the coming months of account_events.  Its
         metrics, if it has them, get the gauges of this process.
         """
-        registry = getattr(app, "registry", None)
-        self._mail_sender: Sender | None = getattr(registry, "mail_sender", None)
-        self._pool: ConnectionPool | None = getattr(registry, "pool", None)
-        self._registry = registry if getattr(registry, "metrics", None) else None
+        self._registry: Any = getattr(app, "registry", None)
+        self._mail_sender: Sender | None = getattr(self._registry, "mail_sender", None)
+        self._pool: ConnectionPool | None = getattr(self._registry, "pool", None)
         self.form_dispatcher = ThreadedTaskDispatcher()
         self.form_dispatcher.set_thread_count(adjustments.threads)
         self.stopping = False
+        self._stopped = threading.Event()
         sockinfo = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(app, _sock=listener, adj=adjustments, sockinfo=sockinfo, bind_socket=False)
 
@@ -178,9 +178,10 @@ class Server(TcpWSGIServer):
         for channel in self.active_channels.values():
             if channel.is_overdue():
                 channel.will_close = True
-        if self._registry is not None:
+        metrics = getattr(self._registry, "metrics", None)
+        if metrics is not None:
             busy, waiting = self._registry.passwords.count_begun()
-            self._registry.metrics.set_gauges(
+            metrics.set_gauges(
                 forms_waiting=len(self.form_dispatcher.queue),
                 hash_workers_busy=busy,
                 hashes_waiting=waiting,
@@ -215,6 +216,7 @@ class Server(TcpWSGIServer):
             months.start()
         while not self.stopping:
             self._step(self.adj.asyncore_loop_timeout)
+        self._stopped.set()
         if self._mail_sender is not None:
             self._mail_sender.stop()
         self._stop_listening()
@@ -241,14 +243,14 @@ class Server(TcpWSGIServer):
             self._mail_sender.join(max(0.0, stopped + graceful_timeout - time.time()))
 
     def _keep_months(self, pool: ConnectionPool) -> None:
-        """Prepare the coming months of account_events, now and once a day."""
-        while not self.stopping:
+        """Prepare the coming months of account_events, now and daily until the server stops."""
+        while not self._stopped.is_set():
             # If the database is unreachable, every request says so.
             with contextlib.suppress(psycopg2.Error), pool.autocommit() as db:
                 problem = audit.prepare_months(db)
                 if problem is not None:
                     log.error("%s", problem)
-            time.sleep(PREPARE_MONTHS_SECONDS)
+            self._stopped.wait(PREPARE_MONTHS_SECONDS)
 
     def _stop(self, number: int, _frame: object) -> None:
         if self.stopping:

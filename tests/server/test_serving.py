@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -254,3 +255,19 @@ def test_a_server_prepares_the_coming_months_and_says_if_it_cannot(
     with closing(psycopg2.connect(url)) as reading:
         execute(reading, "SELECT FROM account_events_default")
         serve(client, registry=SimpleNamespace(pool=ConnectionPool(url)))
+
+
+def test_the_thread_that_prepares_months_ends_with_the_server(
+    serve: Callable[..., Site], url: str
+) -> None:
+    def is_running() -> bool:
+        return any(each.name == "months" for each in threading.enumerate())
+
+    def client(_site: Site) -> None:
+        wait_for(is_running)
+        send_sigterm()
+
+    pool = ConnectionPool(url)
+    serve(client, registry=SimpleNamespace(pool=pool))
+    wait_for(lambda: not is_running())
+    pool.acquire().close()
