@@ -169,10 +169,10 @@ def begin_ceremony(request: Any, purpose: Purpose) -> Ceremony | None:
     return site and Ceremony(site, purpose, request.session_token or get_csrf_token(request))
 
 
-def is_admitted(request: Any, form: Form, admit: Callable[..., None], *arguments: Any) -> bool:
+def admit(request: Any, form: Form, count: Callable[..., None], *arguments: Any) -> bool:
     """Count an attempt with a method of RateLimiter; add an error to the form if it is refused."""
     try:
-        admit(*arguments)
+        count(*arguments)
     except RateLimited as limited:
         ask_to_wait(request, form, limited.wait)
         return False

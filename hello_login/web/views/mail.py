@@ -12,7 +12,7 @@ from ...repositories.sessions import Session
 from ...repositories.tokens import Link
 from .. import forms
 from ..security import issue_cookies
-from . import form_context, form_view, is_admitted
+from . import admit, form_context, form_view
 from .flash import redirect
 
 
@@ -37,7 +37,7 @@ def require_mail(request: Any) -> None:
 
 def queue_mail(request: Any, form: forms.EmailForm, kind: str) -> bool:
     """Queue a mail to the form's address; add an error to the form if there were too many."""
-    if not is_admitted(request, form, request.rate_limiter.admit_mail_request):
+    if not admit(request, form, request.rate_limiter.admit_mail_request):
         return False
     throttles.delete_forgotten(request.db)
     mails.insert(request.db, kind, form.email.data or "")

@@ -13,7 +13,7 @@ from ...repositories import passkeys as table
 from ...repositories import users
 from ...repositories.passkeys import Passkey
 from .. import forms
-from . import begin_ceremony, form_context, form_view, is_admitted, show_passkey_errors
+from . import admit, begin_ceremony, form_context, form_view, show_passkey_errors
 from .confirm import find_factors, form_or_redirect, redirect_too_late, renew_session
 from .flash import redirect
 from .second_factor import admit_change, may_set_up, show_recovery_codes
@@ -82,8 +82,8 @@ def rename_passkey(request: Any) -> Any:
     session, passkey = request.login_session, _find(request, find_factors(request))
     form = forms.PasskeyNameForm(request.typed, obj=passkey)
     # It needs no fresh login, so the limit is the session's, not the account's.
-    admit = request.rate_limiter.admit_profile_change
-    if request.method == "POST" and form.validate() and is_admitted(request, form, admit, session):
+    count = request.rate_limiter.admit_profile_change
+    if request.method == "POST" and form.validate() and admit(request, form, count, session):
         if not sessions.lock_live(request.db, session):
             return redirect_too_late(request)
         renamed = passkeys.rename(request.actor, session, passkey, form.name.data or "")

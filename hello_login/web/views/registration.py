@@ -11,7 +11,7 @@ from ..forms import EmailForm, RegisterForm
 from ..guards import url_with_next
 from ..security import issue_cookies
 from ..typed import keep_typed
-from . import form_context, form_view, is_admitted, redirect_url
+from . import admit, form_context, form_view, redirect_url
 from .flash import redirect
 from .mail import queue_mail, show_sent
 
@@ -32,8 +32,8 @@ def register(request: Any) -> Any:
     form = RegisterForm(request.typed, passwords, data={"next": request.GET.get("next")})
     if request.identity is not None:
         return HTTPSeeOther(redirect_url(request, form))
-    admit = request.rate_limiter.admit_registration
-    if request.method == "POST" and form.validate() and is_admitted(request, form, admit):
+    count = request.rate_limiter.admit_registration
+    if request.method == "POST" and form.validate() and admit(request, form, count):
         name, email = form.name.data or "", form.email.data or ""
         password = form.password.data or ""
         try:

@@ -9,7 +9,7 @@ from ...auth import second_factor, sessions, totp
 from ...auth.second_factor import CodeRefused
 from ...repositories import recovery_codes
 from .. import forms
-from . import form_context, form_view, is_admitted, show_code_refused
+from . import admit, form_context, form_view, show_code_refused
 from .confirm import find_factors, form_or_redirect, redirect_too_late, renew_session
 from .flash import MESSAGES, redirect
 
@@ -49,8 +49,8 @@ def may_set_up(request: Any) -> bool:
 
 def admit_change(request: Any, form: forms.Form) -> bool:
     """Count a change of the second factors; add an error to the form if there were too many."""
-    admit = request.rate_limiter.admit_factor_change
-    return is_admitted(request, form, admit, request.login_session.user.id)
+    count = request.rate_limiter.admit_factor_change
+    return admit(request, form, count, request.login_session.user.id)
 
 
 def _add_app(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
