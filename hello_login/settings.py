@@ -59,9 +59,13 @@ def _parse_number(low: int, high: int, value: str) -> int:
 
 
 def _parse_boolean(value: str) -> bool:
-    if value not in ("true", "false"):
-        raise ValueError(f"is {value!r}: set it to true or false")
-    return value == "true"
+    return _parse_choice(("true", "false"), value) == "true"
+
+
+def _parse_choice(choices: tuple[str, str], value: str) -> str:
+    if value not in choices:
+        raise ValueError(f"is {value!r}: set it to {choices[0]} or {choices[1]}")
+    return value
 
 
 def _parse_level(value: str) -> str:
@@ -95,12 +99,6 @@ def _parse_database_url(value: str) -> str:
             f"is {'not a URL' if value else 'missing'}: set it to "
             "postgresql://user:password@host:5432/name"
         )
-    return value
-
-
-def _parse_pooler(value: str) -> str:
-    if value not in ("session", "transaction"):
-        raise ValueError(f"is {value!r}: set it to session or transaction")
     return value
 
 
@@ -216,12 +214,6 @@ def _parse_site_name(value: str) -> str:
     return value
 
 
-def _parse_registration(value: str) -> str:
-    if value not in ("open", "closed"):
-        raise ValueError(f"is {value!r}: set it to open or closed")
-    return value
-
-
 def _parse_metrics_token(value: str) -> str:
     # In a header, a blank would end the token, and other characters than ASCII have no encoding.
     if not re.fullmatch("[!-~]{32,}", value):
@@ -255,6 +247,10 @@ def _number(default: int, low: int, high: int) -> Any:
     return _setting(partial(_parse_number, low, high), default)
 
 
+def _choice(default: str, other: str) -> Any:
+    return _setting(partial(_parse_choice, (default, other)), default)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings, each of them hello_login.<name> in [app:main] of the .ini file."""
@@ -262,7 +258,7 @@ class Settings:
     database_url: str | None = _setting(_parse_database_url, None, secret=True)
     """A URL that begins with postgresql:// or postgres://.  None: embedded_postgres is used."""
 
-    database_pooler: str = _setting(_parse_pooler, "session")
+    database_pooler: str = _choice("session", "transaction")
     """How long a connection of DATABASE_URL keeps its session of PostgreSQL: for good, as without a
     pooler, or for a transaction."""
 
@@ -332,7 +328,7 @@ class Settings:
     contact: str | None = _setting(_parse_contact, None)
     """The operator's address or page, for users who need help."""
 
-    registration: str = _setting(_parse_registration, "open")
+    registration: str = _choice("open", "closed")
     """open, or closed: only somebody with an invitation of the operator can register."""
 
     metrics_token: str | None = _setting(_parse_metrics_token, None, secret=True)
