@@ -179,7 +179,8 @@ class ConnectionPool:
         try:
             new = cast(BatchingConnection, connect(self.url, self._options, BatchingConnection))
             new.autocommit = True
-            new.prepared = {} if self._prepares else None
+            if not self._prepares:
+                new.prepared = None
             return new
         except psycopg2.OperationalError:
             # Only one thread should wait for a server that does not answer.

@@ -56,7 +56,7 @@ class Watch:
         return begun
 
     def end(self, connection: Connection) -> None:
-        """Limit the time no more."""
+        """End the limit of begin()."""
         with self._lock:
             del self._begun[connection]
 
@@ -85,7 +85,7 @@ watch = Watch()
 
 
 def is_over(begun: float) -> bool:
-    """Return whether an execution that has begun at this time had too long."""
+    """Return whether the time limit of an execution that began then is over."""
     return time.monotonic() - begun >= COMMIT_TIMEOUT_SECONDS
 
 

@@ -45,9 +45,7 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
     host = global_config.get("http_host") or host
     # The reloader restarts one process.
     number = 1 if hupper.is_active() else checked.processes
-    begin_process: Callable[[int], None] | None = None
-    if checked.metrics_token and number > 1:
-        begin_process = _share_metrics(number)
+    begin_process = _share_metrics(number) if checked.metrics_token and number > 1 else None
     try:
         listeners = _listen(host, port, number)
     except OSError as error:

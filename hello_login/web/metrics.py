@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any
@@ -153,11 +154,8 @@ class Scrape:
         """Yield all figures; those of the outbox only if the database answers."""
         yield from self._request.registry.metrics.collect()
         outbox = None
-        try:
-            with self._request.autocommit() as db:
-                outbox = mails.count(db, MOST_MAILS)
-        except psycopg2.Error:
-            pass
+        with suppress(psycopg2.Error), self._request.autocommit() as db:
+            outbox = mails.count(db, MOST_MAILS)
         yield GaugeMetricFamily(
             "hello_login_database_up", "Whether the database answers.", value=outbox is not None
         )
