@@ -65,7 +65,7 @@ DECLARE
     name       text;
     created    boolean := false;
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(7521971713907979375) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtext('prepare_event_months')) THEN
         RETURN; -- another connection does the same
     END IF;
     FOR month IN
