@@ -16,7 +16,7 @@ DOCUMENTS = [
 ]
 
 
-def test_sql_is_only_in_repositories_and_migrations() -> None:
+def test_sql_is_only_in_repositories_migrations_and_the_watch_for_standbys() -> None:
     with_sql = {
         str(path.relative_to(ROOT / "hello_login"))
         for path in MODULES
