@@ -59,6 +59,13 @@ def execute(db: Connection, statement: str, *parameters: object) -> list[tuple[A
         return cursor.fetchall() if cursor.description is not None else []
 
 
+def query(url: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Execute and commit a statement on a connection of its own, and return its rows."""
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        return execute(connection, statement, *parameters)
+
+
 def empty_tables(url: str) -> None:
     """Delete all rows of the application, and let ids begin at 1 again."""
     # A transaction that another test has left open would block this one for ever.

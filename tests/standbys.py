@@ -1,18 +1,8 @@
 """Synchronous standbys that a PostgreSQL for tests waits for."""
 
 import time
-from contextlib import closing
 
-import psycopg2
-
-from tests.rows import execute
-
-
-def query(url: str, statement: str, *parameters: object) -> list[tuple[object, ...]]:
-    """Execute a statement on a connection of its own, which sees every setting as it is now."""
-    with closing(psycopg2.connect(url)) as connection:
-        connection.autocommit = True
-        return execute(connection, statement, *parameters)
+from tests.rows import query
 
 
 def require_standbys(url: str, names: str) -> None:

@@ -19,7 +19,7 @@ from hello_login.db import migrations
 from hello_login.repositories import challenges, events, users
 from hello_login.repositories.events import Event
 from tests.conftest import ROOT, NewDatabase
-from tests.rows import add_passkey, add_user, execute
+from tests.rows import add_passkey, add_user, execute, query
 
 SQL = ROOT / "sql"
 
@@ -35,16 +35,6 @@ SCHEMA = """
        AND tablename NOT LIKE '%yoyo%'
      ORDER BY 1, 2
 """
-
-
-def query(url: str, statement: str) -> list[tuple[object, ...]]:
-    connection = psycopg2.connect(url)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall()
-    finally:
-        connection.close()
 
 
 def test_each_migration_is_applied_once_and_in_order(new_database: NewDatabase) -> None:

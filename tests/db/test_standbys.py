@@ -14,8 +14,8 @@ from hello_login.db import standbys
 from hello_login.db.batching import BatchingConnection
 from hello_login.db.connections import ConnectionPool
 from tests.functional.commands import eventually
-from tests.rows import execute
-from tests.standbys import list_waiting, query, require_standbys
+from tests.rows import execute, query
+from tests.standbys import list_waiting, require_standbys
 
 Write = Callable[[BatchingConnection], None]
 

@@ -167,6 +167,12 @@ class Server:
                 process.wait()
 
 
+def children(process: int) -> list[int]:
+    """Return the ids of the processes that a process has started, oldest first."""
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(each) for each in text.split()]
+
+
 class Person:
     """A person with the cookies of a browser and a keep-alive connection."""
 

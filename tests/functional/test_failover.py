@@ -17,10 +17,11 @@ from hello_login.db import migrations
 from hello_login.dev.embedded import EmbeddedPostgres
 from tests.conftest import ROOT, make_folder
 from tests.functional.commands import eventually
-from tests.functional.servers import QUICK, Database, Person, Server
+from tests.functional.servers import QUICK, Database, Person, Server, children
 from tests.functional.traffic import Traffic
 from tests.people import EMAIL
-from tests.standbys import list_waiting, query, require_standbys
+from tests.rows import query
+from tests.standbys import list_waiting, require_standbys
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,8 +53,7 @@ class Node(Database):
         """Kill all processes, as a loss of power does."""
         postmaster = int((self._cluster / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGSTOP)  # so that it starts no other process
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        for process in (postmaster, *map(int, children)):
+        for process in (postmaster, *children(postmaster)):
             os.kill(process, signal.SIGKILL)
         assert eventually(lambda: not self._is_held("server.lock"))
 

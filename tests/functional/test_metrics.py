@@ -4,36 +4,35 @@ import http.client
 import os
 import re
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.figures import HEADERS, TOKEN, Figures, parse
 from tests.functional.commands import eventually
-from tests.functional.servers import QUICK, Person, Server
+from tests.functional.servers import QUICK, Person, Server, children
 
 pytestmark = pytest.mark.slow
 
-TOKEN = "0123456789abcdef0123456789abcdef"
 FOLDER = re.compile(r"/\S+/hello_login-metrics-[^/]+")
 
-Figures = dict[tuple[str, ...], float]
-Serve = Callable[..., Server]
+Serve = Callable[..., tuple[int, "subprocess.Popen[bytes]"]]
 
 
 @pytest.fixture
 def serve(tmp_path: Path, url: str) -> Iterator[Serve]:
-    """Return a function that starts a server that counts."""
+    """Return a function that starts a server that counts, and returns its port and process."""
     servers = []
 
-    def start(**settings: str) -> Server:
+    def start(**settings: Any) -> tuple[int, "subprocess.Popen[bytes]"]:
         servers.append(Server(tmp_path, url, metrics_token=TOKEN, **{**QUICK, **settings}))
-        servers[-1].start()
-        return servers[-1]
+        return servers[-1].port, servers[-1].start()
 
     yield start
     for server in servers:
@@ -41,26 +40,12 @@ def serve(tmp_path: Path, url: str) -> Iterator[Serve]:
 
 
 def read(port: int) -> Figures:
-    """Return the figures by the name of a sample and, in order, the values of its labels."""
+    """Return the figures of the server on this port."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with closing(connection):
-        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+        connection.request("GET", "/metrics", headers=HEADERS)
         text = connection.getresponse().read().decode()
-    return {
-        (sample.name.removeprefix("hello_login_"), *dict(sorted(sample.labels.items())).values()): (
-            sample.value
-        )
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def children(server: Server) -> list[int]:
-    """Return the ids of the serving processes, oldest first."""
-    parent = server._processes[0].pid
-    return [
-        int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    ]
+    return parse(text)
 
 
 def greet(port: int, number: int) -> None:
@@ -72,23 +57,23 @@ def greet(port: int, number: int) -> None:
 def test_the_figures_of_two_processes_add_up_although_one_is_killed_and_replaced(
     serve: Serve,
 ) -> None:
-    server = serve(processes="2")
-    greet(server.port, 40)
-    victim, other = children(server)
+    port, process = serve(processes="2")
+    greet(port, 40)
+    victim, other = children(process.pid)
     (folder,) = set(FOLDER.findall(Path(f"/proc/{other}/maps").read_text()))
     os.kill(victim, signal.SIGKILL)
-    assert eventually(lambda: len({*children(server)} - {victim}) == 2, seconds=120)
-    greet(server.port, 40)
-    assert Person(server.port).ask("/nowhere")[0] == 404
-    figures = read(server.port)
+    assert eventually(lambda: len({*children(process.pid)} - {victim}) == 2, seconds=120)
+    greet(port, 40)
+    assert Person(port).ask("/nowhere")[0] == 404
+    figures = read(port)
     assert figures["requests_total", "greeting", "200"] == 80
     assert figures["request_seconds_count", "greeting"] == 80
     assert figures["request_seconds_bucket", "+Inf", "greeting"] == 80
     assert figures["requests_total", "none", "404"] == 1
-    assert read(server.port)["requests_total", "metrics", "200"] == 1
+    assert read(port)["requests_total", "metrics", "200"] == 1
     assert len(list(Path(folder).iterdir())) == 9  # the replacement has added none
-    server._processes[0].terminate()
-    server._processes[0].wait(timeout=120)
+    process.terminate()
+    process.wait(timeout=120)
     assert not Path(folder).exists()
 
 
@@ -98,20 +83,20 @@ def test_figures_are_answered_while_forms_wait_and_count_them(serve: Serve, url:
         "hello_login.db.transactions.STATEMENT_TIMEOUT_SECONDS": 300,
         **QUICK["constants"],
     }
-    server = serve(constants=constants)
+    port, _ = serve(constants=constants)
     answers: list[int] = []
 
     def log_in(number: int) -> None:
-        person = Person(server.port)
+        person = Person(port)
         person.ask("/login")
         answers.append(person.log_in(f"nobody{number}@example.com")[0])
 
     def is_full() -> bool:
-        figures = read(server.port)
+        figures = read(port)
         return figures["forms_waiting",] == 2 and figures["connections_in_use",] == 4
 
     def is_empty() -> bool:
-        figures = read(server.port)
+        figures = read(port)
         return figures["forms_waiting",] == figures["connections_in_use",] == 0
 
     with closing(psycopg2.connect(url)) as blocker, blocker.cursor() as cursor:
@@ -126,6 +111,6 @@ def test_figures_are_answered_while_forms_wait_and_count_them(serve: Serve, url:
     assert eventually(is_empty, seconds=120)
     # Those that had waited longer than 2 s for a thread were refused.
     assert sorted(answers) == [422] * 4 + [503] * 2
-    figures = read(server.port)
+    figures = read(port)
     assert figures["events_total", "login_failed"] == 4
     assert figures["requests_total", "login", "422"] == 4

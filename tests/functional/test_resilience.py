@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ import pytest
 
 from tests.conftest import make_folder
 from tests.functional.commands import eventually
-from tests.functional.servers import QUICK, Database, Person, Server
+from tests.functional.servers import QUICK, Database, Person, Server, children
 from tests.functional.traffic import LOST, Traffic
 from tests.people import EMAIL, STYLESHEET
 
@@ -61,12 +60,6 @@ def serve(database: Database, tmp_path: Path) -> Iterator[Serve]:
     for server in servers:
         server.stop()
         print(server.end_of_log())  # noqa: T201 - pytest shows it for failed tests
-
-
-def children(process: "subprocess.Popen[bytes]") -> list[int]:
-    """Return the ids of the processes that the process has started, oldest first."""
-    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return [int(each) for each in text.split()]
 
 
 def count_connections(database: Database) -> int:
@@ -184,7 +177,7 @@ def test_a_signal_to_all_processes_at_once_loses_no_request(serve: Serve) -> Non
     (process,) = server._processes
     with Traffic(server.port) as traffic:
         time.sleep(1)
-        for each in (*children(process), process.pid):
+        for each in (*children(process.pid), process.pid):
             os.kill(each, signal.SIGTERM)
         while server.listens():
             time.sleep(0.01)
@@ -199,15 +192,15 @@ def test_a_killed_process_is_replaced_while_the_other_serves(
 ) -> None:
     server = serve(**QUICK, processes="2")
     (process,) = server._processes
-    first = children(process)
+    first = children(process.pid)
     assert len(first) == 2
     with Traffic(server.port) as traffic:
         time.sleep(0.5)
         os.kill(first[0], signal.SIGKILL)
-        assert eventually(lambda: first[0] not in children(process))
-        assert eventually(lambda: len(children(process)) == 2)
+        assert eventually(lambda: first[0] not in children(process.pid))
+        assert eventually(lambda: len(children(process.pid)) == 2)
         time.sleep(1)
-    assert first[1] in children(process)
+    assert first[1] in children(process.pid)
     statuses = traffic.statuses()
     # The killed process may lose one request of each client.
     assert statuses.pop(LOST, 0) <= 8
@@ -229,7 +222,7 @@ def test_a_failed_test_prints_only_the_last_50_lines_of_the_server_log(
 def test_processes_exit_when_their_parent_is_killed(serve: Serve) -> None:
     server = serve(**QUICK, processes="2")
     (process,) = server._processes
-    started = children(process)
+    started = children(process.pid)
     process.kill()
     process.wait()
     deadline = time.monotonic() + SOON

@@ -12,7 +12,6 @@ import pytest
 import webtest
 import yaml
 from prometheus_client import values
-from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import connection as Connection
 from waitress.adjustments import Adjustments
 
@@ -22,25 +21,17 @@ from hello_login.server.serving import Server
 from hello_login.web import metrics
 from hello_login.web.views.activity import EVENTS, FAILURES
 from tests.conftest import ROOT, MakeIni, OpenBrowser
+from tests.figures import HEADERS, TOKEN, Figures, parse
 from tests.people import EMAIL, log_in, log_out, register
 
-TOKEN = "0123456789abcdef0123456789abcdef"
 NAME = re.compile(r"hello_login_\w+")
-
-Figures = dict[tuple[str, ...], float]
 
 
 def read(browser: webtest.TestApp) -> Figures:
-    """Return the figures of /metrics: by the name of a sample and, in order, its labels' values."""
-    answer = browser.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    """Return the figures of /metrics."""
+    answer = browser.get("/metrics", headers=HEADERS)
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    return {
-        (sample.name.removeprefix("hello_login_"), *dict(sorted(sample.labels.items())).values()): (
-            sample.value
-        )
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
+    return parse(answer.text)
 
 
 @pytest.fixture
@@ -65,8 +56,7 @@ def committing_site(ini: MakeIni, emptied_url: str) -> webtest.TestApp:
 def test_without_a_token_there_is_no_such_page_and_nothing_is_counted(
     app: Any, browser: webtest.TestApp
 ) -> None:
-    sent = {"Authorization": f"Bearer {TOKEN}"}
-    answer = browser.get("/metrics", headers=sent, status=404)
+    answer = browser.get("/metrics", headers=HEADERS, status=404)
     assert answer.html.h1.get_text() == "There is no such page"
     assert app.registry.metrics is None
 
