@@ -11,6 +11,7 @@ import webtest
 from psycopg2.extensions import connection as Connection
 
 import hello_login
+from hello_login.web.forms import ConfirmForm
 from tests.conftest import SECRET_KEY, MakeIni, OpenBrowser
 from tests.functional.authenticator import (
     CLOCK,
@@ -468,6 +469,22 @@ def test_reauthentication_asks_for_a_code_too(ada: Person) -> None:
     assert WRONG in error_of(page, "code")
     confirm_with(ada, ada.phone.code(), status=303)
     assert USED in error_of(confirm_with(ada, ada.phone.code(), status=422), "code")
+
+
+def confirm_without_code(ada: Person) -> Any:
+    """Send the form that asks for the password and a code, without the field of the code."""
+    form = ada.browser.get("/account/confirm").forms[1]
+    values = {"csrf_token": form["csrf_token"].value, "current": PASSWORD}
+    return ada.browser.post("/account/confirm", values, status=422)
+
+
+def test_reauthentication_without_a_code_is_refused(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Type the code." in error_of(confirm_without_code(ada), "code")
+    # The form is not the only one to refuse it.
+    monkeypatch.setattr(ConfirmForm, "validate", lambda _: True)
+    assert WRONG in error_of(confirm_without_code(ada), "code")
 
 
 def test_reauthentication_takes_a_recovery_code(ada: Person) -> None:

@@ -82,7 +82,8 @@ def reauthenticate(request: Any, form: forms.ReauthenticateForm) -> bool:
     Adds an error to the form if not.
     """
     passwords, password = request.registry.passwords, form.current.data or ""
-    code = form["code"].data if "code" in form else None
+    # None would skip the check of the code.
+    code = (form["code"].data or "") if "code" in form else None
     box = request.registry.totp_secrets
     try:
         attempt = request.rate_limiter.admit_reauthentication(request.login_session)
