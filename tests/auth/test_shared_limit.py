@@ -23,20 +23,34 @@ def fork() -> Iterator[Callable[[SharedLimit], int]]:
 
     def fork_holder(limit: SharedLimit) -> int:
         reading_end, writing_end = os.pipe()
-        child = os.fork()
-        if child == 0:
+
+        def hold() -> None:
             with limit.held():
                 os.write(writing_end, b"held")
                 signal.pause()
-        children.append(child)
-        os.read(reading_end, 4)
-        os.close(reading_end)
+
+        children.append(start(hold))
         os.close(writing_end)
-        return child
+        assert os.read(reading_end, 4) == b"held"
+        os.close(reading_end)
+        return children[-1]
 
     yield fork_holder
     for child in children:
         kill(child)
+
+
+def start(act: Callable[[], object]) -> int:
+    """Fork a process that acts, and return its id.  It ends after 10 minutes at the latest."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(600)
+            act()
+        finally:  # and never go on with the tests
+            os._exit(1)
+    return child
 
 
 def kill(child: int) -> None:
@@ -123,10 +137,12 @@ def test_an_error_inside_frees_the_limit() -> None:
 def test_processes_hash_no_more_passwords_at_once_than_hash_workers(ini: MakeIni) -> None:
     costs = {"argon2_memory_kib": "65536", "argon2_passes": "3"}
     passwords = Passwords(settings.load({}, ini(processes="2", hash_workers="1", **costs), {}))
-    hashing = os.fork()
-    if hashing == 0:
+
+    def hash_for_ever() -> None:
         while True:
             passwords.hash("correct horse battery")
+
+    hashing = start(hash_for_ever)
 
     def is_kept_waiting(pause: float) -> bool:
         time.sleep(pause)
