@@ -154,6 +154,13 @@ def test_compose_publishes_only_the_site_and_only_on_this_machine(name: str) -> 
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
+def test_compose_in_production_passes_on_what_does_not_belong_to_its_own_containers() -> None:
+    belongs = {"PORT", "TRUSTED_PROXY_COUNT", "MIGRATE", "DATABASE_WAIT"}
+    belongs |= {"DATABASE_POOLER", "DATABASE_DIRECT_URL"}
+    passed = COMPOSE["docker-compose.production.yml"]["services"]["web"]["environment"]
+    assert set(passed) == VARIABLES - belongs
+
+
 @pytest.mark.parametrize("name", COMPOSE)
 def test_compose_keeps_the_data_in_a_named_volume(name: str) -> None:
     assert COMPOSE[name]["services"]["db"]["volumes"] == ["postgres_data:/var/lib/postgresql/data"]
