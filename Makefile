@@ -67,7 +67,7 @@ browser: .venv/installed    ## Install what the browser tests need: Chromium and
 pictures: browser    ## Create docs/pictures: every page as Chromium shows it
 	@$(BIN)/python -m tests.browser.pictures
 
-bench: bench/.venv/installed    ## Compare the speed with products and with the machine's limits, in 12 minutes (QUICK=1: in 2)
+bench: bench/.venv/installed    ## Compare the speed with products and with the machine's limits, in 9 minutes (QUICK=1: in 2)
 	@bench/.venv/bin/python -m bench $(if $(QUICK),--quick)
 
 lint: .venv/installed    ## Check style, formatting and types
