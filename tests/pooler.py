@@ -31,7 +31,7 @@ CREATE_ROLE = f"""
 def alter_role(url: str) -> None:
     """Give ROLE the settings of requests in the database of the URL, as initialize_db does."""
     with closing(psycopg2.connect(url, user=ROLE)) as connection:
-        statements = migrations.describe_role(connection, transactions.session_settings())
+        statements = migrations.role_statements(connection, transactions.session_settings())
         if statements:
             migrations.alter_role(connection, statements)
 

@@ -137,7 +137,7 @@ def missing(db: Connection, wanted: list[str]) -> list[str]:
     return [name for name in wanted if name not in applied]
 
 
-def describe_role(db: Connection, wanted: Mapping[str, str]) -> str:
+def role_statements(db: Connection, wanted: Mapping[str, str]) -> str:
     """Return the statements that give the session's role these settings in this database.
 
     wanted: values by name, in the units of pg_settings.
@@ -161,7 +161,7 @@ def describe_role(db: Connection, wanted: Mapping[str, str]) -> str:
 
 
 def alter_role(db: Connection, statements: str) -> None:
-    """Execute the statements of describe_role(), and commit.  Raises psycopg2.Error."""
+    """Execute the statements of role_statements(), and commit.  Raises psycopg2.Error."""
     with db.cursor() as cursor:
         # PostgreSQL refuses a second process that alters the same role at the same time.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])

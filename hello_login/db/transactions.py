@@ -105,7 +105,7 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
             # PgBouncer ends the session of a client that leaves in a transaction.
             connection.autocommit = True
             connections.check_writable(connection)
-            statements = migrations.describe_role(connection, session_settings())
+            statements = migrations.role_statements(connection, session_settings())
             missing = migrations.missing(connection, migrations.names(*settings.migrations))
     except connections.Refused as error:
         raise SystemExit(str(error)) from None

@@ -109,7 +109,7 @@ def _migrate(url: str, checked: Settings) -> None:
 def _alter_role(url: str) -> None:
     """Give the role the settings of requests, which a pooler does not pass on."""
     with closing(connections.connect(url)) as connection:
-        statements = migrations.describe_role(connection, transactions.session_settings())
+        statements = migrations.role_statements(connection, transactions.session_settings())
         if not statements:
             return
         try:

@@ -510,7 +510,7 @@ def test_ten_processes_at_once_give_a_role_its_settings(new_database: NewDatabas
 
     def alter_role() -> None:
         with closing(psycopg2.connect(url)) as connection:
-            statements = migrations.describe_role(connection, {"lock_timeout": "2000"})
+            statements = migrations.role_statements(connection, {"lock_timeout": "2000"})
             start.wait()
             try:
                 migrations.alter_role(connection, statements)
