@@ -15,7 +15,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.functional.servers import Person
-from tests.functional.traffic import Traffic
+from tests.functional.traffic import Clients, Traffic
 from tests.people import PASSWORD
 
 pytestmark = pytest.mark.container
@@ -387,30 +386,17 @@ def test_heroku_rate_limits_by_client_address_and_ignores_a_forged_one(
     assert {line["address"] for line in lines} == {client}
 
 
-class Requests:
-    """Eight clients that GET and POST all the time, half of them with a new connection each."""
+class Requests(Clients):
+    """Clients that GET and POST all the time, half of them with a new connection each time."""
 
     def __init__(self, port: int) -> None:
+        super().__init__()
         self._base = f"https://localhost:{port}"
         self._context = ssl.create_default_context()
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
-        self._stop = threading.Event()
-        self.answers: Counter[tuple[str, int | str]] = Counter()
-        keep_alive = (True, False) * 4
-        self._threads = [threading.Thread(target=self._use, args=(each,)) for each in keep_alive]
 
-    def __enter__(self) -> "Requests":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _use(self, keep_alive: bool) -> None:
+    def use(self, client: int) -> None:
         browser = Browser(self._base)
         token = re.search('csrf_token" value="([^"]+)', browser.ask("/login")[2])
         assert token is not None
@@ -422,7 +408,7 @@ class Requests:
         }
         host = self._base.partition("//")[2]
         connection = http.client.HTTPSConnection(host, timeout=60, context=self._context)
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             for method, path in (("GET", "/readyz"), ("POST", "/password-check")):
                 status: int | str = "lost"
                 try:
@@ -433,7 +419,7 @@ class Requests:
                 except (OSError, http.client.HTTPException):
                     connection.close()
                 self.answers[method, status] += 1
-                if not keep_alive:
+                if client % 2:
                     connection.close()
         connection.close()
 

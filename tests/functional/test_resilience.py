@@ -311,7 +311,7 @@ def test_a_server_killed_during_writes_leaves_no_partial_transactions(
             (running,) = [each for each in server._processes if each.poll() is None]
             running.kill()
             running.wait()
-            traffic._stop.set()
+            traffic.stop.set()
             server.start()
         accounts += len(traffic.registered)
         partial_accounts = database.query(

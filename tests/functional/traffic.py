@@ -4,6 +4,7 @@ import http.client
 import threading
 import time
 from collections import Counter
+from typing import TypeVar
 
 from tests.functional.servers import Database, Person
 from tests.people import PASSWORD
@@ -12,16 +13,45 @@ LOST = "lost"
 """The server accepted the request and never answered it."""
 
 
-class Traffic:
-    """Clients in threads, each of which repeats a journey from registration to logout.
+C = TypeVar("C", bound="Clients")
+
+
+class Clients:
+    """Clients in threads, each of which calls use() from the start of a block to its end.
+
+    use() takes the client's number, ends soon after self.stop is set, and counts in self.answers.
+    """
+
+    def __init__(self, clients: int = 8) -> None:
+        self.stop = threading.Event()
+        self.answers: Counter[tuple[str, int | str]] = Counter()
+        self._threads = [
+            threading.Thread(target=self.use, args=(number,)) for number in range(clients)
+        ]
+
+    def __enter__(self: C) -> C:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def use(self, client: int) -> None:
+        raise NotImplementedError
+
+
+class Traffic(Clients):
+    """Clients that repeat a journey from registration to logout.
 
     It records each status, and what the database must therefore contain.
     """
 
     def __init__(self, port: int, clients: int = 8) -> None:
+        super().__init__(clients)
         self._port = port
-        self._stop = threading.Event()
-        self.answers: Counter[tuple[str, int | str]] = Counter()
         self.unavailable: list[tuple[float, float]] = []
         """When each request that was answered with a 503 was sent and answered."""
 
@@ -29,19 +59,6 @@ class Traffic:
         self.maybe_registered: list[str] = []
         self.unexpectedly_logged_out: list[str] = []
         self.logged_out: set[str] = set()
-        self._threads = [
-            threading.Thread(target=self._use, args=(number,)) for number in range(clients)
-        ]
-
-    def __enter__(self) -> "Traffic":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def statuses(self) -> Counter[int | str]:
         total: Counter[int | str] = Counter()
@@ -61,9 +78,9 @@ class Traffic:
         assert not with_session & self.logged_out
         assert self.unexpectedly_logged_out == []
 
-    def _use(self, client: int) -> None:
+    def use(self, client: int) -> None:
         journey = 0
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             journey += 1
             self._run_person(f"{client}.{journey}@example.com")
 
