@@ -55,7 +55,8 @@ class Keyboard:
         self._page.keyboard.press("Enter")
 
     def type(self, *texts: str) -> None:
-        """Type one text into the focused field and each next one, and press Enter."""
+        """Wait for a focused field, type one text into it and each next one, and press Enter."""
+        self.wait_for_focus("input")
         for number, text in enumerate(texts):
             if number:
                 self._go_to_next_field()
@@ -65,8 +66,14 @@ class Keyboard:
 
     def _go_to_next_field(self) -> None:
         self._page.keyboard.press("Tab")
-        while self.focused() == "BUTTON":  # the button that shows the password
+        show_password = self._page.locator("button:focus")
+        while show_password.count():
             self._page.keyboard.press("Tab")
 
-    def focused(self, attribute: str = "tagName") -> str:
-        return str(self._page.evaluate(f"document.activeElement.{attribute}"))
+    def wait_for_focus(self, selector: str) -> None:
+        """Wait until an element that the selector matches has the focus.
+
+        A browser moves the focus to a field with `autofocus` when it draws the page, which may be
+        after the page has loaded.
+        """
+        self._page.locator(f"{selector}:focus").wait_for()

@@ -500,9 +500,9 @@ def test_a_registration_with_a_known_address_leads_to_the_login_by_keyboard_alon
     page.goto("/register?next=%2Faccount%2Fprofile")
     keyboard.type(NAME, email, *([GOOD] if java_script else [GOOD, GOOD]))
     page.get_by_text("You already have an account with this address.").first.wait_for()
-    assert keyboard.focused("id") == "email"
+    keyboard.wait_for_focus("#email")
     page.keyboard.press("Shift+Tab")  # the link is above the field
-    assert keyboard.focused("textContent") == "Log in"
+    keyboard.wait_for_focus("a:text-is('Log in')")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Log in").wait_for()
     page.wait_for_load_state()

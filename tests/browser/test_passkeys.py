@@ -126,7 +126,7 @@ def test_a_passkey_is_added_used_renamed_and_removed_by_keyboard_alone(
     leave()
     keyboard.press("link", "Log in")
     page.wait_for_url("/login")
-    assert keyboard.focused("id") == "email"
+    keyboard.wait_for_focus("#email")
     authenticator.set_owner()
     keyboard.press("button", "Log in with a passkey")
     page.wait_for_url("/account")

@@ -59,11 +59,11 @@ def test_the_second_step_works_by_keyboard_alone(
     keyboard.press("link", "Set up an authenticator app")
     page.wait_for_url("/account/totp")
     phone = Phone.scan(page)
-    assert keyboard.focused("id") == "code"
+    keyboard.wait_for_focus("#code")
     assert attributes(page) == ["one-time-code", "numeric"]
     keyboard.type("12345")
     refusals.wait_for()
-    assert keyboard.focused("id") == "code"
+    keyboard.wait_for_focus("#code")
     assert Phone.scan(page).secret == phone.secret
     keyboard.type(phone.unused_code())
     page.get_by_role("heading", name="Keep your recovery codes").wait_for()
@@ -74,13 +74,13 @@ def test_the_second_step_works_by_keyboard_alone(
 
     log_in_by_password()
     page.wait_for_url("/login/second")
-    assert keyboard.focused("id") == "code"
+    keyboard.wait_for_focus("#code")
     assert attributes(page) == ["one-time-code", "numeric"]
     keyboard.type(phone.code(steps_from_now=-5))
     refusals.wait_for()
     assert refusals.inner_text().startswith("This code is for another time.")
     assert page.locator("#code").input_value() == ""
-    assert keyboard.focused("id") == "code"
+    keyboard.wait_for_focus("#code")
     keyboard.type(phone.unused_code())
     page.wait_for_url("/account")
     assert said.count() == 0
@@ -89,7 +89,7 @@ def test_the_second_step_works_by_keyboard_alone(
     page.wait_for_url("/login/second")
     keyboard.press("link", "Use a recovery code")
     page.wait_for_url("/login/second?with=recovery")
-    assert keyboard.focused("id") == "code"
+    keyboard.wait_for_focus("#code")
     assert attributes(page) == ["off", None]
     keyboard.type(codes[0].lower())
     page.wait_for_url("/account")
@@ -112,6 +112,7 @@ def test_a_pasted_code_may_have_blanks(visit: Visit, email: str, java_script: bo
     log_out(page)
     log_in(page, email)
     page.wait_for_url("/login/second")
+    page.locator("#code:focus").wait_for()
     code = phone.unused_code()
     page.keyboard.insert_text(f" {code[:3]} {code[3:]} ")
     page.keyboard.press("Enter")
@@ -203,7 +204,7 @@ def test_an_old_login_needs_the_password_and_a_code_and_goes_on_to_the_page(
     make_logins_old(site)
     page.goto("/account/profile")
     keyboard = Keyboard(page)
-    assert keyboard.focused("id") == "current"
+    keyboard.wait_for_focus("#current")
     assert attributes(page) == ["one-time-code", "numeric"]
     keyboard.type("a wrong one", "12345")
     problems(page).wait_for()
