@@ -47,22 +47,8 @@ def insert(db: Connection, event: Event) -> None:
     execute(db, statement, event._asdict())
 
 
-def list_of_user(db: Connection, user_id: int, number: int, age: timedelta) -> list[Event]:
-    """Return the account's events up to this age, the newest first; at most this number."""
-    statement = """
-        SELECT event, user_id, fingerprint, host(address) AS address, request_id, device,
-               happened_at, id
-          FROM account_events
-         WHERE user_id = %s
-           AND happened_at > now() - %s::interval
-         ORDER BY happened_at DESC, id DESC
-         LIMIT %s
-    """
-    return [Event(**row._asdict()) for row in fetch(db, statement, [user_id, age, number])]
-
-
-def list_page(
-    db: Connection, user_id: int, *, before: int = NEWEST, age: timedelta, number: int
+def list_of_user(
+    db: Connection, user_id: int, number: int, age: timedelta, *, before: int = NEWEST
 ) -> list[Event]:
     """Return the account's events up to this age, the newest first; at most this number.
 

@@ -45,7 +45,7 @@ def test_failed_attempts_and_other_events_do_not_push_each_other_out(
 
 
 def names_on_page(db: Connection, user_id: int, before: int = events.NEWEST) -> list[str]:
-    page = events.list_page(db, user_id, before=before, age=AGE, number=2)
+    page = events.list_of_user(db, user_id, 2, AGE, before=before)
     return [each.event for each in page]
 
 

@@ -180,7 +180,6 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "insert": lambda db: events.insert(db, Event("logged_in", 2, address="192.0.2.1")),
         "list_of_user": lambda db: events.list_of_user(db, 2, 100, AGE),
         "list_with_failures": lambda db: events.list_with_failures(db, 2, 100, AGE),
-        "list_page": lambda db: events.list_page(db, 2, age=AGE, number=51),
         "find_login_before": lambda db: events.find_login_before(db, 2, SESSION, AGE),
         "prepare_months": lambda db: events.prepare_months(db, AGE),
         "has_next_month": events.has_next_month,
@@ -295,7 +294,7 @@ def test_no_statement_reads_a_whole_table(
 
 @pytest.mark.slow
 def test_a_page_of_events_begins_at_its_place_in_the_index(large_db: RecordingConnection) -> None:
-    events.list_page(large_db, 2, age=AGE, number=51)
+    events.list_of_user(large_db, 2, 51, AGE)
     plan = large_db.explain(large_db.executed[-1])
     assert re.search(r"Index Cond: .*ROW\(happened_at, id\) < ROW", plan)
     assert "Sort  (" not in plan
@@ -307,7 +306,6 @@ def test_a_page_of_events_begins_at_its_place_in_the_index(large_db: RecordingCo
     [
         lambda db, age: events.list_of_user(db, 2, 100, age),
         lambda db, age: events.list_with_failures(db, 2, 100, age),
-        lambda db, age: events.list_page(db, 2, age=age, number=51),
         lambda db, age: events.find_login_before(db, 2, SESSION, age),
     ],
 )

@@ -63,13 +63,9 @@ def show_activity(request: Any) -> Any:
     The query's parameter `before` is the id of the last event on the page of newer events.
     """
     before = request.GET.get("before", "")
-    found = events.list_page(
-        request.db,
-        request.identity.id,
-        before=int(before) if before.isdecimal() and len(before) < 19 else events.NEWEST,
-        age=audit.RETENTION,
-        number=PAGE + 1,
-    )
+    last = int(before) if before.isdecimal() and len(before) < 19 else events.NEWEST
+    user_id, number = request.identity.id, PAGE + 1
+    found = events.list_of_user(request.db, user_id, number, audit.RETENTION, before=last)
     shown = found[:PAGE]
     return {
         "before": before,
