@@ -25,7 +25,7 @@ def test_sql_is_only_in_repositories_migrations_and_the_watch_for_standbys() -> 
     repositories = {name for name in with_sql if name.startswith("repositories/")}
     tables = {"users", "sessions", "throttles", "events", "tokens", "mails"}
     tables |= {"totp", "recovery_codes", "half_logins", "passkeys", "challenges"}
-    assert repositories == {f"repositories/{table}.py" for table in tables}
+    assert repositories == {f"repositories/{name}.py" for name in (*tables, "expired")}
     assert with_sql - repositories == {"db/migrations.py", "db/standbys.py"}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import challenges
+from ..repositories import challenges, expired
 from ..repositories.passkeys import Passkey
 from ..repositories.users import User
 from ..settings import Settings
@@ -126,7 +126,7 @@ class Ceremony:
         age = time.time() - int.from_bytes(content[:8], "big")
         if age >= CHALLENGE_LIFETIME.total_seconds():
             raise PasskeyRefused("expired")
-        challenges.delete_expired(db)
+        expired.delete(db, "used_challenges")
         if not challenges.insert(db, hashlib.sha256(challenge).digest(), CHALLENGE_KEPT):
             raise PasskeyRefused("invalid", "The challenge was used before")
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import mails, tokens
+from ..repositories import expired, mails, tokens
 from ..repositories.tokens import Link
 from .sessions import id_of
 
@@ -38,7 +38,7 @@ def issue(db: Connection, purpose: str, address: str, user_id: int | None) -> st
         address=address,
         lifetime=LIFETIMES[purpose],
     )
-    tokens.delete_expired(db)
+    expired.delete(db, "tokens")
     return token
 
 
@@ -60,7 +60,7 @@ def issue_for_mail(
         lifetime=LIFETIMES[purpose],
     )
     # Last, because void() locks the rows of mails first, and then those of tokens.
-    tokens.delete_expired(db)
+    expired.delete(db, "tokens")
     return token if inserted else None
 
 

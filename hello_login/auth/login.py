@@ -14,7 +14,7 @@ from typing import cast
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import half_logins, throttles, users
+from ..repositories import expired, half_logins, throttles, users
 from ..repositories.half_logins import HalfLogin
 from ..repositories.users import Credentials, LockedAccount
 from . import passkeys, second_factor, sessions
@@ -112,7 +112,7 @@ def begin_half_login(actor: Actor, user_id: int, *, remembered: bool) -> str:
     token = secrets.token_urlsafe(32)
     # Only a log line: a login that is completed adds an event.
     actor.log_after_commit(make_event(actor.client, "second_step_begun", user_id))
-    half_logins.delete_expired(actor.db)
+    expired.delete(actor.db, "half_logins")
     half_logins.insert(
         actor.db, id_of(token), user_id, remembered=remembered, lifetime=HALF_LOGIN_LIFETIME
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 from psycopg2.extensions import connection as Connection
 
-from ..repositories import half_logins, throttles, users
+from ..repositories import expired, half_logins, throttles, users
 from ..repositories import sessions as table
 from ..repositories.sessions import ListedSession, Session
 from ..repositories.users import Credentials, User
@@ -87,7 +87,7 @@ def begin(actor: Actor, credentials: Credentials, *, remembered: bool) -> Issued
         device=actor.client.device,
     )
     actor.record("logged_in", credentials.user_id, table.fingerprint(id_of(token)))
-    table.delete_expired(actor.db)
+    expired.delete(actor.db, "sessions")
     throttles.delete_forgotten(actor.db)
     return IssuedSession(token, remembered, limit, credentials.auth_hash)
 

@@ -1,4 +1,4 @@
-"""All SQL of the application, one module for each table.
+"""All SQL of the application: one module for each table, and one for expired rows.
 
 Each function takes the connection first, binds its parameters, and leaves the transaction to its
 caller.  PostgreSQL parses and plans a statement once for each connection of the pool (PREPARE in

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from psycopg2.extensions import connection as Connection
 
-from . import execute, fetch
+from . import fetch
 
 
 def insert(db: Connection, challenge_id: bytes, kept: timedelta) -> bool:
@@ -22,16 +22,3 @@ def insert(db: Connection, challenge_id: bytes, kept: timedelta) -> bool:
      RETURNING id
     """
     return bool(fetch(db, statement, [challenge_id, kept]))
-
-
-def delete_expired(db: Connection) -> None:
-    """Delete up to ten expired rows; skip those that others delete."""
-    statement = """
-        DELETE FROM used_challenges
-         WHERE id = ANY (ARRAY(SELECT id
-                                 FROM used_challenges
-                                WHERE expires_at < now()
-                                LIMIT 10
-                                  FOR UPDATE SKIP LOCKED))
-    """
-    execute(db, statement)

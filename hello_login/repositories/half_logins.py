@@ -51,16 +51,3 @@ def delete(db: Connection, half_login_id: bytes) -> None:
 def delete_of_user(db: Connection, user_id: int) -> None:
     """Delete the account's half logins."""
     execute(db, "DELETE FROM half_logins WHERE user_id = %s", [user_id])
-
-
-def delete_expired(db: Connection) -> None:
-    """Delete up to ten expired half logins; skip those that others delete."""
-    statement = """
-        DELETE FROM half_logins
-         WHERE id = ANY (ARRAY(SELECT id
-                                 FROM half_logins
-                                WHERE expires_at < now()
-                                LIMIT 10
-                                  FOR UPDATE SKIP LOCKED))
-    """
-    execute(db, statement)

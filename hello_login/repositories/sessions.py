@@ -181,16 +181,3 @@ def delete_least_recently_used(db: Connection, user_id: int, *, keep: int) -> li
      RETURNING id
     """
     return [fingerprint(bytes(row.id)) for row in fetch(db, statement, [user_id, keep])]
-
-
-def delete_expired(db: Connection) -> None:
-    """Delete up to ten expired sessions; skip those that others delete."""
-    statement = """
-        DELETE FROM sessions
-         WHERE id = ANY (ARRAY(SELECT id
-                                 FROM sessions
-                                WHERE expires_at < now()
-                                LIMIT 10
-                                  FOR UPDATE SKIP LOCKED))
-    """
-    execute(db, statement)

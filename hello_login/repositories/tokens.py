@@ -112,16 +112,3 @@ def delete_of_user(db: Connection, user_id: int, undo_after: datetime | None = N
            AND (purpose <> 'undo' OR expires_at > %s)
     """
     execute(db, statement, [user_id, undo_after])
-
-
-def delete_expired(db: Connection) -> None:
-    """Delete up to ten expired links; skip those that others delete."""
-    statement = """
-        DELETE FROM tokens
-         WHERE id = ANY (ARRAY(SELECT id
-                                 FROM tokens
-                                WHERE expires_at < now()
-                                LIMIT 10
-                                  FOR UPDATE SKIP LOCKED))
-    """
-    execute(db, statement)

@@ -20,7 +20,7 @@ from hello_login import settings
 from hello_login.auth import ceremonies, webauthn
 from hello_login.auth.ceremonies import Ceremony, Purpose, RelyingParty
 from hello_login.auth.webauthn import PasskeyRefused
-from hello_login.repositories import challenges
+from hello_login.repositories import expired
 from hello_login.repositories.users import User
 from tests.conftest import MakeIni
 from tests.functional.authenticator import Clock
@@ -108,7 +108,7 @@ def test_a_challenge_works_for_five_minutes(
 
 def test_a_used_challenge_is_remembered_for_longer_than_it_lives(db: Connection) -> None:
     ceremony().use_challenge(db, challenge_of(ceremony()))
-    challenges.delete_expired(db)
+    expired.delete(db, "used_challenges")
     kept = "SELECT expires_at - now() > interval '50 minutes' FROM used_challenges"
     assert execute(db, kept) == [(True,)]
     execute(db, "UPDATE used_challenges SET expires_at = now() - interval '1 second'")

@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import challenges
+from hello_login.repositories import challenges, expired
 from tests.rows import NESTED_LOOP, execute
 
 ONE, TWO = b"1" * 32, b"2" * 32
@@ -51,7 +51,7 @@ def test_expired_challenges_are_deleted_ten_at_a_time(db: Connection, plan: str)
     challenges.insert(db, ONE, HOUR)
     left = []
     for _ in range(3):
-        challenges.delete_expired(db)
+        expired.delete(db, "used_challenges")
         left.append(len(execute(db, "SELECT FROM used_challenges")))
     assert left == [3, 1, 1]
     assert not challenges.insert(db, ONE, HOUR)

@@ -18,6 +18,7 @@ from hello_login.db.transactions import GENERIC_PLANS
 from hello_login.repositories import (
     challenges,
     events,
+    expired,
     half_logins,
     mails,
     passkeys,
@@ -147,7 +148,6 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "delete_least_recently_used": lambda db: sessions.delete_least_recently_used(
             db, 2, keep=99
         ),
-        "delete_expired": sessions.delete_expired,
     },
     throttles: {
         "count": lambda db: throttles.count(db, LIMITS, **WAITS),
@@ -162,7 +162,6 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "take": lambda db: tokens.take(db, SESSION, "reset"),
         "delete_of_user": lambda db: tokens.delete_of_user(db, 2),
         "delete_of_user, undo": lambda db: tokens.delete_of_user(db, 2, NOW),
-        "delete_expired": tokens.delete_expired,
     },
     mails: {
         "insert": lambda db: mails.insert(db, "forgot", "ada@example.com"),
@@ -175,6 +174,12 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "delete_with_links, undo": lambda db: mails.delete_with_links(db, 2, NOW),
         "give_up": lambda db: mails.give_up(db, 2),
         "delete_given_up": lambda db: mails.delete_given_up(db, timedelta(days=30)),
+    },
+    expired: {
+        "delete, half logins": lambda db: expired.delete(db, "half_logins"),
+        "delete, sessions": lambda db: expired.delete(db, "sessions"),
+        "delete, tokens": lambda db: expired.delete(db, "tokens"),
+        "delete, challenges": lambda db: expired.delete(db, "used_challenges"),
     },
     events: {
         "insert": lambda db: events.insert(db, Event("logged_in", 2, address="192.0.2.1")),
@@ -203,7 +208,6 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
     },
     challenges: {
         "insert": lambda db: challenges.insert(db, NEW, timedelta(hours=1)),
-        "delete_expired": challenges.delete_expired,
     },
     recovery_codes: {
         "insert": lambda db: recovery_codes.insert(db, 2, [NEW]),
@@ -218,7 +222,6 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "find": lambda db: half_logins.find(db, SESSION),
         "delete": lambda db: half_logins.delete(db, SESSION),
         "delete_of_user": lambda db: half_logins.delete_of_user(db, 2),
-        "delete_expired": half_logins.delete_expired,
     },
 }
 """A call of every repository function; a name after a comma tells variants apart."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import sessions, totp, users
+from hello_login.repositories import expired, sessions, totp, users
 from tests.rows import add_passkey
 
 IDLE_LIMIT, LIMIT = timedelta(hours=2), timedelta(hours=24)
@@ -191,10 +191,10 @@ def test_the_most_recently_used_sessions_of_a_user_are_kept(
 
 
 def test_only_expired_sessions_are_deleted(db: Connection, session_id: bytes) -> None:
-    sessions.delete_expired(db)
+    expired.delete(db, "sessions")
     assert sessions.find(db, session_id)
     pass_time(db, timedelta(hours=25), unseen_for=timedelta(0))
-    sessions.delete_expired(db)
+    expired.delete(db, "sessions")
     with db.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM sessions")
         assert cursor.fetchone() == (0,)

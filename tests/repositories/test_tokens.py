@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from hello_login.repositories import mails, tokens, users
+from hello_login.repositories import expired, mails, tokens, users
 from tests.rows import NESTED_LOOP, add_user, execute
 
 ONE, TWO = b"1" * 32, b"2" * 32
@@ -109,9 +109,9 @@ def test_ten_expired_links_are_deleted_at_once(db: Connection, plan: str) -> Non
     for number in range(12):
         add(db, bytes([number]) * 32, lifetime=timedelta(seconds=-1))
     add(db, b"x" * 32)
-    tokens.delete_expired(db)
+    expired.delete(db, "tokens")
     assert count(db) == 3
-    tokens.delete_expired(db)
+    expired.delete(db, "tokens")
     assert count(db) == 1
     assert tokens.find(db, b"x" * 32) is not None
 
