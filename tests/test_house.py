@@ -30,12 +30,13 @@ def test_sql_is_only_in_repositories_migrations_and_the_watch_for_standbys() -> 
 
 
 MAY_IMPORT = {
-    "settings": {"ini_files"},
+    "settings": {"ini_files", "values"},
+    "values": {"ini_files"},
     "logs": {"repositories"},
     "db": {"settings"},
     "repositories": {"db"},
     "auth": {"repositories", "settings"},
-    "web": {"auth", "db", "logs", "repositories", "settings"},
+    "web": {"auth", "db", "logs", "repositories", "settings", "values"},
     "mail": {"auth", "db", "repositories", "settings"},
     "server": {"auth", "db", "mail", "settings", "web"},
     "scripts": {"auth", "db", "ini_files", "logs", "repositories", "settings"},

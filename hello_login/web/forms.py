@@ -17,7 +17,7 @@ from wtforms.validators import DataRequired, EqualTo, InputRequired, StopValidat
 from ..auth import second_factor
 from ..auth.addresses import normalize_email
 from ..auth.passwords import NFD_GROWTH, PasswordRefused, Passwords
-from ..settings import LOCAL_PATH
+from ..values import LOCAL_PATH
 
 MAX_NAME_LENGTH = 100
 

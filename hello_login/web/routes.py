@@ -8,8 +8,6 @@ from typing import Any
 from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid.static import static_view
 
-from ..settings import override_folders
-
 
 def _list_files(folder: Path) -> dict[str, Path]:
     """Return the files of the folder by name, without hidden ones."""
@@ -98,7 +96,7 @@ def _override(config: Any) -> dict[str, Path]:
     overrides = config.registry.hello_login.overrides
     if overrides is None:
         return {}
-    templates, static = override_folders(overrides)
+    templates, static = overrides / "templates", overrides / "static"
     if templates.is_dir():
         config.override_asset("hello_login.web:templates/", f"{templates}/")
     if not static.is_dir():
