@@ -42,6 +42,14 @@ def set_cookie(request: Any, response: Any, name: str, value: str, max_age: int 
     response.set_cookie(cookie_name(settings, name), value, max_age=max_age, **protection)
 
 
+def delete_cookie(request: Any, name: str) -> None:
+    """Delete this site's cookie with the response, if the browser has it."""
+    if get_cookie(request, name):
+        request.add_response_callback(
+            lambda request, response: set_cookie(request, response, name, "", 0)
+        )
+
+
 def keep_own_cookies(header: str, names: Collection[str]) -> str:
     """Return the Cookie header with only the first cookie of each of these names.
 

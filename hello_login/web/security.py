@@ -22,9 +22,8 @@ from ..repositories.events import Event
 from ..repositories.sessions import Session
 from ..repositories.users import User
 from ..settings import Settings
-from .cookies import cookie_name
+from .cookies import cookie_name, delete_cookie
 from .tweens import REQUEST_ID_KEY
-from .typed import forget_typed
 
 PERMISSIONS = ("authenticated", "logged_in")
 """All permissions: the default, and that of views for users who must set up a second factor."""
@@ -210,10 +209,10 @@ def issue_half_login_cookie(request: Any, token: str) -> list[tuple[str, str]]:
 def revoke_cookies(request: Any) -> list[tuple[str, str]]:
     """Replace the CSRF cookie, and return the headers that delete the cookies of a login.
 
-    What was typed into a form is deleted, too.
+    The cookie of a typed form is deleted, too: the next person may be another.
     """
     new_csrf_token(request)
-    forget_typed(request)
+    delete_cookie(request, "typed")
     return [*forget(request), *_forget_half_login(request)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from webob.multidict import MultiDict
 
 from ..auth.totp import SecretBox, SecretUnreadable
-from .cookies import get_cookie, set_cookie
+from .cookies import delete_cookie, get_cookie, set_cookie
 from .csrf import was_sent_by_own_page
 
 KEPT_FIELDS = ("name", "email", "remember")
@@ -59,14 +59,6 @@ def keep_typed(request: Any, response: Any, path: str | None = None) -> None:
             set_cookie(request, response, "typed", encrypted.decode(), max_age)
 
 
-def forget_typed(request: Any) -> None:
-    """Delete the cookie, if the browser has one: the next person may be another."""
-    if get_cookie(request, "typed"):
-        request.add_response_callback(
-            lambda request, response: set_cookie(request, response, "typed", "", 0)
-        )
-
-
 def _find_typed(request: Any) -> Any:
     """Return the fields of the posted form, or those that were kept for this page, or none."""
     if request.method == "POST":
@@ -79,7 +71,7 @@ def _find_typed(request: Any) -> Any:
     page, fields = json.loads(kept)
     if page != _hash(request.path):
         return MultiDict()
-    forget_typed(request)
+    delete_cookie(request, "typed")
     return MultiDict(fields)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
 
-from ..cookies import get_cookie, set_cookie
+from ..cookies import delete_cookie, get_cookie, set_cookie
 
 MESSAGES = {
     "registered": "Welcome! Your account is ready, and you are logged in.",
@@ -70,8 +70,5 @@ def redirect(
 def _take(request: Any) -> str:
     """Return the key of the message, or "", and delete its cookie."""
     message = get_cookie(request, "flash")
-    if message:
-        request.add_response_callback(
-            lambda _, response: set_cookie(request, response, "flash", "", 0)
-        )
+    delete_cookie(request, "flash")
     return message
