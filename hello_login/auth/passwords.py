@@ -87,8 +87,8 @@ class Passwords:
             raise PasswordRefused(too_long)
         return normalized
 
-    def check(self, password: str, *personal: str) -> None:
-        """Check a new password.  Raises PasswordRefused.
+    def check(self, password: str, *personal: str) -> str:
+        """Return a new password in NFC if it keeps the rules.  Raises PasswordRefused.
 
         personal: the owner's name and address.
         There are no composition rules (NIST SP 800-63B-4, 3.1.1.2; ASVS 5.0, 6.2.5).
@@ -106,12 +106,11 @@ class Passwords:
                 f"This password is easy to guess. Most of it is predictable: {kinds}. "
                 "Add a few unrelated words."
             )
+        return password
 
     def hash(self, password: str, *personal: str) -> str:
         """Check a new password and return its hash, with a new salt.  Raises PasswordRefused."""
-        self.check(password, *personal)
-        normalized = self.normalize(password)
-        return str(self._run(self._context.hash, normalized))
+        return str(self._run(self._context.hash, self.check(password, *personal)))
 
     def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Return whether the password matches the hash, and a new hash if its costs are outdated.
