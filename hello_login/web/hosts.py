@@ -60,7 +60,7 @@ def refuse_other_hosts(handler: Callable[[Any], Any], registry: Any) -> Callable
 
 def _own_hosts(settings: Settings) -> re.Pattern[str]:
     """Return the pattern of the Host headers of this site; without SITE_URL, any will do."""
-    names = re.escape(urlsplit(settings.site_url or "").hostname or "")
+    names = re.escape(settings.host)
     if settings.embedded_postgres:
         names += f"|{LOOPBACK}"
     elif not (names and settings.secure_cookies):
