@@ -144,7 +144,9 @@ class AuthTktSecurityPolicy:
         return list(self._half_login_cookies[0].remember(request, token))
 
     def forget_half_login(self, request: Any) -> list[tuple[str, str]]:
-        """Return the headers that delete the half-login cookie; write nothing."""
+        """Return the headers that delete the half-login cookie, if there is one; write nothing."""
+        if self.half_login_token(request) is None:
+            return []
         return list(self._half_login_cookies[0].forget(request))
 
     def client(self, request: Any) -> Client:
@@ -193,7 +195,8 @@ def issue_cookies(request: Any, issued: sessions.IssuedSession) -> list[tuple[st
     While the session lasts, its token determines the CSRF token.  The cookie counts afterwards.
     """
     new_csrf_token(request)
-    return [*remember(request, issued), *_forget_half_login(request)]
+    policy: AuthTktSecurityPolicy = request.registry.security_policy
+    return [*remember(request, issued), *policy.forget_half_login(request)]
 
 
 def issue_half_login_cookie(request: Any, token: str) -> list[tuple[str, str]]:
@@ -213,15 +216,8 @@ def revoke_cookies(request: Any) -> list[tuple[str, str]]:
     """
     new_csrf_token(request)
     delete_cookie(request, "typed")
-    return [*forget(request), *_forget_half_login(request)]
-
-
-def _forget_half_login(request: Any) -> list[tuple[str, str]]:
-    """Return the headers that delete the half-login cookie, if the browser has one."""
-    if request.half_login_token is None:
-        return []
     policy: AuthTktSecurityPolicy = request.registry.security_policy
-    return policy.forget_half_login(request)
+    return [*forget(request), *policy.forget_half_login(request)]
 
 
 def request_id(request: Any) -> str:
