@@ -53,8 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         _migrate(url, checked)
         if checked.shares_sessions:
             _alter_role(url)
-    connection = connections.connect(url)
-    try:
+    with closing(connections.connect(url)) as connection:
         if not arguments.no_migrate:
             _prepare_months(connection)
         if arguments.sample_users:
@@ -63,8 +62,6 @@ def main(argv: list[str] | None = None) -> None:
         limit = migrations.MAX_COUNTED_ROWS
         for table, rows in migrations.count_rows(connection):
             print(f"{table:<16}{rows if rows <= limit else f'> {limit}':>10}")
-    finally:
-        connection.close()
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
