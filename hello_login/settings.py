@@ -1,7 +1,7 @@
 """The settings of a deployment, read from the .ini file and the environment.
 
-An operator's mistake raises SystemExit with a text that says what is wrong and what to do.  It ends
-the program with this text on stderr, exit code 1 and no traceback.
+A mistake of the operator raises SystemExit with a text that names the mistake and its remedy.  It
+ends the program with this text on stderr, exit code 1 and no traceback.
 """
 
 import os

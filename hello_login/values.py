@@ -1,6 +1,7 @@
-"""The values of settings: each function parses the text of one.
+"""Parses the values of settings.
 
-It returns the value, or raises ValueError with a text that says what is wrong and what to do.
+Each function takes the text of a value, and returns the value.  It raises ValueError with a text
+that names the mistake and its remedy.
 """
 
 import re

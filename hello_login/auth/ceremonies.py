@@ -1,4 +1,4 @@
-"""What a page asks an authenticator for (WebAuthn Level 3), and what it tells the browser."""
+"""The requests of a page to an authenticator (WebAuthn Level 3), and its signals to the browser."""
 
 import hashlib
 import hmac
@@ -25,7 +25,8 @@ CHALLENGE_LIFETIME = timedelta(minutes=5)
 """The time from the page to the answer."""
 
 CHALLENGE_KEPT = timedelta(hours=1)
-"""How long a used challenge is remembered: longer than it lives by the clock of any server."""
+"""The time for which a used challenge is remembered.  It is longer than CHALLENGE_LIFETIME, because
+the clocks of servers differ."""
 
 Purpose = Literal["log in", "second step", "confirm", "add"]
 
@@ -114,7 +115,7 @@ class Ceremony:
         )
 
     def use_challenge(self, db: Connection, client_data: "CollectedClientData") -> None:
-        """Return if the answer's challenge is one of this ceremony, and store that it is used.
+        """Check that the answer's challenge is one of this ceremony, and store that it is used.
 
         Raises PasskeyRefused.
         """

@@ -83,7 +83,7 @@ def parse_address(text: str | None) -> str | None:
 
 
 def describe_device(user_agent: str | None) -> str:
-    """Return a description of the device from a User-Agent header: "Firefox on Windows"."""
+    """Return a description of the device from a User-Agent header, such as "Firefox on Windows"."""
 
     def first(choices: list[tuple[str, str]]) -> str:
         found = (name for name, pattern in choices if re.search(pattern, user_agent or ""))

@@ -17,7 +17,7 @@ LIFETIMES = {
     "change": timedelta(hours=24),
     "undo": timedelta(days=7),
 }
-"""How long a link of each purpose can be used.  ASVS 5.0, 6.4.1: a short time.
+"""The time in which a link of each purpose can be used.  ASVS 5.0, 6.4.1 requires a short one.
 
 invite, recover: a registration and a reset by a link that the operator has made.  They confirm no
 address.

@@ -39,7 +39,7 @@ Source: github.com/passkeydeveloper/passkey-authenticator-aaguids."""
 
 
 def use(actor: Actor, ceremony: Ceremony, credential: str, user_id: int | None) -> int:
-    """Verify and record a use of a passkey, and return the id of its account, whose row is locked.
+    """Verify and record a use of a passkey, lock its account, and return the account's id.
 
     credential: the browser's answer, in JSON.
     user_id: the account that must have the passkey; None: no active account has it.

@@ -16,7 +16,8 @@ from .clients import Client
 
 IDLE_LIMIT = timedelta(hours=2)
 ABSOLUTE_LIMIT = timedelta(hours=24)
-"""A session expires after either: without a request, and in any case (ASVS 5.0, 7.3)."""
+"""A session expires after the first without a request, and after the second in any case (ASVS 5.0,
+7.3)."""
 
 REMEMBERED_IDLE_LIMIT = timedelta(days=14)
 REMEMBERED_ABSOLUTE_LIMIT = timedelta(days=30)

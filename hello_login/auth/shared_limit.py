@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 RETRY_SECONDS = 0.001
-"""The kernel can't wait for any of several bytes.  One thread of a process at a time asks again."""
+"""The time between two tries: the kernel can't wait for any of several bytes.  In a process, one
+thread tries at a time."""
 
 PATIENCE_SECONDS = 5.0
-"""A user that has waited longer goes on: a process that has stopped may hold the limit for ever."""
+"""A thread that waits for longer goes on: a stopped process may hold its byte for ever."""
 
 
 class SharedLimit:
-    """Limits what this process and those that it forks do at once, all together.
+    """Limits the threads of this process, and of those that it forks, that go on at once.
 
-    Each user locks a byte of an unnamed file.  The kernel unlocks those of a process that dies.
+    Each locks a byte of an unnamed file.  The kernel unlocks the bytes of a process that dies.
     """
 
     def __init__(self, number: int) -> None:
@@ -28,10 +29,10 @@ class SharedLimit:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait until fewer than the number are held, and hold one of them.
+        """Wait until a byte is free, and lock it.
 
-        After PATIENCE_SECONDS it goes on without one, and so do later users, at once, until one is
-        free again.
+        After PATIENCE_SECONDS, go on without one.  Later threads do so at once, until one is free
+        again.
         """
         with self._turn:
             byte = self._lock_byte()

@@ -84,7 +84,7 @@ def code_at(secret: bytes, step: int) -> str:
 
 
 def find_step(secret: bytes, code: str, steps: Iterable[int]) -> int | None:
-    """Return the first of these steps whose code this is, or None."""
+    """Return the first of these steps that has this code, or None."""
     for step in steps:
         if hmac.compare_digest(code_at(secret, step), code):
             return step

@@ -1,6 +1,6 @@
-"""The answers of authenticators: how they are parsed and verified (WebAuthn Level 3).
+"""Parses and verifies the answers of authenticators (WebAuthn Level 3).
 
-The library fido2 parses and verifies.  It is imported where a passkey is used and nowhere else,
+The library fido2 does most of the work.  It is imported where a passkey is used and nowhere else,
 because its import takes time and memory that most processes do not need.
 """
 
@@ -27,7 +27,8 @@ TRANSPORTS = {"ble", "hybrid", "internal", "nfc", "smart-card", "usb"}
 
 RSA_BITS = range(2048, 4097)
 RSA_EXPONENT = 65537
-"""What the RSA keys of authenticators have.  With others, a check could be weak or take long."""
+"""The length and the exponent of authenticators' RSA keys.  With others, a check could be weak or
+take long."""
 
 ALGORITHMS = {"ES256": -7, "EdDSA": -8, "RS256": -257}
 """Signature algorithms, by their numbers in COSE.  Every authenticator has one of them."""
@@ -126,7 +127,7 @@ def parse_attestation(credential: str) -> Attestation:
 def verify_assertion(
     origin: str, assertion: Assertion, public_key: bytes, *, may_sync: bool
 ) -> None:
-    """Return if an authenticator has signed the answer with this key, on a page of the origin.
+    """Check that an authenticator has signed the answer with this key, on a page of the origin.
 
     public_key: a COSE key, in CBOR.  may_sync: the authenticator said so when it made the passkey.
     Raises PasskeyRefused.
@@ -207,7 +208,7 @@ def _refusing(reason: Reason) -> Iterator[None]:
 
 
 def _read_client_data(content: bytes) -> "CollectedClientData":
-    """Return what the browser says of the page.  Raises an exception if it can't be parsed."""
+    """Return the browser's description of the page.  Raises an exception if it can't be parsed."""
     from fido2.webauthn import CollectedClientData
 
     # With a number here, fido2 would reserve as many bytes.
@@ -217,7 +218,7 @@ def _read_client_data(content: bytes) -> "CollectedClientData":
 
 
 def _make_server(origin: str) -> "Fido2Server":
-    """Return what checks the type, the origin, the site, the verification and the signature."""
+    """Return fido2's server: it checks type, origin, site, user verification and signature."""
     from fido2.server import Fido2Server
     from fido2.webauthn import PublicKeyCredentialRpEntity
 
@@ -230,12 +231,12 @@ def _make_server(origin: str) -> "Fido2Server":
 
 
 def _make_state(client_data: "CollectedClientData") -> dict[str, str]:
-    """Return what fido2 compares an answer with.  use_challenge() has checked the challenge."""
+    """Return the state that fido2 compares with.  use_challenge() has checked the challenge."""
     return {"challenge": encode(client_data.challenge), "user_verification": "required"}
 
 
 def _require_sound(client_data: "CollectedClientData", data: "AuthenticatorData") -> None:
-    """Raise ValueError for what fido2 accepts, but WebAuthn Level 3, 7.1 and 7.2, does not."""
+    """Raise ValueError for an answer that only fido2 accepts: see WebAuthn Level 3, 7.1 and 7.2."""
     if client_data.cross_origin:
         raise ValueError("The page was in a frame of another origin.")
     if data.is_backed_up() and not data.is_backup_eligible():

@@ -40,7 +40,7 @@ class BatchingConnection(Connection):
         return super().cursor(**options)
 
     def send(self, cursor: Cursor, statement: bytes) -> None:
-        """Execute the waiting statements and this one, whose rows the cursor then has.
+        """Execute the waiting statements and this one.  The cursor then has the rows of this one.
 
         Without begin(), they are one transaction.
         """

@@ -69,7 +69,7 @@ def connect(url: str, options: str = "", factory: type[Connection] = Connection)
     options: options of PostgreSQL's command line, added to those of the URL.
     factory: the class of the connection.
     Raises psycopg2.OperationalError, or its subclasses Refused and ReadOnly, with a sentence that
-    says what is wrong and what to do.
+    names the failure and its remedy.
     """
     arguments = parameters(url) | COMMON_PARAMETERS
     # PgBouncer refuses even empty options.  psycopg2 leaves None out.

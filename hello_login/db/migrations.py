@@ -172,7 +172,7 @@ def alter_role(db: Connection, statements: str) -> None:
 def count_rows(db: Connection) -> list[tuple[str, int]]:
     """Return the current schema's tables, each with its number of rows.
 
-    Leaves out yoyo's own tables, and partitions, whose rows are those of their table.
+    Leaves out yoyo's own tables, and partitions: their rows are rows of their table.
     Counting stops at MAX_COUNTED_ROWS + 1, so that a large table takes no longer than a small one.
     """
     with db.cursor() as cursor:

@@ -31,7 +31,7 @@ class NoAnswer(psycopg2.OperationalError):
 
 
 class Watch:
-    """Gives up the connections that have executed something for too long."""
+    """Gives up the connections that have executed a command for too long."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -81,7 +81,7 @@ class Watch:
 
 
 watch = Watch()
-"""The one of this process."""
+"""The watch of this process."""
 
 
 def is_over(begun: float) -> bool:
@@ -102,7 +102,7 @@ def _break(connection: Connection) -> None:
 def end_waiting_commits(connection: Connection) -> None:
     """End this role's backends that wait for a standby, and that their clients have given up.
 
-    What they commit stays committed here; a standby may lack it.
+    Their commits stay on this server; a standby may lack them.
     """
     with connection.cursor() as cursor:
         cursor.execute(

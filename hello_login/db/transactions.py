@@ -3,8 +3,8 @@
 pyramid_tm begins a transaction for each request, commits it when the view returns, and aborts it
 when the view raises.  request.db takes a connection from the pool at its first use, and joins that
 transaction.  For GET and HEAD it is in autocommit mode.
-request.autocommit() lends a connection for what is committed before the transaction begins: the use
-of a session, and the counts of rate limits.
+request.autocommit() lends a connection for writes that are committed before the transaction begins:
+the use of a session, and the counts of rate limits.
 If a request fails before its commit for a temporary reason, pyramid_retry runs it once more.
 """
 
@@ -91,7 +91,7 @@ def includeme(config: Any) -> None:
 
 
 def check_at_start(settings: Settings, config_uri: str) -> None:
-    """Log what is wrong with the database of DATABASE_URL, if anything is.
+    """Log each fault of the database of DATABASE_URL.
 
     config_uri: the .ini file, for the command that applies the missing migrations.
     Raises SystemExit with a sentence when PostgreSQL refuses DATABASE_URL.
@@ -127,8 +127,8 @@ def check_at_start(settings: Settings, config_uri: str) -> None:
 def session_settings() -> dict[str, str]:
     """Return the settings of PostgreSQL that requests rely on, times in milliseconds."""
     return {
-        # Statements after a lock must see what was committed before: with the snapshot of an
-        # earlier one, a login would not see a second factor that was added meanwhile.
+        # A statement after a lock must see all commits before it: with the snapshot of an earlier
+        # statement, a login would not see a second factor that was added meanwhile.
         "default_transaction_isolation": "read committed",
         "statement_timeout": str(1000 * STATEMENT_TIMEOUT_SECONDS),
         "lock_timeout": str(1000 * LOCK_TIMEOUT_SECONDS),
@@ -170,7 +170,7 @@ class ConnectionDataManager:
         self._released = False
 
     def tpc_begin(self, _: object) -> None:
-        """Nothing to do: the transaction begins with the first statement."""
+        """Do nothing: the transaction begins with the first statement."""
 
     def commit(self, _: object) -> None:
         """Execute the waiting statements.  Raises psycopg2.Error."""

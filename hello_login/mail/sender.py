@@ -158,7 +158,7 @@ class Sender:
         purpose, facts = PURPOSES.get(mail.kind), dict(mail.facts)
         if mail.kind in REQUESTED:
             owner = users.get_by_email(db, mail.recipient)
-            # The owner's mailbox may be another one than what was typed: lower() in PostgreSQL
+            # The owner's mailbox may differ from the address that was typed: lower() in PostgreSQL
             # takes some letters for the same.
             if mail.kind == "forgot":
                 if owner is None or owner.deactivated_at is not None:

@@ -25,7 +25,7 @@ other process tries the same mail meanwhile."""
 
 
 def make_transport(mail_url: str) -> Deliver:
-    """Return what delivers a message to the server or the folder of MAIL_URL."""
+    """Return the function that delivers a message to the server or the folder of MAIL_URL."""
     if mail_url.startswith("file:"):
         return partial(_write_file, Path(mail_url.removeprefix("file:")))
     # Reading the certificate authorities takes milliseconds of processor time: once is enough.

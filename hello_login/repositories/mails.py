@@ -143,9 +143,7 @@ def give_up(db: Connection, mail_id: int) -> None:
 
 
 def delete_given_up(db: Connection, age: timedelta) -> None:
-    """Delete those of the ten oldest given up mails that are older than this; skip those that
-    others delete.
-    """
+    """Delete up to ten given up mails that are older than this; skip those that others delete."""
     statement = """
         DELETE FROM mails
          WHERE id = ANY (ARRAY(SELECT id

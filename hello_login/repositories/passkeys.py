@@ -124,6 +124,6 @@ def rename(db: Connection, user_id: int, passkey_id: bytes, name: str) -> bool:
 
 
 def delete(db: Connection, user_id: int, passkey_ids: Sequence[bytes]) -> int:
-    """Delete these passkeys of the account, and return how many there were."""
+    """Delete these passkeys of the account, and return the number of deleted ones."""
     statement = "DELETE FROM passkeys WHERE id = ANY(%s::bytea[]) AND user_id = %s RETURNING id"
     return len(fetch(db, statement, [list(passkey_ids), user_id]))

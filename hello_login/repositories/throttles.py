@@ -16,7 +16,7 @@ class Limit(NamedTuple):
     """A limit for failures in a row."""
 
     key: bytes
-    """32 bytes that say what is limited, without telling it to readers of the table."""
+    """32 bytes that identify the limit, and tell readers of the table nothing."""
 
     max_failures: int
     """Failures before there are waits."""
@@ -153,8 +153,8 @@ def take_back(db: Connection, limits: Sequence[Limit]) -> None:
 def delete_forgotten(db: Connection) -> None:
     """Delete up to ten rows whose failures are forgotten; skip those that others delete.
 
-    It must be the last statement of a transaction that waits for a row of this table: the order of
-    the keys, in which the others lock them, is not kept here.
+    It must be the last statement of a transaction that waits for a row of this table: it does not
+    lock rows in the order of their keys, as the other statements do.
     """
     statement = """
         DELETE FROM throttles

@@ -57,7 +57,7 @@ class Credentials(NamedTuple):
 
 
 class LockedAccount(NamedTuple):
-    """An account whose row is locked, as a login needs it."""
+    """An account with a locked row, as a login needs it."""
 
     credentials: Credentials
 

@@ -99,10 +99,7 @@ def _share_metrics(processes: int) -> Callable[[int], None]:
 
 
 def _remedy(number: int | None, port: int) -> str:
-    """Return what the operator can do about an error of bind().
-
-    number: its errno.
-    """
+    """Return the operator's remedy for an error of bind().  number: its errno."""
     another = "choose another port with PORT={0} or http_port={0}"
     if number == errno.EADDRINUSE:
         return f"stop the program that listens there, or {another.format(port + 1)}"

@@ -133,10 +133,11 @@ class Server(TcpWSGIServer):
     _map: Any
 
     def __init__(self, app: Any, listener: socket.socket, adjustments: Adjustments) -> None:
-        """app: if it has a registry, its mail_sender runs as long as the server.
+        """Prepare to serve an application on a socket that listens.
 
-        So does a thread that uses its pool to prepare the coming months of account_events.  Its
-        metrics, if it has them, get the gauges of this process.
+        app: if it has a registry, its mail_sender runs as long as the server.  So does a thread
+        that uses its pool to prepare the coming months of account_events.  Its metrics, if it has
+        them, get the gauges of this process.
         """
         self._registry: Any = getattr(app, "registry", None)
         self._mail_sender: Sender | None = getattr(self._registry, "mail_sender", None)
@@ -189,7 +190,7 @@ class Server(TcpWSGIServer):
             )
 
     def add_task(self, task: Any) -> None:
-        """Queue a connection whose next request is complete, for a thread."""
+        """Queue a connection with a complete request for a thread."""
         task.queued_at = time.monotonic()
         dispatcher = self.form_dispatcher if task.is_form() else self.task_dispatcher
         dispatcher.add_task(task)

@@ -48,7 +48,7 @@ BUCKETS = (0.025, 0.1, 0.5, 2.5)
 few, since each bucket is one more series for each route."""
 
 COUNTED_FROM_START = ("logged_in", "login_failed", "login_throttled")
-"""Events whose series begin at 0, since Prometheus sees no increase in the first value of one."""
+"""The series of these events begin at 0, since Prometheus sees no increase in a first value."""
 
 MOST_MAILS = 1000
 """The number up to which the outbox is counted, so that a scrape takes the same time in a flood."""

@@ -109,7 +109,7 @@ def _compress(view: Any) -> Any:
     """Return a view that compresses the view's texts for clients that accept gzip.
 
     Pages are not compressed: their length would tell an attacker parts of the secrets on a page
-    that also shows what the attacker chose (BREACH).  Static files hold neither.
+    that also shows a text of the attacker (BREACH).  Static files hold neither.
     """
 
     def compressing(context: Any, request: Any) -> Any:

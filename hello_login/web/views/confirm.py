@@ -109,7 +109,7 @@ def form_or_redirect(request: Any, form: forms.Form, **more: Any) -> Any:
 def redirect_too_late(request: Any) -> Any:
     """Return a redirect for a request whose session was ended or renewed since it began.
 
-    After a double click, the first request may have done already what the second one asks for.
+    After a double click, the first request may have made the change already.
     """
     return redirect(request, request.route_path("account"), "too_late")
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class ErrorText(NamedTuple):
-    """The text of an error response: what happened, and what the user can do."""
+    """The text of an error response: a title, and the advice to the user."""
 
     title: str
     advice: str
@@ -91,7 +91,7 @@ OPERATOR_REMEDIES: dict[type[psycopg2.Error], str] = {
     errors.InvalidSqlStatementName: KEEP_SESSIONS,
     errors.DuplicatePreparedStatement: KEEP_SESSIONS,
 }
-"""What the operator can do about errors that do not come from a wrong statement."""
+"""The operator's remedies for errors that do not come from a wrong statement."""
 
 
 @forbidden_view_config()
@@ -171,7 +171,7 @@ def show_unexpected_error(error: Exception, request: Any) -> Any:
 
 
 def _describe(error: psycopg2.Error) -> str:
-    """Return PostgreSQL's message, without the statement or the row, and so what was typed."""
+    """Return PostgreSQL's message without the statement and the row, which contain typed text."""
     return (error.diag.message_primary or str(error)).strip()
 
 

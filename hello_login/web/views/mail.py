@@ -53,7 +53,7 @@ def show_sent(request: Any, form: forms.EmailForm) -> Any:
 
 @form_view("link", "link", permission=NO_PERMISSION_REQUIRED)
 def use_link(request: Any) -> Any:
-    """Show what the link is for, and use it on POST only: programs open the links of mails."""
+    """Show the form of the link's purpose; on POST only, use the link: programs open links, too."""
     token, session = request.matchdict["token"], request.login_session
     with request.autocommit() as db:
         link = links.find(db, token)
@@ -69,7 +69,7 @@ def use_link(request: Any) -> Any:
             return _change_address(request, token, user, link.address)
         return _set_password(request, token, user, link)
     except LinkExpired:
-        request.tm.doom()  # or an undo whose address is taken just now would be used up
+        request.tm.doom()  # Otherwise an undo is used up if its address was taken just now.
         request.response.status_int = 404
         request.override_renderer = "hello_login.web:templates/link_expired.jinja2"
         return {}

@@ -20,7 +20,7 @@ from .second_factor import admit_change, may_set_up, show_recovery_codes
 
 
 def signal_passkeys(request: Any, factors: Factors) -> str | None:
-    """Return what the page tells the browser about the user's passkeys, or None if nothing."""
+    """Return the page's signals to the browser about the user's passkeys, or None."""
     site: RelyingParty | None = request.registry.relying_party
     if site is None or factors.handle is None:
         return None

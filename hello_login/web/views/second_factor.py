@@ -116,7 +116,7 @@ def remove_totp(request: Any) -> Any:
 
 @form_view("recovery_codes", "recovery_codes", fresh=True)
 def make_recovery_codes(request: Any) -> Any:
-    """Say how many recovery codes are left; on POST, replace them, and show the new ones once."""
+    """Show the number of recovery codes; on POST, replace them, and show the new ones once."""
     session, form = request.login_session, forms.Form(request.POST)
     if not session.has_second_factor:
         return redirect(request, request.route_path("account"), "no_factor")
@@ -133,7 +133,7 @@ def make_recovery_codes(request: Any) -> Any:
 def show_recovery_codes(request: Any, codes: list[str], message: str = "") -> Any:
     """Return the context of the page with new recovery codes, and renew the session.
 
-    message: the key in MESSAGES of what was done, beside making the codes.
+    message: the key in MESSAGES of the change that came with the codes, or "".
     The page shows no form, because the CSRF token changes with the session.  So a reload is
     refused, and does not replace the codes.
     """
