@@ -27,7 +27,8 @@ from hello_login.auth.audit import Actor
 from hello_login.auth.clients import Client
 from hello_login.auth.passwords import Passwords
 from hello_login.db import migrations, transactions
-from hello_login.db.batching import BatchingConnection, is_broken
+from hello_login.db.batching import BatchingConnection
+from hello_login.db.standbys import is_broken
 from hello_login.dev import embedded
 from hello_login.dev.embedded import EmbeddedPostgres
 from hello_login.repositories.events import Event

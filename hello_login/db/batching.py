@@ -6,16 +6,12 @@ can wait for the next one that does.
 
 from typing import Any
 
-import psycopg2
 from psycopg2.errors import FeatureNotSupported, ReadOnlySqlTransaction
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from .standbys import NoAnswer, is_over, watch
-
-CONNECTION_OK = 0
-"""From libpq's ConnStatusType, which psycopg2 has no name for."""
+from .standbys import watch
 
 BEGIN = b"BEGIN"
 
@@ -46,7 +42,8 @@ class BatchingConnection(Connection):
         """
         statements, self.waiting = [*self.waiting, statement], []
         try:
-            self._execute(cursor, b"; ".join(statements))
+            with watch.limited(self, self._dsn):
+                cursor.execute(b"; ".join(statements))
         except (FeatureNotSupported, ReadOnlySqlTransaction):
             # A migration has changed the type of a column that a statement returns, or the server
             # is no longer the primary.  A new connection helps in both cases.
@@ -84,25 +81,8 @@ class BatchingConnection(Connection):
             with self.open_cursor() as cursor:
                 self.send(cursor, self.waiting.pop())
 
-    def _execute(self, cursor: Cursor, command: bytes) -> None:
-        """Execute a command.  Raises psycopg2.Error, or NoAnswer when the time is over."""
-        begun = watch.begin(self, self._dsn)
-        try:
-            cursor.execute(command)
-        except psycopg2.Error as error:
-            if is_over(begun) and is_broken(self):
-                raise NoAnswer from error
-            raise
-        finally:
-            watch.end(self)
-
     def _end(self, command: bytes) -> None:
         self.waiting = []
         if self.info.transaction_status != TRANSACTION_STATUS_IDLE:
-            with self.open_cursor() as cursor:
-                self._execute(cursor, command)
-
-
-def is_broken(connection: Connection) -> bool:
-    """Return whether libpq knows that the server is gone; psycopg2 does not always notice."""
-    return bool(connection.closed) or connection.info.status != CONNECTION_OK
+            with self.open_cursor() as cursor, watch.limited(self, self._dsn):
+                cursor.execute(command)

@@ -12,7 +12,8 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from .batching import BatchingConnection, is_broken
+from .batching import BatchingConnection
+from .standbys import is_broken
 
 COMMON_PARAMETERS: dict[str, Any] = {
     "fallback_application_name": "hello_login",

@@ -7,7 +7,8 @@ thread of each process gives up a connection that waits too long, and ends its b
 import socket
 import threading
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -18,6 +19,9 @@ lost server is noticed."""
 
 USUAL_SECONDS = 2
 """A commit that waits for longer is a failure: it makes others exceed lock_timeout."""
+
+CONNECTION_OK = 0
+"""From libpq's ConnStatusType, which psycopg2 has no name for."""
 
 
 class NoAnswer(psycopg2.OperationalError):
@@ -45,20 +49,25 @@ class Watch:
                 self._thread = threading.Thread(target=self._run, name="standbys", daemon=True)
                 self._thread.start()
 
-    def begin(self, connection: Connection, dsn: str) -> float:
-        """Limit the time from now until end(), and return now, for is_over().
+    @contextmanager
+    def limited(self, connection: Connection, dsn: str) -> Iterator[None]:
+        """Give up the connection if the block takes longer than COMMIT_TIMEOUT_SECONDS.
 
         dsn: how to connect in order to end the backend of this connection.
+        Raises NoAnswer in place of a psycopg2.Error that breaks the connection after this time.
         """
         begun = time.monotonic()
         with self._lock:
             self._begun[connection] = begun, dsn
-        return begun
-
-    def end(self, connection: Connection) -> None:
-        """End the limit of begin()."""
-        with self._lock:
-            del self._begun[connection]
+        try:
+            yield
+        except psycopg2.Error as error:
+            if time.monotonic() - begun >= COMMIT_TIMEOUT_SECONDS and is_broken(connection):
+                raise NoAnswer from error
+            raise
+        finally:
+            with self._lock:
+                del self._begun[connection]
 
     def _run(self) -> None:
         while True:
@@ -84,9 +93,9 @@ watch = Watch()
 """The watch of this process."""
 
 
-def is_over(begun: float) -> bool:
-    """Return whether the time limit of an execution that began then is over."""
-    return time.monotonic() - begun >= COMMIT_TIMEOUT_SECONDS
+def is_broken(connection: Connection) -> bool:
+    """Return whether libpq knows that the server is gone; psycopg2 does not always notice."""
+    return bool(connection.closed) or connection.info.status != CONNECTION_OK
 
 
 def _break(connection: Connection) -> None:

@@ -21,9 +21,8 @@ from pyramid_retry import mark_error_retryable
 
 from ..settings import Settings
 from . import connections, migrations
-from .batching import is_broken
 from .connections import ConnectionPool
-from .standbys import NoAnswer
+from .standbys import NoAnswer, is_broken
 
 log = logging.getLogger(__name__)
 
