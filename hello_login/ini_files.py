@@ -34,13 +34,3 @@ def read_app(config_uri: str) -> Mapping[str, str]:
         return dict(loader.get_wsgi_app_settings())
     except (OSError, LookupError, ImportError, configparser.Error, plaster.PlasterError) as error:
         raise SystemExit(f"Can't use {config_uri}: {error}") from None
-
-
-def parse_data_folder(value: str) -> Path:
-    """Return the folder, but move one in the package to the current folder.
-
-    The packaged development.ini names a folder beside itself.  An upgrade may remove it, and other
-    users may lack access.
-    """
-    path = Path(value)
-    return Path.cwd() / path.name if path.parent == PACKAGE else path

@@ -72,7 +72,7 @@ class Settings:
     overrides: Path | None = _setting(values.parse_overrides, None)
     """A folder whose templates/ and static/ replace files of the package, and add others."""
 
-    embedded_postgres: Path | None = _setting(ini_files.parse_data_folder, None)
+    embedded_postgres: Path | None = _setting(values.parse_data_folder, None)
     """The folder of the development database.  Production has none, so it needs a database_url."""
 
     secure_cookies: bool = _setting(values.parse_boolean, True)

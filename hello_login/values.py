@@ -114,6 +114,16 @@ def parse_overrides(value: str) -> Path:
     return folder
 
 
+def parse_data_folder(value: str) -> Path:
+    """Return the folder, but move one in the package to the current folder.
+
+    The packaged development.ini names a folder beside itself.  An upgrade may remove it, and other
+    users may lack access.
+    """
+    path = Path(value)
+    return Path.cwd() / path.name if path.parent == ini_files.PACKAGE else path
+
+
 def parse_trusted_proxy(value: str) -> str:
     if value in ("*", "none"):
         return value
@@ -140,7 +150,7 @@ def parse_site_url(value: str) -> str:
 def parse_mail_url(value: str) -> str:
     """Return the URL.  It may have a password, so no error repeats it, as urllib's own would."""
     if value.startswith("file:") and value != "file:":
-        return f"file:{ini_files.parse_data_folder(value.removeprefix('file:'))}"
+        return f"file:{parse_data_folder(value.removeprefix('file:'))}"
     smtp = False
     try:
         parts = urlsplit(value)
