@@ -1,4 +1,4 @@
-"""Finding and reading production.ini and development.ini."""
+"""Finds and reads production.ini and development.ini."""
 
 import configparser
 from collections.abc import Mapping

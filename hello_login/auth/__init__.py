@@ -1,1 +1,1 @@
-"""What an account can do: no HTTP, no SQL."""
+"""The actions of accounts, without HTTP and without SQL."""

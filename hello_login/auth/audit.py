@@ -1,6 +1,6 @@
 """The audit trail: events in the table account_events, and lines in the security log.
 
-In names of stored events, "check" means re-authentication, and "throttled" rate limited.
+In names of stored events, "check" means re-authentication, and "throttled" means rate limited.
 """
 
 from collections.abc import Callable

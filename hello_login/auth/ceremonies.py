@@ -40,7 +40,7 @@ class RelyingParty:
     """The only origin whose pages may use a passkey of this site."""
 
     secret_keys: tuple[str, ...] = field(repr=False)
-    """The first one signs challenges, and all are accepted."""
+    """The first one signs challenges; those that another one has signed are accepted, too."""
 
     @property
     def id(self) -> str:
@@ -75,7 +75,7 @@ class Ceremony:
     site: RelyingParty
     purpose: Purpose
     browser: str = field(repr=False)
-    """A secret that this browser has, and no other."""
+    """A secret that only this browser has."""
 
     def request_options(self, passkeys: Sequence[Passkey] = ()) -> str:
         """Return the options of navigator.credentials.get(), as JSON.

@@ -33,7 +33,7 @@ The time to sort them is quadratic."""
 
 
 class PasswordRefused(ValueError):
-    """A password that breaks a rule.  The message tells the user which one, and what to do."""
+    """A password that breaks a rule.  The message tells the user the rule and the remedy."""
 
 
 class Passwords:

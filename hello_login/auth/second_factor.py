@@ -62,16 +62,16 @@ class Factors(NamedTuple):
     """The second factors of an account."""
 
     app_added_at: datetime | None
-    """When the authenticator app was added; None: there is none."""
+    """The time when the authenticator app was added, or None if there is no app."""
 
     recovery_codes: int
-    """The number of those that were not used."""
+    """The number of recovery codes that were not used."""
 
     handle: bytes | None
-    """The account's name in authenticators; None: no page has let it add a passkey."""
+    """The account's name in authenticators, or None if no page has let it add a passkey."""
 
     passkeys: list[Passkey]
-    """The oldest first."""
+    """The account's passkeys, the oldest first."""
 
 
 def is_app_code(code: str) -> bool:

@@ -21,7 +21,7 @@ ABSOLUTE_LIMIT = timedelta(hours=24)
 
 REMEMBERED_IDLE_LIMIT = timedelta(days=14)
 REMEMBERED_ABSOLUTE_LIMIT = timedelta(days=30)
-"""The same with "Stay logged in".  NIST SP 800-63B-4, 2.1.3: at most 30 days."""
+"""The limits with "Stay logged in".  NIST SP 800-63B-4, 2.1.3 allows at most 30 days."""
 
 FRESH_LOGIN = timedelta(minutes=15)
 """After this time, a change of the account needs a re-authentication first (ASVS 5.0, 7.5.1 to

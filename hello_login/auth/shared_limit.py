@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 5.0
 
 
 class SharedLimit:
-    """Limits the threads of this process, and of those that it forks, that go on at once.
+    """Limits the number of threads that go on at once, in this process and in those that it forks.
 
     Each locks a byte of an unnamed file.  The kernel unlocks the bytes of a process that dies.
     """

@@ -192,7 +192,7 @@ def _parse(credential: str, *names: str) -> dict[str, bytes]:
         sent = json.loads(credential)
         fields = {"userHandle": "", **sent["response"], "id": sent["id"]}
         encoded = {name: fields[name] or "" for name in ("id", "userHandle", *names)}
-        # It takes base64 as well as base64url, and too much padding.
+        # The function takes base64 as well as base64url, and too much padding.
         return {name: urlsafe_b64decode(text + "==") for name, text in encoded.items()}
 
 
@@ -251,7 +251,7 @@ def _require_usable(key: Any) -> None:
         raise ValueError("The algorithm of the key was not offered.")
     if ALGORITHMS["RS256"] == key.ALGORITHM:
         modulus, exponent = (int.from_bytes(key[part], "big") for part in (-1, -2))
-        odd = modulus % 2 == 1  # OpenSSL verifies nothing with an even one.
+        odd = modulus % 2 == 1  # With an even modulus, OpenSSL verifies nothing.
         if modulus.bit_length() not in RSA_BITS or not odd or exponent != RSA_EXPONENT:
             raise ValueError("The RSA key is unusual.")
     with suppress(InvalidSignature):

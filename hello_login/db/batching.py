@@ -1,7 +1,7 @@
 """A connection that sends several statements in one round trip.
 
-A round trip takes as long as the network does.  Most statements that write return nothing, so they
-can wait for the next one that does.
+A round trip takes as long as the network does.  Most statements that write return no rows, so they
+can wait for the next statement that returns some.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ class BatchingConnection(Connection):
 
     The statement that they are sent with raises their errors.
     begin(), commit() and rollback() are for transactions of several round trips.
-    prepared: the EXECUTE of each statement that the session has prepared; None: it prepares none.
+    prepared: the EXECUTE of each prepared statement, or None if the session prepares none.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -41,7 +41,7 @@ PERMANENT_ERRORS = {
         "DATABASE_POOLER=transaction"
     ),
 }
-"""Patterns of PostgreSQL's and PgBouncer's messages when waiting can't help, each with its remedy.
+"""Patterns of PostgreSQL's and PgBouncer's messages about a lasting refusal, each with its remedy.
 
 psycopg2 has no SQLSTATE for a connection that failed.  Messages in another language than English
 (lc_messages) are not recognized, and count as temporary.

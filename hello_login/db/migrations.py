@@ -24,7 +24,7 @@ ADVISORY_LOCK = 0x68656C6C6F
 """An arbitrary key that nothing else in the database uses: "hello"."""
 
 MAX_COUNTED_ROWS = 10_000
-"""Rows of a table.  Each start counts them, in milliseconds; 10 million rows would take 3 s."""
+"""Rows of a table.  Each start counts up to this number, in milliseconds; 10 million take 3 s."""
 
 
 def migrate(url: str, *folders: Path) -> Iterator[tuple[str, float]]:

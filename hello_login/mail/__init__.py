@@ -1,4 +1,4 @@
-"""Mail: the messages, the sender, and the ways to deliver a message."""
+"""Mail: the messages, the sender, and the transports."""
 
 from typing import Any
 

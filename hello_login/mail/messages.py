@@ -1,4 +1,4 @@
-"""The text of each mail: a template for each kind, with a first line that is the subject."""
+"""The text of each mail: each kind has a template, whose first line is the subject."""
 
 from datetime import datetime, timezone
 from email.headerregistry import Address

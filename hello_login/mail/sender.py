@@ -2,7 +2,7 @@
 
 A mail is claimed and its next try is put off in one statement.  Then its link's token is issued,
 the message is delivered, and the row is deleted.  A process that is killed in between leaves the
-row, so the mail is sent at the next try: at least once, and rarely twice.
+row, so the mail is sent at the next try.  So a mail is sent at least once, and rarely twice.
 """
 
 import logging

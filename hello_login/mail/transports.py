@@ -1,4 +1,4 @@
-"""Ways to deliver a message, by MAIL_URL: SMTP, or files in a folder."""
+"""Delivers messages by the transport that MAIL_URL names: SMTP, or files in a folder."""
 
 import secrets
 import smtplib

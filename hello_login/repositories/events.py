@@ -26,7 +26,7 @@ class Event(NamedTuple):
     address: str | None = None
     request_id: str | None = None
     device: str | None = None
-    """A description, such as "Firefox on Windows"; none if an operator's program caused it."""
+    """A description, such as "Firefox on Windows"; None if an operator's program caused it."""
 
     happened_at: datetime | None = None
     id: int | None = None

@@ -1,4 +1,4 @@
-"""Rows that have expired, of every table whose rows expire at a time of their own."""
+"""The deletion of expired rows, of each table with the column expires_at."""
 
 from typing import Literal
 

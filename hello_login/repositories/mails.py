@@ -20,7 +20,7 @@ class Mail(NamedTuple):
     facts: dict[str, Any]
     created_at: datetime
     tries: int
-    """The number of tries, with the one for which it was claimed."""
+    """The number of tries, including the one for which the mail was claimed."""
 
     try_at: datetime | None
     """The time of the next try, or None if it was given up."""

@@ -19,14 +19,14 @@ class Limit(NamedTuple):
     """32 bytes that identify the limit, and tell readers of the table nothing."""
 
     max_failures: int
-    """Failures before there are waits."""
+    """The number of failures from which on there are waits."""
 
     forget_after: timedelta
     """The time after the last failure when all of them are forgotten."""
 
     resets: tuple[bytes, ...] = ()
-    """The keys of the limits that a success resets.  If its own key is not among them, a success
-    only takes back its own failure."""
+    """The keys of the limits that a success resets.  If the limit's own key is not among them, a
+    success only takes back its own failure."""
 
     lock_after: int | None = None
     """The number of failures that locks the limit: no attempt is counted until it is reset."""

@@ -11,7 +11,7 @@ class App(NamedTuple):
     """The authenticator app of an account."""
 
     secret: bytes
-    """Encrypted."""
+    """The encrypted secret."""
 
     last_step: int
     hinted_step: int

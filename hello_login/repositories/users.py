@@ -34,11 +34,11 @@ class User(NamedTuple):
     last_login_at: datetime | None
     deactivated_at: datetime | None
     confirmed_at: datetime | None
-    """When a link in a mail to the address was used."""
+    """The time when a link in a mail to the address was used."""
 
 
 class Credentials(NamedTuple):
-    """The id and the password hash of an account, and when its second factors last changed."""
+    """An account's id and password hash, and the time of the last change of its second factors."""
 
     user_id: int
     password_hash: str

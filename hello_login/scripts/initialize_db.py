@@ -1,4 +1,4 @@
-"""The command initialize_db: migrates the database and lists its tables."""
+"""The command initialize_db, which migrates the database and lists its tables."""
 
 import argparse
 import os

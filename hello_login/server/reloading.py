@@ -1,4 +1,4 @@
-"""Stopping the worker of pserve --reload together with its reloader.
+"""Stops the worker of pserve --reload together with its reloader.
 
 hupper, the reloader, starts the server in another process: the worker.  By itself hupper kills a
 worker that takes longer than a second to end, waits for a changed file after a failed start, and

@@ -1,4 +1,4 @@
-"""Parsing and answering requests, where it differs from waitress."""
+"""Parses and answers requests where waitress alone would do it differently."""
 
 import re
 from typing import Any
@@ -30,7 +30,7 @@ REQUEST_IDS = {
     "HTTP_X_REQUEST_ID": re.compile("([A-Za-z0-9-]{8,64})"),
     "HTTP_TRACEPARENT": re.compile("[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"),
 }
-"""The headers in which a trusted proxy may send an id, the first of which wins.  nginx, Heroku and
+"""The headers in which a trusted proxy may send an id.  The first of them wins.  nginx, Heroku and
 Envoy send 32 to 36 characters.  The id of a traceparent is that of the trace (W3C Trace Context,
 3.2)."""
 

@@ -1,8 +1,8 @@
-"""The security policy: how a cookie becomes an identity, and what every view requires.
+"""The security policy: the identity of a cookie, and the requirements of every view.
 
-A view requires a login, a CSRF token unless the method is safe, and GET or HEAD.  It opens itself
-by name: permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=(...).  A view that
-is open to users who must set up a second factor first has permission="logged_in".
+A view requires a login, a CSRF token unless the method is safe, and GET or HEAD.  It declares each
+exception: permission=NO_PERMISSION_REQUIRED, require_csrf=False, require_methods=(...).  A view
+that is open to users who must set up a second factor first has permission="logged_in".
 """
 
 import secrets

@@ -1,4 +1,4 @@
-"""Keeps what somebody typed into a form that could not be processed, and fills the form again.
+"""Keeps the text that was typed into a form that was not processed, and fills the form with it.
 
 A form may have expired, its session may have ended, or the database may be unreachable.  A cookie
 then keeps the fields that are no secrets, encrypted, until the form is opened again.

@@ -1,4 +1,4 @@
-"""The view of re-authentication, and what views that need a password share."""
+"""The view of re-authentication, and helpers of the views that change an account."""
 
 from typing import Any
 

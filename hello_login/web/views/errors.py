@@ -76,7 +76,7 @@ LOGOUT_EXPIRED = ErrorText(
 )
 OPEN_AGAIN = "Open the form again"
 READS_COOKIES = (403, 404, 405)
-"""Their page offers a login to a browser without a session.  No cookie is their cause."""
+"""The page of these errors offers a login if there is no session.  No cookie causes them."""
 
 WITHOUT_PAGE = ("logout", "confirm_address", "decline_passkey", "check_password")
 """Routes that have no page to open: they take POST only."""
@@ -181,7 +181,7 @@ def _log_fields(request: Any) -> dict[str, Any]:
 
 def _respond(request: Any, status: int, text: ErrorText | None = None) -> Any:
     """Return the error as a page or as JSON."""
-    # It reads neither the path nor the identity, and rarely a cookie: that may be what failed.
+    # Neither the path nor the identity is read, and rarely a cookie: one may be the cause.
     text = text or ERROR_TEXTS.get(status) or ERROR_TEXTS[400 if status < 500 else 500]
     values = {"error": text.title, "advice": text.advice, "request_id": request.id}
     renderer, retry_label = "json", ""
