@@ -30,14 +30,7 @@ def issue(db: Connection, purpose: str, address: str, user_id: int | None) -> st
     user_id: None for a registration.
     """
     token = secrets.token_urlsafe(32)
-    tokens.insert(
-        db,
-        id_of(token),
-        purpose=purpose,
-        user_id=user_id,
-        address=address,
-        lifetime=LIFETIMES[purpose],
-    )
+    tokens.insert(db, id_of(token), purpose, address, user_id, LIFETIMES[purpose])
     expired.delete(db, "tokens")
     return token
 
@@ -51,13 +44,7 @@ def issue_for_mail(
     """
     token = secrets.token_urlsafe(32)
     inserted = tokens.insert_for_mail(
-        db,
-        id_of(token),
-        mail_id=mail_id,
-        purpose=purpose,
-        user_id=user_id,
-        address=address,
-        lifetime=LIFETIMES[purpose],
+        db, id_of(token), mail_id, purpose, address, user_id, LIFETIMES[purpose]
     )
     # Last, because void() locks the rows of mails first, and then those of tokens.
     expired.delete(db, "tokens")

@@ -23,10 +23,9 @@ class Link(NamedTuple):
 def insert(
     db: Connection,
     token_id: bytes,
-    *,
     purpose: str,
-    user_id: int | None,
     address: str,
+    user_id: int | None,
     lifetime: timedelta,
 ) -> None:
     """Add a link that expires after its lifetime."""
@@ -40,11 +39,10 @@ def insert(
 def insert_for_mail(
     db: Connection,
     token_id: bytes,
-    *,
     mail_id: int,
     purpose: str,
-    user_id: int | None,
     address: str,
+    user_id: int | None,
     lifetime: timedelta,
 ) -> bool:
     """Add a link for a mail; return False if the mail does not wait any more.
