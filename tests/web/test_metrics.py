@@ -283,6 +283,6 @@ def test_the_documents_name_only_figures_that_exist(site: webtest.TestApp) -> No
     for expression in (*shown, *alerts):
         assert NAME.findall(expression), expression
         assert set(NAME.findall(expression)) <= existing, expression
-    listed = page.partition("| figure |")[2].partition("\n\n")[0]
+    listed = page.partition("| metric |")[2].partition("\n\n")[0]
     families = {re.sub("_(bucket|sum|count)$", "", name) for name in existing}
     assert set(NAME.findall(listed)) == families
