@@ -16,7 +16,7 @@ RUN pip --python .venv/bin/python install --no-deps --no-build-isolation --no-ca
  && python -m compileall -q hello_login
 
 FROM python:3.13-slim
-# A running container installs nothing.
+# A running container needs no pip.
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip \
  && rm -rf /usr/local/lib/python3*/ensurepip /root/.cache
 ENV PATH=/app/.venv/bin:$PATH \
@@ -34,7 +34,7 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT', 5000)}/healthz\", timeout=2)"]
 ENTRYPOINT ["/app/docker-entrypoint.sh"]
 CMD ["pserve", "production.ini"]
-# Last, because each commit has another revision: --build-arg REVISION=$(git rev-parse HEAD)
+# These come last, because each commit has another revision: --build-arg REVISION=$(git rev-parse HEAD)
 ARG REVISION=""
 LABEL org.opencontainers.image.title="hello_login" \
       org.opencontainers.image.description="A small and complete login application: Pyramid, hand-written SQL, PostgreSQL" \

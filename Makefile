@@ -5,7 +5,7 @@ BIN    := .venv/bin
 .PHONY: help serve test coverage test-slow browser-test poolers containers browser pictures bench lint format requirements sbom clean sure
 .DEFAULT_GOAL := help
 
-# Files of another user, such as root, who ran make before.
+# The files that another user, such as root, made by running make before.
 UNWRITABLE := $(shell for path in . .venv bench/.venv .postgres .coverage .*_cache .hypothesis; do \
 	[ ! -e $$path ] || [ -w $$path ] || echo $$path; done)
 ifneq ($(and $(UNWRITABLE),$(filter-out help,$(MAKECMDGOALS))),)
@@ -46,19 +46,19 @@ browser-test: .venv/installed    ## Install what the browser tests need, and run
 	@$(MAKE) --no-print-directory browser || echo "The browsers could not be installed."
 	@$(BIN)/python -m pytest -m browser --numprocesses 2 --dist loadfile
 
-poolers: .venv/installed    ## Install PgBouncer (Debian, as root), and run the functional tests through it; without it they are skipped
+poolers: .venv/installed    ## Install PgBouncer (Debian, as root), and run the functional tests through it; without PgBouncer they are skipped
 	@command -v pgbouncer > /dev/null || [ -x /usr/sbin/pgbouncer ] || \
 		{ apt-get -qq update && apt-get -qq install --no-install-recommends pgbouncer; } || \
 		echo "PgBouncer could not be installed."
 	@$(BIN)/python -m pytest $(FAST) --pooler=transaction tests/functional
 	@$(BIN)/python -m pytest $(FAST) --pooler=session tests/functional
 
-containers: .venv/installed    ## Build the image and try it, by itself, with compose and as Heroku runs it (needs Docker)
+containers: .venv/installed    ## Build the image and test it alone, with compose and as Heroku runs it (needs Docker)
 	@$(BIN)/python -m pip install --quiet --editable '.[development,containers]'
 	@$(BIN)/python -m pytest -m container
 
 # The browsers come last: without them, or without one, "make browser-test" runs the other tests.
-browser: .venv/installed    ## Install what the browser tests need: Chromium and Firefox (Debian, as root), Playwright, and what judges pages
+browser: .venv/installed    ## Install what the browser tests need: Chromium and Firefox (Debian, as root), Playwright, and the page checkers
 	@$(BIN)/python -m pip install --quiet --editable '.[development,browser]'
 	@cd tests/browser && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --ignore-scripts
 	@{ command -v chromium && command -v firefox-esr; } > /dev/null || \
@@ -67,7 +67,7 @@ browser: .venv/installed    ## Install what the browser tests need: Chromium and
 pictures: browser    ## Create docs/pictures: every page as Chromium shows it
 	@$(BIN)/python -m tests.browser.pictures
 
-bench: bench/.venv/installed    ## Compare the speed with products and with the machine's limits, in 9 minutes (QUICK=1: in 2)
+bench: bench/.venv/installed    ## Compare the speed with other products and with the machine's limits, in 9 minutes (QUICK=1: in 2)
 	@bench/.venv/bin/python -m bench $(if $(QUICK),--quick)
 
 lint: .venv/installed    ## Check style, formatting and types
@@ -91,7 +91,7 @@ sbom:    ## Build the image, and list its packages and their licences in sbom/ (
 clean:    ## Remove all files that make created; asks before it deletes the development database (DATABASE=yes)
 	@$(PYTHON) .ci/clean.py
 
-sure:     ## Everything that the project's gate runs
+sure:     ## Run everything that the project's gate runs
 	@.ci/run
 
 # The stamp is written last, so that an interrupted installation starts again.

@@ -1,6 +1,6 @@
 """Builds in a temporary folder, so that pip leaves nothing in the checkout.
 
-All else is in setup.cfg.
+All other settings are in setup.cfg.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the image, and replaces the running replicas of docker-compose.production.yml one by one.
 #
-# Needs the variables that the replicas were started with.  If a new replica does not become healthy, it is
+# It needs the variables with which the replicas were started.  If a new replica does not become healthy, it is
 # removed, and the replicas that have not been replaced go on.
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,4 +1,5 @@
-# "make sbom" runs this file: what is installed in the image hello_login, as CycloneDX, and its licences.
+# "make sbom" runs this file, which lists the packages in the image hello_login, as CycloneDX, and their
+# licences.
 FROM python:3.13-slim AS tools
 RUN pip install --quiet --no-cache-dir --root-user-action=ignore cyclonedx-bom pip-licenses
 COPY --from=hello_login /app /app
