@@ -135,7 +135,7 @@ def test_the_proxy_and_the_server_accept_bodies_of_the_same_size(
     assert re.search(rf"^max_request_body_size = {refused}$", read(name), re.MULTILINE)
 
 
-def test_the_proxy_hides_the_figures_and_replaces_the_ids_that_clients_send() -> None:
+def test_the_proxy_hides_the_metrics_and_replaces_the_ids_that_clients_send() -> None:
     proxy = read("proxy/nginx.conf")
     assert re.search(r"^ +location = /metrics \{ return 404; \}$", proxy, re.MULTILINE)
     sent = dict(re.findall(r"proxy_set_header (\S+) +(\S+);", proxy))
@@ -151,7 +151,9 @@ def test_compose_publishes_only_the_site_and_only_on_this_machine(name: str) -> 
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_compose_in_production_passes_on_what_does_not_belong_to_its_own_containers() -> None:
+def test_compose_in_production_passes_on_every_variable_that_does_not_concern_its_containers() -> (
+    None
+):
     belongs = {"PORT", "TRUSTED_PROXY_COUNT", "MIGRATE", "DATABASE_WAIT"}
     belongs |= {"DATABASE_POOLER", "DATABASE_DIRECT_URL"}
     passed = COMPOSE["docker-compose.production.yml"]["services"]["web"]["environment"]
@@ -211,7 +213,7 @@ def load_kubernetes(secret: dict[str, str]) -> settings.Settings:
     return settings.load({}, {}, secret | {each["name"]: each["value"] for each in WEB["env"]})
 
 
-def test_kubernetes_sets_all_that_is_required_and_its_placeholders_are_refused() -> None:
+def test_kubernetes_sets_all_required_variables_and_its_placeholders_are_refused() -> None:
     secret = KUBERNETES["Secret"]["stringData"]
     with pytest.raises(SystemExit, match=r"(?s)^DATABASE_URL is.*\nSECRET_KEY is[^\n]*$"):
         load_kubernetes(secret)

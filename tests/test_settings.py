@@ -66,7 +66,7 @@ def test_both_schemes_of_a_postgresql_url_are_accepted(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["mysql://ada:pa55@db/app", "db.example.com", "postgresql://ada:pa55@[db/app"]
 )
-def test_another_url_is_refused_without_showing_its_password(url: str) -> None:
+def test_a_wrong_database_url_is_refused_without_showing_its_password(url: str) -> None:
     (message,) = problems(environ={"DATABASE_URL": url})
     assert message.startswith("DATABASE_URL is not a URL: set it to postgresql://")
     assert "pa55" not in message
@@ -163,7 +163,7 @@ def test_two_migrations_with_one_name_are_refused(tmp_path: Path) -> None:
     assert message.startswith("hello_login.migrations names a folder with 0001.users.sql, but")
 
 
-def test_a_site_has_a_name_that_a_line_can_show() -> None:
+def test_a_site_name_has_at_most_50_printable_characters_on_one_line() -> None:
     assert settings.load({}, INI, ENVIRON).site_name == "Hello Login"
     for name in ("A", "\xc5sa's Notes", "x" * 50):
         assert settings.load({}, INI, {**ENVIRON, "SITE_NAME": name}).site_name == name
@@ -171,7 +171,7 @@ def test_a_site_has_a_name_that_a_line_can_show() -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 51, "A: B", "A\nB", "A\x7f", "A\u202eB", "\udcff"])
-def test_another_name_of_the_site_is_refused(name: str) -> None:
+def test_a_wrong_site_name_is_refused(name: str) -> None:
     (message,) = problems(environ={"SITE_NAME": name})
     assert message.startswith("SITE_NAME is ")
     assert message.endswith("set it to at most 50 printable characters, without a colon.")
@@ -350,7 +350,7 @@ SITES = {
 
 
 @pytest.mark.parametrize(("value", "offered"), SITES.items())
-def test_passkeys_are_offered_if_the_site_has_a_name(value: str, offered: bool) -> None:
+def test_passkeys_are_offered_if_the_site_has_a_host_name(value: str, offered: bool) -> None:
     assert settings.load({}, INI, {**ENVIRON, "SITE_URL": value}).offers_passkeys is offered
 
 

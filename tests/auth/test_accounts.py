@@ -146,7 +146,7 @@ def test_the_owner_is_told_of_each_change_of_the_account(mailing: Visitor, db: C
     ]
 
 
-def test_a_login_is_told_unless_the_device_has_logged_in_with_this_password(
+def test_the_owner_is_told_of_a_login_unless_the_device_has_logged_in_with_this_password(
     mailing: Visitor, db: Connection
 ) -> None:
     user_id = mailing.user().id
@@ -165,7 +165,9 @@ def test_a_login_is_told_unless_the_device_has_logged_in_with_this_password(
     assert notices(db) == [("password_changed", EMAIL), ("new_device", EMAIL)]
 
 
-def test_a_new_account_is_not_told_of_its_first_login(mailing: Visitor, db: Connection) -> None:
+def test_the_owner_of_a_new_account_is_not_told_of_the_first_login(
+    mailing: Visitor, db: Connection
+) -> None:
     mailing.complete_login(mailing.user().id)
     assert notices(db) == []
 
@@ -230,7 +232,7 @@ def test_a_reset_removes_second_factors_if_the_address_was_not_confirmed_before(
     assert (("passkey_removed", EMAIL) in notices(db)) is not stays
 
 
-def test_a_reset_needs_a_link_for_that_and_a_good_password(mailing: Visitor) -> None:
+def test_a_reset_needs_a_reset_link_and_a_good_password(mailing: Visitor) -> None:
     token, user = link_for(mailing, "change")
     reset = partial(accounts.reset_password, mailing.actor, mailing.passwords)
     with pytest.raises(LinkExpired):
@@ -250,7 +252,7 @@ def test_a_reset_link_to_an_earlier_address_does_nothing(mailing: Visitor) -> No
     assert mailing.can_log_in(PASSWORD)
 
 
-def test_a_changed_address_is_confirmed_and_told_to_the_earlier_one(
+def test_a_changed_address_is_confirmed_and_the_earlier_address_gets_a_notice(
     mailing: Visitor, db: Connection, logged_events: list[Event]
 ) -> None:
     token, user = link_for(mailing, "change", "new@example.com")
@@ -266,7 +268,7 @@ def test_a_changed_address_is_confirmed_and_told_to_the_earlier_one(
         accounts.change_address(mailing.actor, token, user)
 
 
-def test_a_confirmed_address_is_not_told_as_a_change(
+def test_confirming_an_address_sends_no_notice_of_a_change(
     mailing: Visitor, db: Connection, logged_events: list[Event]
 ) -> None:
     token, user = link_for(mailing, "change")
@@ -276,7 +278,7 @@ def test_a_confirmed_address_is_not_told_as_a_change(
     assert "address_changed" not in names(logged_events)
 
 
-def test_an_address_that_is_taken_is_neither_changed_nor_told(
+def test_a_change_to_a_taken_address_changes_nothing_and_sends_no_notice(
     mailing: Visitor, db: Connection
 ) -> None:
     mailing.register(name="Grace", email="grace@example.com", password=PASSWORD)
@@ -338,7 +340,7 @@ def test_a_link_of_a_deleted_account_has_expired(mailing: Visitor) -> None:
         accounts.change_address(mailing.actor, token, user)
 
 
-def test_another_address_is_asked_for_by_a_mail_to_it_and_told_to_the_present_one(
+def test_a_request_for_another_address_sends_a_link_to_it_and_a_notice_to_the_present_one(
     mailing: Visitor, db: Connection
 ) -> None:
     accounts.ask_for_address(mailing.actor, mailing.user(), "new@example.com")

@@ -76,7 +76,7 @@ def test_a_mail_gets_a_new_link_with_each_try_as_long_as_it_waits(db: Connection
     assert links.issue_for_mail(db, mail.id, "register", EMAIL, None) is None
 
 
-def test_voided_links_and_mails_are_those_of_the_account_except_to_undo_a_change(
+def test_voiding_the_links_of_an_account_keeps_those_that_undo_a_change(
     db: Connection, ada: int, visitor: Visitor
 ) -> None:
     grace = visitor.register(name="Grace", email="grace@example.com", password="a long password")

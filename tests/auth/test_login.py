@@ -211,7 +211,7 @@ ENDINGS: dict[str, Callable[[Visitor], object]] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_half_login_is_ended_by(visitor: Visitor, ada: int, phone: Phone, ending: str) -> None:
+def test_a_half_login_ends_with(visitor: Visitor, ada: int, phone: Phone, ending: str) -> None:
     half = begin_half_login(visitor, ada)
     ENDINGS[ending](visitor)
     with pytest.raises(HalfLoginEnded):
@@ -307,7 +307,7 @@ def test_reauthentication_with_a_recovery_code_uses_it_up(
     assert recovery_codes.count(visitor.db, session.user.id) == 9
 
 
-def test_reauthentication_counts_and_records_no_code_that_could_not_be_decrypted(
+def test_a_failure_to_decrypt_at_reauthentication_is_neither_counted_nor_recorded(
     visitor: Visitor, session: Session, phone: Phone
 ) -> None:
     recorded = events_of(visitor, session.user.id)

@@ -202,7 +202,7 @@ def test_a_recovery_code_of_an_account_without_an_app_works_once(
         complete(visitor, begin_half_login(visitor, session.user.id), code, box=BOX)
 
 
-def test_the_models_have_the_form_of_ids_in_attested_data() -> None:
+def test_the_ids_of_models_have_the_format_of_attested_data() -> None:
     for model in passkeys.MODELS:
         assert model == model.lower()
         assert [len(part) for part in model.split("-")] == [8, 4, 4, 4, 12]

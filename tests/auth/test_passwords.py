@@ -261,7 +261,7 @@ def test_a_letter_has_at_most_30_accents(passwords: Passwords, form: Any) -> Non
     assert passwords.verify(f"{most}\u0316", password_hash) == (False, None)
 
 
-def test_a_password_that_is_hashed_and_those_that_wait_for_it_are_counted(ini: MakeIni) -> None:
+def test_running_and_waiting_hashes_are_counted(ini: MakeIni) -> None:
     costs = {"argon2_memory_kib": "19456", "argon2_passes": "40", "hash_workers": "1"}
     passwords = Passwords(settings.load({}, ini(**costs), {}))
     assert passwords.count_begun() == (0, 0)

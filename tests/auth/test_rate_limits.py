@@ -396,7 +396,7 @@ def test_reauthentication_is_rate_limited_by_session_and_network(
     assert [reauthenticate(session) for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
 
 
-def test_a_stolen_session_does_not_use_up_the_owners_tries(
+def test_a_stolen_session_does_not_use_up_the_owners_attempts(
     visitor: Visitor, ada: int, session: Session, reauthenticate: Reauthenticate
 ) -> None:
     for number in range(9):
@@ -629,7 +629,7 @@ def test_the_right_code_is_refused_during_a_wait_and_ends_it_afterwards(
     assert [factor.guess() for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
 
 
-def test_wrong_codes_of_one_half_login_and_of_many_count_alike(
+def test_wrong_codes_count_for_the_account_and_not_for_the_half_login(
     factor: Factor, visitor: Visitor
 ) -> None:
     half = begin_half_login(visitor, factor.user_id)
@@ -639,7 +639,7 @@ def test_wrong_codes_of_one_half_login_and_of_many_count_alike(
     assert [factor.guess() for _ in range(3)] == [NO_WAIT] * 2 + [MINUTE]
 
 
-def test_wrong_codes_neither_count_as_wrong_passwords_nor_the_other_way_round(
+def test_wrong_codes_and_wrong_passwords_are_counted_separately(
     factor: Factor, guess: Guess
 ) -> None:
     assert [factor.guess() for _ in range(6)] == [NO_WAIT] * 5 + [MINUTE]
@@ -886,7 +886,7 @@ def test_a_device_is_not_known_to_the_owner_of_another_passkey(
     assert waits == [NO_WAIT, MINUTE, MINUTE]
 
 
-def test_a_session_or_half_login_decides_whose_passkey_it_is(
+def test_a_passkey_in_a_session_or_half_login_counts_for_its_account(
     use_passkey: UsePasskey, visitor: Visitor, ada: int, logged_events: list[Event]
 ) -> None:
     """The id of the passkey is not asked then: anybody can send any."""

@@ -87,7 +87,7 @@ def test_each_step_has_a_code_that_works(
         assert refusal(visitor, session.user.id, phone.code()) is None
 
 
-def test_the_code_that_turned_the_second_factor_on_works_no_more(
+def test_the_code_that_added_the_app_does_not_work_again(
     visitor: Visitor, session: Session, clock: Clock
 ) -> None:
     phone, _ = add_app(visitor, session)
@@ -477,7 +477,7 @@ def test_secrets_that_cannot_be_renewed_are_named_and_stay(
 
 
 @pytest.mark.usefixtures("phone")
-def test_the_account_page_learns_when_the_app_was_added_and_the_number_of_codes(
+def test_the_factors_of_an_account_have_the_date_of_the_app_and_the_number_of_codes(
     visitor: Visitor, session: Session, open_visitor: OpenVisitor
 ) -> None:
     ((added_at,),) = execute(visitor.db, "SELECT created_at FROM totp")

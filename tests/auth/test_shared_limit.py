@@ -62,7 +62,7 @@ def kill(child: int) -> None:
         pass
 
 
-def test_threads_hold_no_more_than_the_number_at_once() -> None:
+def test_no_more_threads_than_the_limit_are_inside_at_once() -> None:
     limit, inside, most, lock = SharedLimit(2), 0, 0, threading.Lock()
     both = threading.Barrier(2)
 
@@ -81,7 +81,7 @@ def test_threads_hold_no_more_than_the_number_at_once() -> None:
     assert most == 2
 
 
-def test_a_process_waits_while_others_hold_all(fork: Callable[[SharedLimit], int]) -> None:
+def test_a_process_waits_while_others_use_up_the_limit(fork: Callable[[SharedLimit], int]) -> None:
     limit, entered = SharedLimit(2), threading.Event()
     fork(limit)
 
@@ -97,7 +97,7 @@ def test_a_process_waits_while_others_hold_all(fork: Callable[[SharedLimit], int
     thread.join()
 
 
-def test_what_a_killed_process_held_is_free_again(fork: Callable[[SharedLimit], int]) -> None:
+def test_a_killed_process_frees_its_share_of_the_limit(fork: Callable[[SharedLimit], int]) -> None:
     limit = SharedLimit(1)
     kill(fork(limit))
     with limit.held():

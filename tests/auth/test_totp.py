@@ -77,7 +77,7 @@ def test_apps_read_the_secret_and_the_account_from_the_uri() -> None:
     assert set(parse_qs(urlsplit(uri).query)) == {"secret", "issuer"}
 
 
-def test_a_slash_of_a_name_divides_no_path_of_the_uri() -> None:
+def test_a_slash_in_a_name_is_encoded_in_the_uri() -> None:
     uri = totp.make_uri(RFC_SECRET, issuer="Notes/Beta", account="ada/x@example.com")
     assert urlsplit(uri).path == "/Notes%2FBeta:ada%2Fx%40example.com"
     app: Any = pyotp.parse_uri(uri)

@@ -263,7 +263,7 @@ def test_only_transports_of_the_standard_are_kept(transports: Any) -> None:
 
 
 @pytest.mark.parametrize("transports", [5, True, [[]], [{}]])
-def test_transports_that_are_no_list_of_texts_are_refused(transports: Any) -> None:
+def test_transports_that_are_not_a_list_of_texts_are_refused(transports: Any) -> None:
     answer = json.loads(SoftwareKey().create(ceremony("add").creation_options(ADA, HANDLE, [])))
     answer["response"]["transports"] = transports
     refused = refusal(lambda: webauthn.parse_attestation(json.dumps(answer)))

@@ -9,7 +9,7 @@ from tests.browser.walk import log_in, register
 
 
 @pytest.mark.parametrize("java_script", [True, False], ids=["script", "no script"])
-def test_the_button_that_ends_a_session_is_named_by_what_is_shown(
+def test_the_button_that_ends_a_session_is_named_by_the_shown_texts(
     visit: Visit, email: str, java_script: bool
 ) -> None:
     page = visit(java_script_enabled=java_script, timezone_id="Asia/Kolkata", locale="en-GB")

@@ -230,7 +230,7 @@ def test_a_statement_that_a_rolled_back_transaction_prepared_can_be_executed(
     assert notes(other) == "b"
 
 
-def test_a_connection_is_closed_when_only_a_new_one_helps(
+def test_a_connection_is_closed_after_an_error_that_only_a_new_connection_avoids(
     db: BatchingConnection, other: Connection
 ) -> None:
     assert notes(db) == ""

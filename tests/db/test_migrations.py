@@ -300,7 +300,7 @@ def names_of_events(db: Connection) -> list[str]:
     return [each.event for each in listed]
 
 
-def test_the_version_before_goes_on_with_events_when_they_get_partitions(
+def test_the_previous_version_can_use_events_after_they_got_partitions(
     before_partitions: Connection,
 ) -> None:
     db = before_partitions

@@ -45,7 +45,7 @@ def join(manager: transaction.TransactionManager, pool: connections.ConnectionPo
     return joined.connection
 
 
-def test_a_statement_sees_what_was_committed_before_it_whatever_the_databases_default_is(
+def test_transactions_are_read_committed_even_if_the_database_has_another_default(
     ini: MakeIni, new_database: NewDatabase
 ) -> None:
     url = new_database()

@@ -150,7 +150,7 @@ def test_the_name_of_each_button_tells_which_session_it_ends(
     }
 
 
-def test_a_session_without_a_known_address_has_no_place(
+def test_a_session_without_a_known_network_address_shows_none(
     open_browser: OpenBrowser, db: Connection
 ) -> None:
     ada = open_browser()
@@ -457,7 +457,7 @@ def test_an_address_change_asks_for_the_password_when_the_login_is_old(
     log_in(browser, email=new)
 
 
-def test_the_thief_of_an_old_session_can_change_no_address_and_loses_it_when_the_owner_does(
+def test_a_stolen_old_session_cannot_change_the_address_and_ends_when_the_owner_changes_it(
     browser: webtest.TestApp, open_browser: OpenBrowser, db: Connection
 ) -> None:
     register(browser)
@@ -616,7 +616,7 @@ def test_failed_attempts_of_one_kind_address_and_device_share_an_entry_which_sho
     ]
 
 
-def test_an_event_that_the_version_before_recorded_has_no_device(
+def test_an_event_that_the_previous_version_recorded_has_no_device(
     browser: webtest.TestApp, db: Connection
 ) -> None:
     register(browser)
@@ -836,6 +836,6 @@ def test_a_name_change_is_dropped_if_the_session_ends_during_the_rate_limit_chec
     assert "Grace" not in browser.get("/account")
 
 
-def test_a_logout_without_a_session_is_no_error(browser: webtest.TestApp) -> None:
+def test_a_logout_without_a_session_is_not_an_error(browser: webtest.TestApp) -> None:
     token = browser.get("/login").forms[0]["csrf_token"].value
     browser.post("/logout", {"csrf_token": token}, status=303)

@@ -131,7 +131,7 @@ def test_events_of_one_time_are_neither_lost_nor_shown_twice_between_pages(
 
 
 @pytest.mark.parametrize("before", ["", "0", "-1", "x", "1e3", "²", "9" * 18, "9" * 19, "9" * 999])
-def test_a_page_before_no_event_of_the_account_shows_the_newest(
+def test_a_page_before_an_unknown_event_shows_the_newest_events(
     ada: webtest.TestApp, before: str
 ) -> None:
     page = ada.get(PATH, {"before": before})

@@ -109,7 +109,7 @@ def wait_for_registrations(traffic: Traffic) -> None:
     assert eventually(lambda: len(traffic.registered) >= enough, 120)
 
 
-def test_failovers_lose_nothing_that_was_acknowledged(
+def test_failovers_lose_no_acknowledged_registration_or_logout(
     nodes: tuple[Node, Node], serve: Callable[..., Server], print_figure: Callable[[str], None]
 ) -> None:
     primary, standby = nodes
@@ -160,7 +160,7 @@ def register(server: Server, traffic: Traffic, email: str) -> bool:
     return registered
 
 
-def test_a_lost_standby_lets_no_request_hang(
+def test_no_request_hangs_after_the_loss_of_the_standby(
     nodes: tuple[Node, Node], serve: Callable[..., Server], print_figure: Callable[[str], None]
 ) -> None:
     primary, standby = nodes

@@ -249,7 +249,7 @@ def test_a_link_that_was_made_for_an_address_which_changed_meanwhile_is_void(
     log_in(site.open_browser(), email=NEW_ADDRESS)
 
 
-def test_an_account_that_somebody_else_has_prepared_is_the_owners_alone_after_a_reset(
+def test_a_reset_ends_the_access_of_somebody_who_has_prepared_the_account(
     site: MailSite, ini: MakeIni
 ) -> None:
     without_mail: Any = hello_login.main({}, **ini(database_url=site.url))
@@ -336,7 +336,7 @@ def test_a_changed_address_can_be_undone_for_seven_days_with_a_new_password(
     assert "not confirmed" not in owner.get("/account")
 
 
-def test_a_thief_who_changes_an_address_twice_can_not_void_the_link_of_its_first_owner(
+def test_a_thief_who_changes_an_address_twice_cannot_void_the_undo_link_of_the_owner(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     change_address(browser, "thief@example.com")
@@ -374,7 +374,7 @@ def test_an_undone_change_leaves_no_link_to_undo_later_changes_not_even_in_waiti
     assert site.execute("SELECT count(*) FROM tokens") == [(0,)]
 
 
-def test_the_address_of_another_account_is_asked_for_without_a_sign_of_that(
+def test_a_request_for_the_address_of_another_account_does_not_disclose_that_account(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     site.register(site.open_browser(), "grace@example.com")
@@ -395,7 +395,7 @@ def without_token(page: Any) -> str:
     return re.sub(r'(name="csrf_token" value=)"[^"]*"', r"\1", page.text)
 
 
-def test_an_address_that_another_account_got_meanwhile_changes_nothing_and_tells_nobody(
+def test_a_link_to_an_address_that_another_account_has_got_changes_nothing_and_sends_no_notice(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     change_address(browser, NEW_ADDRESS)
@@ -453,7 +453,7 @@ def test_an_address_that_changes_while_no_mail_is_sent_is_not_confirmed(
     site.open_browser().get(link, status=404)
 
 
-def test_requests_to_confirm_an_address_have_a_limit(browser: webtest.TestApp) -> None:
+def test_requests_to_confirm_an_address_are_rate_limited(browser: webtest.TestApp) -> None:
     for _ in range(19):  # the registration was the first request
         ask_to_confirm(browser)
     assert "Too many mails" in ask_to_confirm(browser).follow()
@@ -502,7 +502,7 @@ def get_link(site: MailSite, browser: webtest.TestApp, purpose: str) -> str:
 
 
 @pytest.mark.parametrize("purpose", ["register", "reset", "change", "undo"])
-def test_expired_used_and_wrong_links_have_one_page(
+def test_expired_used_and_wrong_links_get_the_same_page(
     site: MailSite, browser: webtest.TestApp, purpose: str
 ) -> None:
     link = get_link(site, browser, purpose)
@@ -518,7 +518,7 @@ def test_expired_used_and_wrong_links_have_one_page(
         assert form.submit(status=404).text == pages[0]
 
 
-def test_a_link_lives_as_long_as_its_purpose_needs(
+def test_a_link_stops_working_after_the_lifetime_of_its_purpose(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     lifetimes: dict[str, int] = {}
@@ -600,7 +600,7 @@ def works(site: MailSite, email: str, password: str) -> bool:
 
 
 @pytest.mark.usefixtures("browser")
-def test_of_two_resets_at_once_one_wins(site: MailSite) -> None:
+def test_only_the_first_of_two_simultaneous_resets_succeeds(site: MailSite) -> None:
     first, second = open_reset(site), open_reset(site, "yet another passphrase")
     answers = site.run_at_once(first, second)
     assert [each.status_int for each in answers] == [303, 404]
@@ -609,7 +609,7 @@ def test_of_two_resets_at_once_one_wins(site: MailSite) -> None:
 
 
 @pytest.mark.usefixtures("browser")
-def test_of_two_uses_of_a_reset_link_at_once_one_wins(site: MailSite) -> None:
+def test_only_one_of_three_simultaneous_uses_of_a_reset_link_succeeds(site: MailSite) -> None:
     site.ask("/forgot")
     link = site.deliver_link()
     passwords = [f"a passphrase for race {number}" for number in range(3)]
@@ -619,7 +619,9 @@ def test_of_two_uses_of_a_reset_link_at_once_one_wins(site: MailSite) -> None:
     assert [works(site, EMAIL, password) for password in passwords] == [True, False, False]
 
 
-def test_of_two_registrations_of_an_address_at_once_one_wins(site: MailSite) -> None:
+def test_only_the_first_of_two_simultaneous_registrations_of_an_address_succeeds(
+    site: MailSite,
+) -> None:
     forms = []
     for name in ("Ada", "Augusta"):
         site.ask("/register")
@@ -634,7 +636,7 @@ def test_of_two_registrations_of_an_address_at_once_one_wins(site: MailSite) -> 
 
 
 @pytest.mark.parametrize("reset_is_first", [True, False])
-def test_of_a_reset_and_a_change_of_the_password_at_once_one_wins(
+def test_only_the_first_of_a_simultaneous_reset_and_password_change_succeeds(
     site: MailSite, browser: webtest.TestApp, reset_is_first: bool
 ) -> None:
     reset = open_reset(site)
@@ -651,7 +653,7 @@ def test_of_a_reset_and_a_change_of_the_password_at_once_one_wins(
 
 
 @pytest.mark.parametrize("reset_is_first", [True, False])
-def test_of_a_reset_and_a_change_of_the_address_at_once_one_wins(
+def test_only_the_first_of_a_simultaneous_reset_and_address_change_succeeds(
     site: MailSite, browser: webtest.TestApp, reset_is_first: bool
 ) -> None:
     reset = open_reset(site)
@@ -665,7 +667,7 @@ def test_of_a_reset_and_a_change_of_the_address_at_once_one_wins(
     assert works(site, NEW_ADDRESS, PASSWORD) is not reset_is_first
 
 
-def test_of_a_reset_and_an_undone_change_at_once_one_wins(
+def test_only_the_first_of_a_simultaneous_reset_and_undone_change_succeeds(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     undo = get_link(site, browser, "undo")
@@ -707,7 +709,7 @@ def relay(url: str) -> Iterator[RoundTrips]:
 
 
 @pytest.mark.parametrize("page", ["/forgot", "/register"])
-def test_the_answer_and_the_work_are_the_same_whatever_address_is_typed(
+def test_the_response_and_the_work_are_the_same_for_every_address(
     ini: MakeIni, tmp_path: Path, relay: RoundTrips, page: str
 ) -> None:
     site = MailSite(ini, relay.url, tmp_path / "mail")
@@ -752,7 +754,7 @@ def test_mails_of_one_kind_do_not_use_up_the_limit_of_another(site: MailSite) ->
 
 
 @pytest.mark.parametrize("page", ["/forgot", "/register"])
-def test_requests_for_mail_from_a_network_have_a_limit_whatever_the_address(
+def test_requests_for_mails_to_any_addresses_are_rate_limited_by_network(
     site: MailSite, page: str
 ) -> None:
     for number in range(20):
@@ -765,7 +767,7 @@ def test_requests_for_mail_from_a_network_have_a_limit_whatever_the_address(
 
 @pytest.mark.parametrize("page", ["/forgot", "/register"])
 @pytest.mark.parametrize("address", ["nobody", "=?utf-8?q?ada=0d=0ax?=@example.com"])
-def test_an_address_that_is_none_is_refused_at_once(
+def test_text_that_is_not_an_address_is_refused_at_once(
     site: MailSite, page: str, address: str
 ) -> None:
     answer = site.ask(page, address, status=422)
@@ -807,7 +809,7 @@ def test_each_notice_says_when_from_where_on_what_device_and_what_to_do(
     assert message.get_content_type() == "text/plain"
 
 
-def test_a_login_is_told_only_if_the_device_is_new(
+def test_the_owner_is_told_of_a_login_only_if_the_device_is_new(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     log_out(browser)
@@ -820,7 +822,7 @@ def test_a_login_is_told_only_if_the_device_is_new(
     assert "Firefox on Linux" in text_of(message)
 
 
-def test_a_deletion_is_told_when_the_account_is_gone(
+def test_the_owner_is_told_of_the_deletion_after_the_account_is_deleted(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     use(browser, "/account/delete", current=PASSWORD)
@@ -862,7 +864,7 @@ def test_password_managers_find_the_form_to_change_the_password(
     assert "next=%2Faccount%2Fpassword" in stranger.location
 
 
-def test_without_mail_nobody_can_ask_for_one(open_browser: OpenBrowser) -> None:
+def test_without_mail_nobody_can_ask_for_a_mail(open_browser: OpenBrowser) -> None:
     browser = open_browser()
     register(browser)
     browser.get("/forgot", status=404)

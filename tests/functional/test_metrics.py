@@ -54,7 +54,7 @@ def greet(port: int, number: int) -> None:
         assert Person(port).ask("/")[0] == 200
 
 
-def test_the_figures_of_two_processes_add_up_although_one_is_killed_and_replaced(
+def test_the_metrics_of_two_processes_add_up_although_one_is_killed_and_replaced(
     serve: Serve,
 ) -> None:
     port, process = serve(processes="2")
@@ -77,7 +77,7 @@ def test_the_figures_of_two_processes_add_up_although_one_is_killed_and_replaced
     assert not Path(folder).exists()
 
 
-def test_figures_are_answered_while_forms_wait_and_count_them(serve: Serve, url: str) -> None:
+def test_metrics_are_returned_while_forms_wait_and_count_them(serve: Serve, url: str) -> None:
     constants = {
         "hello_login.db.transactions.LOCK_TIMEOUT_SECONDS": 300,
         "hello_login.db.transactions.STATEMENT_TIMEOUT_SECONDS": 300,

@@ -240,7 +240,7 @@ CLIENT_DATA = [
 
 
 @every_page
-def test_client_data_that_can_not_be_read_is_refused(site: Site, path: str) -> None:
+def test_client_data_that_cannot_be_read_is_refused(site: Site, path: str) -> None:
     for client_data in CLIENT_DATA:
         site.refuse(path, "malformed", response={"clientDataJSON": encode(client_data)})
 
@@ -348,7 +348,7 @@ def test_a_challenge_that_the_site_has_not_made_is_refused(site: Site, path: str
 
 
 @every_page
-def test_a_challenge_that_is_no_text_in_base64_is_refused_without_reserving_memory(
+def test_a_challenge_that_is_not_base64_is_refused_without_reserving_memory(
     site: Site, path: str
 ) -> None:
     challenges: list[Any] = [MANY_BYTES, 1, 0, -1, True, None, [1], {}, "A", "ä", "\ud800"]
@@ -627,7 +627,7 @@ VALUES: list[Any] = [5, MANY_BYTES, 10**4000, True, {"a": 1}, ["AAAA"], "A", "ä
 
 
 @every_page
-def test_a_field_that_is_no_text_in_base64_is_refused(site: Site, path: str) -> None:
+def test_a_field_that_is_not_base64_is_refused(site: Site, path: str) -> None:
     for field in ("id", *fields_of(site, path)):
         for value in VALUES:
             site.refuse(path, "malformed", response={field: value})

@@ -237,7 +237,7 @@ def test_a_passkey_is_added_once_and_to_one_account(
     assert log_in(open_browser(), email="grace@example.com").location == ACCOUNT
 
 
-def test_a_browser_that_made_a_passkey_in_vain_is_told_to_forget_it(ada: Person) -> None:
+def test_a_browser_whose_new_passkey_was_refused_is_told_to_forget_it(ada: Person) -> None:
     key = SoftwareKey()
     page = add_passkey(ada.browser, key, status=422, origin="https://evil.example")
     assert signals_on(page) == {
@@ -427,7 +427,7 @@ def test_a_browser_that_is_logged_in_uses_no_passkey_again(ada: Person) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_password_with_a_passkey_is_followed_by_either_factor(
+def test_after_the_password_either_a_passkey_or_a_code_completes_the_login(
     ada: Person, open_browser: OpenBrowser
 ) -> None:
     phone = add_app(ada.browser)
@@ -600,7 +600,7 @@ def test_a_known_device_has_a_limit_of_its_own(ada: Person, open_browser: OpenBr
     use_passkey(open_browser(), ada.key)
 
 
-def test_a_page_that_was_open_for_too_long_counts_as_no_failure(
+def test_a_page_that_was_open_for_too_long_does_not_count_as_a_failure(
     ada: Person,
     open_browser: OpenBrowser,
     db: Connection,
@@ -658,7 +658,7 @@ def test_removing_one_of_two_passkeys_keeps_the_other_and_the_codes(
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("first", ["app", "passkey"])
 @pytest.mark.parametrize("app_is_added_first", [True, False])
-def test_the_last_of_an_app_and_a_passkey_takes_the_recovery_codes_with_it(
+def test_removing_the_last_factor_removes_the_recovery_codes(
     browser: webtest.TestApp,
     open_browser: OpenBrowser,
     db: Connection,
@@ -748,7 +748,7 @@ def test_a_passkey_gets_another_name(ada: Person, db: Connection) -> None:
         ("\u3164", "This name shows nothing"),
     ],
 )
-def test_a_name_that_can_not_be_shown_is_refused(ada: Person, name: str, message: str) -> None:
+def test_a_name_that_cannot_be_shown_is_refused(ada: Person, name: str, message: str) -> None:
     before = names_on(ada.browser)
     page = send(ada.browser, links_on(ada.browser, "name")[0], status=422, name=name)
     assert message in error_of(page, "name")

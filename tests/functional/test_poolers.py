@@ -156,7 +156,7 @@ def test_a_pooler_that_refuses_options_is_reported_at_start_with_the_setting(
         transactions.check_at_start(settings.load({}, ini(**place), {}), "my.ini")
 
 
-def test_the_timeouts_of_the_role_are_missed_until_the_pooler_connects_anew(
+def test_missing_timeouts_of_the_role_are_reported_until_the_pooler_reconnects(
     start_pooler: StartPooler, url: str, ini: MakeIni, caplog: pytest.LogCaptureFixture
 ) -> None:
     pooler = start_pooler(1, admin_users="postgres")

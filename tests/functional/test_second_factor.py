@@ -144,7 +144,7 @@ def test_the_owner_is_told_of_a_wrong_code_after_a_slip_on_a_known_device(
     assert told(site) == [SUBJECTS["second_failed"]]
 
 
-def test_a_login_in_two_steps_on_a_new_device_is_told_when_it_is_complete(
+def test_the_owner_is_told_of_a_login_on_a_new_device_after_its_second_step(
     site: MailSite, owner: webtest.TestApp
 ) -> None:
     phone, _ = set_up(owner)
@@ -334,7 +334,7 @@ NO_CODES = [
 ]
 
 
-def test_text_that_is_no_code_is_refused_with_an_error_and_not_counted(
+def test_text_that_is_not_a_code_is_refused_with_an_error_and_not_counted(
     ada: Person, open_browser: OpenBrowser
 ) -> None:
     new = open_browser()
@@ -348,7 +348,7 @@ def test_text_that_is_no_code_is_refused_with_an_error_and_not_counted(
     type_code(half, ada.phone.code())
 
 
-def test_a_recovery_code_sets_no_app_up(browser: webtest.TestApp) -> None:
+def test_a_recovery_code_does_not_set_up_an_app(browser: webtest.TestApp) -> None:
     register(browser)
     page = type_first_code(browser.get("/account/totp"), "A" * 24)
     assert "A code of the app has 6 digits" in error_of(page, "code")

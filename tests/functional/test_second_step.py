@@ -262,7 +262,7 @@ def without_random_values(browser: webtest.TestApp, answer: Any) -> tuple[Any, .
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])
-def test_a_half_login_opens_no_page_that_an_anonymous_browser_can_not_see(
+def test_a_half_login_opens_no_page_that_an_anonymous_browser_cannot_see(
     ada: Person, app: Any, open_browser: OpenBrowser, accept: str
 ) -> None:
     half = begin(open_browser(HTTP_ACCEPT="text/html"))
@@ -292,7 +292,7 @@ def test_a_half_login_opens_no_page_that_an_anonymous_browser_can_not_see(
 
 
 @pytest.mark.parametrize("name", ["session", "device", "csrf_token", "flash"])
-def test_the_half_login_cookie_is_no_other_cookie(
+def test_the_half_login_cookie_is_not_accepted_as_another_cookie(
     ada: Person, open_browser: OpenBrowser, name: str
 ) -> None:
     half = begin(open_browser())
@@ -327,7 +327,9 @@ def test_each_cookie_is_signed_for_its_own_name_only(
             assert accepted(name, values[other]) == ([name] if name == other else [])
 
 
-def test_no_other_cookie_is_a_half_login(ada: Person, open_browser: OpenBrowser) -> None:
+def test_no_other_cookie_is_accepted_as_a_half_login(
+    ada: Person, open_browser: OpenBrowser
+) -> None:
     half, other = begin(open_browser()), open_browser()
     values = {
         *ada.browser.cookies.values(),
@@ -341,14 +343,16 @@ def test_no_other_cookie_is_a_half_login(ada: Person, open_browser: OpenBrowser)
         other.get("/login/second", status=303)
 
 
-def test_a_half_login_token_is_no_link(ada: Person, open_browser: OpenBrowser) -> None:
+def test_the_token_of_a_half_login_is_not_accepted_as_a_link(
+    ada: Person, open_browser: OpenBrowser
+) -> None:
     half = begin(open_browser())
     assert ada.recovery_codes
     for token in (half_login_token(half), half.cookies["half_login"]):
         open_browser().get(f"/link/{token}", status=404)
 
 
-def test_a_half_login_is_bound_to_its_cookie_and_is_no_session_in_production(
+def test_in_production_a_half_login_is_bound_to_its_cookie_and_is_not_a_session(
     open_browser: OpenBrowser, production_app: Any
 ) -> None:
     environ = {"wsgi.url_scheme": "https", "HTTP_ORIGIN": "https://localhost"}
@@ -428,7 +432,7 @@ ENDINGS: dict[str, Callable[[webtest.TestApp, Visitor], object]] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_half_login_is_ended_by(
+def test_a_half_login_ends_with(
     ada: Person, open_browser: OpenBrowser, visitor: Visitor, ending: str
 ) -> None:
     half = begin(open_browser())
@@ -486,7 +490,7 @@ def test_a_half_login_goes_on_in_its_own_browser_only(
 
 
 @pytest.mark.slow
-def test_two_hundred_wrong_codes_over_fifty_half_logins_are_five_guesses_a_network(
+def test_of_two_hundred_wrong_codes_in_fifty_half_logins_five_per_network_are_checked(
     ada: Person, open_browser: OpenBrowser, visitor: Visitor
 ) -> None:
     log_out(ada.browser)

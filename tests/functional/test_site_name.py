@@ -68,7 +68,7 @@ def test_a_password_made_of_the_name_or_the_host_is_refused(
     assert "this site's name" in error_of(page, "password")
 
 
-def test_the_name_of_another_site_is_no_predictable_part(browser: webtest.TestApp) -> None:
+def test_the_name_of_another_site_does_not_count_as_predictable(browser: webtest.TestApp) -> None:
     register(browser, password="Åsa's <Notes>12")
 
 

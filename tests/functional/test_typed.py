@@ -200,7 +200,7 @@ def test_a_form_that_is_sent_has_its_own_values_and_not_the_kept_ones(
 
 
 @pytest.mark.parametrize(("seconds", "filled"), [(599, True), (602, False)])
-def test_what_was_typed_is_kept_for_ten_minutes(
+def test_typed_text_is_kept_for_ten_minutes(
     browser: webtest.TestApp, monkeypatch: pytest.MonkeyPatch, seconds: int, filled: bool
 ) -> None:
     keep(browser)
@@ -233,7 +233,7 @@ def test_what_was_typed_is_kept_for_ten_minutes(
     ],
     ids=str,
 )
-def test_another_site_can_not_choose_what_a_form_is_filled_with(
+def test_another_site_cannot_fill_in_a_form(
     browser: webtest.TestApp, headers: dict[str, str], is_kept: bool
 ) -> None:
     expire(browser.get("/register").forms[0], headers=headers)
@@ -283,7 +283,7 @@ def test_a_form_without_text_is_not_kept(browser: webtest.TestApp) -> None:
     ],
     ids=["the longest values", "too many bytes", "too many escapes"],
 )
-def test_no_proxy_refuses_the_headers_of_an_answer_that_keeps_what_was_typed(
+def test_an_answer_that_keeps_typed_text_has_headers_that_proxies_accept(
     open_browser: OpenBrowser, production_app: Any, name: str, email: str, is_kept: bool
 ) -> None:
     browser = open_browser(production_app, **{"wsgi.url_scheme": "https"})
@@ -324,7 +324,7 @@ NEWER_KEY = "newer-key-quite-long-enough-as-well"
 @pytest.mark.parametrize(
     ("keys", "filled"), [(f"{NEWER_KEY} {SECRET_KEY}", True), (NEWER_KEY, False)]
 )
-def test_what_was_typed_survives_a_newer_key(
+def test_typed_text_survives_a_newer_key(
     browser: webtest.TestApp, open_browser: OpenBrowser, ini: MakeIni, keys: str, filled: bool
 ) -> None:
     keep(browser)

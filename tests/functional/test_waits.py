@@ -196,7 +196,9 @@ def test_a_locked_login_offers_a_new_password_if_mail_is_sent(
     assert "Retry-After" not in page.headers
 
 
-def test_a_typed_address_is_no_placeholder_of_an_error(browser: webtest.TestApp) -> None:
+def test_braces_in_a_typed_address_are_not_a_placeholder_of_the_error(
+    browser: webtest.TestApp,
+) -> None:
     email = "{wait}<b>{until.__class__}@example.com"
     for _ in range(5):
         log_in(browser, email=email, password=WRONG, status=422)

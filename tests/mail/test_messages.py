@@ -143,7 +143,7 @@ def test_no_line_is_longer_than_998_characters(text: str) -> None:
         "=?utf-8?q?ada=0d=0ax?=@example.com",
     ],
 )
-def test_text_that_is_not_one_address_is_no_recipient(recipient: str) -> None:
+def test_text_that_is_not_exactly_one_address_is_refused_as_recipient(recipient: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         write_and_read(recipient=recipient)
 

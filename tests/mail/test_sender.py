@@ -305,7 +305,7 @@ def test_a_mail_with_a_link_is_tried_six_times_within_an_hour(
     assert [name for name, _ in logged(caplog)] == ["mail_delayed"] * 5 + ["mail_failed"]
 
 
-def test_the_waits_grow(database: Connection) -> None:
+def test_the_waits_between_tries_grow(database: Connection) -> None:
     assert sorted(WAITS) == WAITS
     # A process that is killed in the last try leaves the mail to another.
     mails.insert(database, "reset", ADA)
@@ -404,7 +404,7 @@ def test_a_mail_that_was_given_up_is_deleted_after_a_month(
         ),
     ],
 )
-def test_a_mail_that_can_not_be_sent_is_given_up_and_stops_no_other(
+def test_a_mail_that_cannot_be_sent_is_given_up_and_stops_no_other_mail(
     sender: Sender,
     smtp: SmtpServer,
     database: Connection,
@@ -479,7 +479,7 @@ def test_a_mail_is_sent_as_soon_as_the_sender_is_woken(
     sender.join(10)
 
 
-def test_a_stopped_sender_finishes_the_mail_in_hand_and_takes_no_other(
+def test_a_stopped_sender_finishes_the_current_mail_and_takes_no_other(
     sender: Sender, smtp: SmtpServer, database: Connection
 ) -> None:
     reached, may_go_on = threading.Event(), threading.Event()

@@ -84,7 +84,7 @@ def test_a_serving_process_sends_what_waits(
     assert "https://a.example/link/" in mail.text
 
 
-def test_a_stopping_process_finishes_the_mail_in_hand_and_leaves_the_others(
+def test_a_stopping_process_finishes_the_current_mail_and_leaves_the_others(
     run: Run, smtp: SmtpServer, database: Connection
 ) -> None:
     reached = threading.Event()

@@ -84,7 +84,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
     assert (smtp.logins, smtp.received) == ([], [])
 
 
-def test_a_wrong_password_is_told(smtp: SmtpServer) -> None:
+def test_a_wrong_password_is_reported(smtp: SmtpServer) -> None:
     url = f"smtp://{USER}:wrong@127.0.0.1:{smtp.port}"
     with pytest.raises(SMTPAuthenticationError):
         make_transport(url)(make_message())

@@ -21,7 +21,7 @@ def test_a_challenge_is_used_once(db: Connection) -> None:
 
 
 @pytest.mark.parametrize(("committed", "usable"), [(True, False), (False, True)])
-def test_of_two_uses_of_a_challenge_at_once_the_second_waits_for_the_first(
+def test_the_second_of_two_simultaneous_uses_of_a_challenge_waits_for_the_first(
     url: str, committed: bool, usable: bool
 ) -> None:
     results = []

@@ -71,7 +71,7 @@ def test_an_event_that_committed_later_than_a_newer_one_has_its_place_in_the_ord
     assert names_on_page(db, user_id, ids["logged_in"] or 0) == ["registered"]
 
 
-def test_the_version_before_can_still_add_events(db: Connection, user_id: int) -> None:
+def test_the_previous_version_can_still_add_events(db: Connection, user_id: int) -> None:
     execute(db, "INSERT INTO account_events (event, user_id) VALUES ('logged_in', %s)", user_id)
     assert [each.device for each in events.list_of_user(db, user_id, 1, AGE)] == [None]
 

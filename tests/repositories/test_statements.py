@@ -48,7 +48,7 @@ def test_a_statement_has_its_parameters_in_one_order_on_every_connection(
 
 
 @pytest.mark.parametrize("pooled", [True, False])
-def test_nothing_is_prepared_where_sessions_are_shared_nor_outside_the_pool(
+def test_no_statement_is_prepared_where_sessions_are_shared_or_outside_the_pool(
     url: str, database: Connection, *, pooled: bool
 ) -> None:
     db = ConnectionPool(url, prepares=False).acquire() if pooled else database

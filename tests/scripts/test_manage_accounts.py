@@ -231,7 +231,7 @@ def test_an_address_with_an_account_is_not_invited(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize("address", ["ada", "ada@example", "a\0@example.com", f"a@{'b' * 64}.com"])
-def test_what_is_no_address_is_not_invited(url: str, address: str) -> None:
+def test_text_that_is_not_an_address_is_not_invited(url: str, address: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main([PRODUCTION, "invite", address])
     assert str(caught.value.code).startswith(f"Nobody can register with {address!r}: ")
@@ -240,7 +240,7 @@ def test_what_is_no_address_is_not_invited(url: str, address: str) -> None:
         assert cursor.rowcount == 0
 
 
-def test_the_links_of_an_operator_are_events_and_are_told_to_the_owner(
+def test_a_reset_link_of_the_operator_is_recorded_and_the_owner_is_told(
     url: str, owner: Owner, mail: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert mail is None
@@ -278,7 +278,7 @@ def test_a_reset_link_lets_the_owner_of_a_locked_account_in_again(
     assert attacked.authenticate(email=EMAIL, password=NEW_PASSWORD) == owner.user_id
 
 
-def test_codes_that_too_many_wrong_ones_have_locked_are_accepted_again(
+def test_unlock_codes_makes_codes_work_again_after_too_many_wrong_ones(
     owner: Owner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limits, "LOCK_AFTER", 1)
@@ -302,7 +302,7 @@ def test_codes_that_too_many_wrong_ones_have_locked_are_accepted_again(
     ],
     ids=["app", "passkey", "all"],
 )
-def test_an_account_without_its_factors_takes_one_step_again_and_its_sessions_have_ended(
+def test_removing_the_factors_ends_all_sessions_and_logins_take_one_step_again(
     owner: Owner,
     capsys: pytest.CaptureFixture[str],
     add_factors: list[Callable[[Owner], bytes]],
@@ -322,7 +322,7 @@ def test_an_account_without_its_factors_takes_one_step_again_and_its_sessions_ha
     assert owner.visitor.complete_login(owner.user_id)
 
 
-def test_an_operator_who_removes_factors_is_recorded_and_told_to_the_owner(
+def test_a_removal_of_factors_by_the_operator_is_recorded_and_the_owner_is_told(
     url: str, owner: Owner, mail: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert mail is None
@@ -417,7 +417,7 @@ def test_secrets_that_no_key_decrypts_are_reported_and_kept(
     assert SecretBox([NEWER_KEY], "totp").decrypt(owner.user_id, renewed) == secret
 
 
-def test_a_renewal_that_breaks_off_says_so_and_can_be_repeated(
+def test_an_interrupted_renewal_of_secrets_is_reported_and_can_be_repeated(
     url: str,
     owner: Owner,
     capsys: pytest.CaptureFixture[str],
@@ -627,7 +627,7 @@ def test_a_change_is_kept_if_its_result_cannot_be_printed(
 
 
 @pytest.mark.slow
-def test_a_closed_output_pipe_is_no_error(owner: Owner) -> None:
+def test_a_closed_output_pipe_is_not_an_error(owner: Owner) -> None:
     assert owner.user_id == 1
     program = Path(sys.executable).parent / "manage_accounts"
     with subprocess.Popen(

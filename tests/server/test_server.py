@@ -181,7 +181,7 @@ def test_several_processes_count_in_a_folder_that_only_their_user_can_read(
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_several_processes_without_room_for_their_figures_say_so_in_one_sentence(
+def test_several_processes_without_room_for_their_metrics_say_so_in_one_sentence(
     two_processes: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "SHARED_MEMORY", "/nowhere")
@@ -190,7 +190,7 @@ def test_several_processes_without_room_for_their_figures_say_so_in_one_sentence
         server.bind(two_processes, host="127.0.0.1")
 
 
-def test_one_process_needs_no_folder_for_its_figures(
+def test_one_process_needs_no_folder_for_its_metrics(
     two_processes: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "1")

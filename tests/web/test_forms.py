@@ -372,7 +372,7 @@ def test_a_code_is_read_without_blanks_and_hyphens_and_in_upper_case(
     ],
 )
 @pytest.mark.parametrize("make", [ask_for_code, ask_for_confirmation])
-def test_text_that_is_no_code_is_refused_before_it_counts_as_a_wrong_one(
+def test_text_that_is_not_a_code_is_refused_before_it_counts_as_a_wrong_one(
     make: Callable[[Any], Form], typed: str
 ) -> None:
     form = make(MultiDict(code=typed, current=PASSWORD))

@@ -111,7 +111,7 @@ def test_requests_are_counted_by_route_and_status_and_timed_by_route(
     assert read(site)["requests_total", "metrics", "200"] == 1
 
 
-def test_what_a_client_invents_makes_no_series(site: webtest.TestApp) -> None:
+def test_unknown_paths_and_methods_add_no_series(site: webtest.TestApp) -> None:
     for number, method in enumerate(("PUT", "DELETE", "TRACE", "OPTIONS", "PATCH")):
         site.request(f"/nowhere{number}?a={number}", method=method, status=404)
         site.get(f"/link/{number}", status=404)
@@ -158,7 +158,7 @@ def test_the_outbox_is_counted_at_each_scrape(site: webtest.TestApp, db: Connect
     assert figures["database_up",] == 1
 
 
-def test_without_its_database_a_process_still_gives_its_own_figures(ini: MakeIni) -> None:
+def test_without_its_database_a_process_still_returns_its_own_metrics(ini: MakeIni) -> None:
     nowhere = ini(database_url="postgresql://ada@127.0.0.1:1/app", metrics_token=TOKEN)
     site = webtest.TestApp(hello_login.main({}, **nowhere))
     site.get("/")
@@ -266,7 +266,7 @@ def test_the_gauges_are_those_of_the_server_and_its_application(counting: Any) -
         assert figures[name,] == 0
 
 
-def test_the_documents_name_only_figures_that_exist(site: webtest.TestApp) -> None:
+def test_the_documents_name_only_metrics_that_exist(site: webtest.TestApp) -> None:
     site.get("/")
     existing = {f"hello_login_{key[0]}" for key in read(site)}
     dashboard = json.loads((ROOT / "docs/grafana-dashboard.json").read_text())
