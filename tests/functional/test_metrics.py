@@ -1,4 +1,4 @@
-"""The figures of a real server: with two processes, after a kill, and while its forms wait."""
+"""The metrics of a real server: with two processes, after a kill, and while its forms wait."""
 
 import http.client
 import os
@@ -14,9 +14,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests.figures import HEADERS, TOKEN, Figures, parse
 from tests.functional.commands import eventually
 from tests.functional.servers import QUICK, Person, Server, children
+from tests.samples import HEADERS, TOKEN, Samples, parse
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ Serve = Callable[..., tuple[int, "subprocess.Popen[bytes]"]]
 
 @pytest.fixture
 def serve(tmp_path: Path, url: str) -> Iterator[Serve]:
-    """Return a function that starts a server that counts, and returns its port and process."""
+    """Return a function that starts a server with metrics, and returns its port and process."""
     servers = []
 
     def start(**settings: Any) -> tuple[int, "subprocess.Popen[bytes]"]:
@@ -39,8 +39,8 @@ def serve(tmp_path: Path, url: str) -> Iterator[Serve]:
         server.stop()
 
 
-def read(port: int) -> Figures:
-    """Return the figures of the server on this port."""
+def read(port: int) -> Samples:
+    """Return the samples that the server on this port returns at /metrics."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with closing(connection):
         connection.request("GET", "/metrics", headers=HEADERS)
@@ -49,7 +49,7 @@ def read(port: int) -> Figures:
 
 
 def greet(port: int, number: int) -> None:
-    """Ask for the greeting, each time on a connection of its own, which either process may get."""
+    """Request the greeting, each time on a new connection, so that either process may answer."""
     for _ in range(number):
         assert Person(port).ask("/")[0] == 200
 
@@ -65,13 +65,13 @@ def test_the_metrics_of_two_processes_add_up_although_one_is_killed_and_replaced
     assert eventually(lambda: len({*children(process.pid)} - {victim}) == 2, seconds=120)
     greet(port, 40)
     assert Person(port).ask("/nowhere")[0] == 404
-    figures = read(port)
-    assert figures["requests_total", "greeting", "200"] == 80
-    assert figures["request_seconds_count", "greeting"] == 80
-    assert figures["request_seconds_bucket", "+Inf", "greeting"] == 80
-    assert figures["requests_total", "none", "404"] == 1
+    samples = read(port)
+    assert samples["requests_total", "greeting", "200"] == 80
+    assert samples["request_seconds_count", "greeting"] == 80
+    assert samples["request_seconds_bucket", "+Inf", "greeting"] == 80
+    assert samples["requests_total", "none", "404"] == 1
     assert read(port)["requests_total", "metrics", "200"] == 1
-    assert len(list(Path(folder).iterdir())) == 9  # the replacement has added none
+    assert len(list(Path(folder).iterdir())) == 9  # the replacement has added no file
     process.terminate()
     process.wait(timeout=120)
     assert not Path(folder).exists()
@@ -92,12 +92,12 @@ def test_metrics_are_returned_while_forms_wait_and_count_them(serve: Serve, url:
         answers.append(person.log_in(f"nobody{number}@example.com")[0])
 
     def is_full() -> bool:
-        figures = read(port)
-        return figures["forms_waiting",] == 2 and figures["connections_in_use",] == 4
+        samples = read(port)
+        return samples["forms_waiting",] == 2 and samples["connections_in_use",] == 4
 
     def is_empty() -> bool:
-        figures = read(port)
-        return figures["forms_waiting",] == figures["connections_in_use",] == 0
+        samples = read(port)
+        return samples["forms_waiting",] == samples["connections_in_use",] == 0
 
     with closing(psycopg2.connect(url)) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE users")
@@ -109,8 +109,8 @@ def test_metrics_are_returned_while_forms_wait_and_count_them(serve: Serve, url:
         person.join()
     assert full
     assert eventually(is_empty, seconds=120)
-    # Those that had waited longer than 2 s for a thread were refused.
+    # Two forms had waited for more than 2 s for a thread, so they were refused.
     assert sorted(answers) == [422] * 4 + [503] * 2
-    figures = read(port)
-    assert figures["events_total", "login_failed"] == 4
-    assert figures["requests_total", "login", "422"] == 4
+    samples = read(port)
+    assert samples["events_total", "login_failed"] == 4
+    assert samples["requests_total", "login", "422"] == 4

@@ -1,4 +1,4 @@
-"""/metrics: who may read it, and what it counts."""
+"""The metrics at /metrics: their token, their counts and their labels."""
 
 import json
 import os
@@ -21,14 +21,14 @@ from hello_login.server.serving import Server
 from hello_login.web import metrics
 from hello_login.web.views.activity import EVENTS, FAILURES
 from tests.conftest import ROOT, MakeIni, OpenBrowser
-from tests.figures import HEADERS, TOKEN, Figures, parse
 from tests.people import EMAIL, log_in, log_out, register
+from tests.samples import HEADERS, TOKEN, Samples, parse
 
 NAME = re.compile(r"hello_login_\w+")
 
 
-def read(browser: webtest.TestApp) -> Figures:
-    """Return the figures of /metrics."""
+def read(browser: webtest.TestApp) -> Samples:
+    """Return the samples at /metrics."""
     answer = browser.get("/metrics", headers=HEADERS)
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     return parse(answer.text)
@@ -36,7 +36,7 @@ def read(browser: webtest.TestApp) -> Figures:
 
 @pytest.fixture
 def counting(ini: MakeIni) -> Any:
-    """Return an application that counts, from zero."""
+    """Return an application with metrics, which count from zero."""
     return hello_login.main({}, **ini(metrics_token=TOKEN))
 
 
@@ -47,7 +47,7 @@ def site(open_browser: OpenBrowser, counting: Any) -> webtest.TestApp:
 
 @pytest.fixture
 def committing_site(ini: MakeIni, emptied_url: str) -> webtest.TestApp:
-    """Return a browser whose requests commit: events are logged, and counted, after that."""
+    """Return a browser whose requests commit, because events are counted after the commit."""
     app = hello_login.main({}, **ini(database_url=emptied_url, metrics_token=TOKEN))
     environ = {"HTTP_HOST": "localhost", "HTTP_ACCEPT": "text/html", "REMOTE_ADDR": "192.0.2.1"}
     return webtest.TestApp(app, extra_environ=environ)
@@ -98,16 +98,16 @@ def test_requests_are_counted_by_route_and_status_and_timed_by_route(
     site.get("/")
     site.get("/account", status=303)
     register(site)
-    figures = read(site)
-    assert figures["requests_total", "greeting", "200"] == 2
-    assert figures["requests_total", "account", "303"] == 1
-    assert figures["requests_total", "register", "200"] == 1
-    assert figures["requests_total", "register", "303"] == 1
-    assert ("requests_total", "metrics", "200") not in figures  # not answered yet
-    assert figures["request_seconds_count", "register"] == 2
-    assert figures["request_seconds_count", "greeting"] == 2
-    assert figures["request_seconds_bucket", "+Inf", "greeting"] == 2
-    assert 0 < figures["request_seconds_sum", "register"] < 60
+    samples = read(site)
+    assert samples["requests_total", "greeting", "200"] == 2
+    assert samples["requests_total", "account", "303"] == 1
+    assert samples["requests_total", "register", "200"] == 1
+    assert samples["requests_total", "register", "303"] == 1
+    assert ("requests_total", "metrics", "200") not in samples  # not answered yet
+    assert samples["request_seconds_count", "register"] == 2
+    assert samples["request_seconds_count", "greeting"] == 2
+    assert samples["request_seconds_bucket", "+Inf", "greeting"] == 2
+    assert 0 < samples["request_seconds_sum", "register"] < 60
     assert read(site)["requests_total", "metrics", "200"] == 1
 
 
@@ -115,10 +115,10 @@ def test_unknown_paths_and_methods_add_no_series(site: webtest.TestApp) -> None:
     for number, method in enumerate(("PUT", "DELETE", "TRACE", "OPTIONS", "PATCH")):
         site.request(f"/nowhere{number}?a={number}", method=method, status=404)
         site.get(f"/link/{number}", status=404)
-    figures = read(site)
-    requests = {key[1:]: figures[key] for key in figures if key[0] == "requests_total"}
+    samples = read(site)
+    requests = {key[1:]: samples[key] for key in samples if key[0] == "requests_total"}
     assert requests == {("none", "404"): 5, ("link", "404"): 5}
-    timed = {key[1:]: figures[key] for key in figures if key[0] == "request_seconds_count"}
+    timed = {key[1:]: samples[key] for key in samples if key[0] == "request_seconds_count"}
     assert timed == {("none",): 5, ("link",): 5}
 
 
@@ -137,13 +137,13 @@ def test_logins_failures_and_refused_attempts_are_counted(
     for status in (422, 422, 429):
         log_in(site, email="nobody@example.com", status=status)
     site.post("/login", status=400)
-    figures = read(site)
-    assert figures["events_total", "logged_in"] == 2  # a registration logs in, too
-    assert figures["events_total", "registered"] == 1
-    assert figures["events_total", "login_failed"] == 2
-    assert figures["events_total", "login_throttled"] == 1
-    assert figures["requests_total", "login", "429"] == 1
-    assert figures["events_total", "csrf_refused"] == 1
+    samples = read(site)
+    assert samples["events_total", "logged_in"] == 2  # a registration logs in, too
+    assert samples["events_total", "registered"] == 1
+    assert samples["events_total", "login_failed"] == 2
+    assert samples["events_total", "login_throttled"] == 1
+    assert samples["requests_total", "login", "429"] == 1
+    assert samples["events_total", "csrf_refused"] == 1
 
 
 def test_the_outbox_is_counted_at_each_scrape(site: webtest.TestApp, db: Connection) -> None:
@@ -152,20 +152,20 @@ def test_the_outbox_is_counted_at_each_scrape(site: webtest.TestApp, db: Connect
     db.commit()
     with db.cursor() as cursor:
         cursor.execute("UPDATE mails SET try_at = 'infinity' WHERE recipient < '2'")
-    figures = read(site)
-    assert figures["mails_waiting",] == 3
-    assert figures["mails_failed",] == 2
-    assert figures["database_up",] == 1
+    samples = read(site)
+    assert samples["mails_waiting",] == 3
+    assert samples["mails_failed",] == 2
+    assert samples["database_up",] == 1
 
 
 def test_without_its_database_a_process_still_returns_its_own_metrics(ini: MakeIni) -> None:
     nowhere = ini(database_url="postgresql://ada@127.0.0.1:1/app", metrics_token=TOKEN)
     site = webtest.TestApp(hello_login.main({}, **nowhere))
     site.get("/")
-    figures = read(site)
-    assert figures["database_up",] == 0
-    assert figures["requests_total", "greeting", "200"] == 1
-    assert ("mails_waiting",) not in figures
+    samples = read(site)
+    assert samples["database_up",] == 0
+    assert samples["requests_total", "greeting", "200"] == 1
+    assert ("mails_waiting",) not in samples
 
 
 def test_labels_hold_the_names_of_routes_and_events_only(
@@ -192,7 +192,7 @@ def test_labels_hold_the_names_of_routes_and_events_only(
 
 @pytest.fixture
 def share(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
-    """Return a function that lets several processes share their figures, until the test ends."""
+    """Return a function that lets several processes share their metrics, until the test ends."""
     monkeypatch.setenv(metrics.FOLDER_VARIABLE, "")
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setattr(metrics, "_process", metrics._process)
@@ -218,14 +218,14 @@ def test_processes_are_added_up_and_a_replaced_one_goes_on_with_its_counts(
             site.get("/")
     assert read(site)["requests_total", "greeting", "200"] == 4
     assert read(site)["forms_waiting",] == 4
-    metrics.begin_process(0)  # a replacement, which knows nothing of the files yet
+    metrics.begin_process(0)  # a replacement, which has not read the files yet
     counting.registry.metrics.set_gauges(forms_waiting=0)
     site.get("/login")
-    figures = read(site)
-    assert figures["requests_total", "greeting", "200"] == 4
-    assert figures["requests_total", "login", "200"] == 1
-    assert figures["request_seconds_count", "greeting"] == 4
-    assert figures["forms_waiting",] == 3
+    samples = read(site)
+    assert samples["requests_total", "greeting", "200"] == 4
+    assert samples["requests_total", "login", "200"] == 1
+    assert samples["request_seconds_count", "greeting"] == 4
+    assert samples["forms_waiting",] == 3
 
 
 def test_the_files_of_all_processes_have_their_size_from_the_start(
@@ -256,14 +256,14 @@ def test_the_gauges_are_those_of_the_server_and_its_application(counting: Any) -
             server.maintenance(0)
             assert read(browser)["connections_in_use",] == 1
         server.maintenance(0)
-        figures = read(browser)
+        samples = read(browser)
     finally:
         server.close()
         server.trigger.close()
         for dispatcher in (server.task_dispatcher, server.form_dispatcher):
             dispatcher.shutdown()
     for name in ("connections_in_use", "forms_waiting", "hash_workers_busy", "hashes_waiting"):
-        assert figures[name,] == 0
+        assert samples[name,] == 0
 
 
 def test_the_documents_name_only_metrics_that_exist(site: webtest.TestApp) -> None:

@@ -1,15 +1,15 @@
-"""The figures of /metrics, as tests read them."""
+"""The samples of the metrics at /metrics, as tests read them."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
-Figures = dict[tuple[str, ...], float]
+Samples = dict[tuple[str, ...], float]
 
 
-def parse(text: str) -> Figures:
-    """Return the figures by the name of a sample and, in order, the values of its labels."""
+def parse(text: str) -> Samples:
+    """Return the value of each sample by its name and, in order of the labels, their values."""
     return {
         (sample.name.removeprefix("hello_login_"), *dict(sorted(sample.labels.items())).values()): (
             sample.value
