@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the tests that hold only without a pooler, with --pooler."""
+    """With --pooler, skip the tests that hold only without a pooler."""
     if config.getoption("--pooler"):
         for item in items:
             for marker in item.iter_markers("direct"):
@@ -107,7 +107,7 @@ def _known_distributions() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """Start PostgreSQL for the test run, and return its URL."""
+    """Start PostgreSQL for the test run, and yield its URL."""
     folder = Path(tempfile.mkdtemp(prefix="hello_login-tests-"))
     server = EmbeddedPostgres(folder, fsync=False)
     try:
@@ -116,13 +116,13 @@ def server_url() -> Iterator[str]:
         # The data is thrown away, so nothing has to be written to disk.
         server._run("pg_ctl", "stop", "-D", server._cluster, "-m", "immediate")
         server.stop()
-        # Deleting hundreds of databases takes seconds, which nobody has to wait for.
+        # Deleting hundreds of databases takes seconds, so this does not wait for it.
         os.posix_spawnp("rm", ["rm", "-rf", str(folder)], os.environ)
 
 
 @contextlib.contextmanager
 def make_folder() -> Iterator[Path]:
-    """Return a folder that every user can access, unlike tmp_path, with a space in its name."""
+    """Yield a folder that every user can access, unlike tmp_path, with a space in its name."""
     with tempfile.TemporaryDirectory(prefix="hello login-tests-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -130,14 +130,14 @@ def make_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Return a folder for this test only."""
+    """Yield a folder for this test only."""
     with make_folder() as folder:
         yield folder
 
 
 @pytest.fixture
 def development_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return the path for a development database, which is stopped after the test."""
+    """Yield the path for a development database, and stop the database after the test."""
     started = contextlib.ExitStack()
     monkeypatch.setattr(embedded, "at_exit", started)
     yield folder / ".postgres"
@@ -168,7 +168,7 @@ NewDatabase = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def new_database(server_url: str) -> Iterator[NewDatabase]:
-    """Return a function that makes an empty database, or a copy of one, and returns its URL."""
+    """Yield a function that makes an empty database, or a copy of one, and returns its URL."""
     connection = psycopg2.connect(server_url)
     connection.autocommit = True
 
@@ -185,7 +185,7 @@ def new_database(server_url: str) -> Iterator[NewDatabase]:
 
 @pytest.fixture(scope="session")
 def migrated(new_database: NewDatabase) -> str:
-    """Return the name of a migrated database that is only copied."""
+    """Return the name of a migrated database that serves only as a template for copies."""
     url = new_database()
     list(migrations.migrate(url, ROOT / "sql"))
     return url.rpartition("/")[2].partition("?")[0]
@@ -205,7 +205,7 @@ def database_url(new_database: NewDatabase, migrated: str) -> str:
 
 @pytest.fixture
 def print_figure(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Return a function that prints a figure despite pytest's capture."""
+    """Return a function that prints a measured figure despite pytest's capture."""
 
     def write(text: str) -> None:
         with capsys.disabled():
@@ -238,7 +238,7 @@ def emptied_url(shared_url: str) -> str:
 
 @pytest.fixture
 def database(url: str) -> Iterator[Connection]:
-    """Return a connection to the test's database that commits each statement."""
+    """Yield a connection to the test's database that commits each statement."""
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         yield connection
@@ -259,7 +259,7 @@ class Uncommitted(BatchingConnection):
 
 @pytest.fixture(scope="session")
 def idle_connections() -> Iterator[list[Connection]]:
-    """Yield the list of connections that the next test may use: a new one needs several ms."""
+    """Yield the list of connections that the next test may use, because opening one takes ms."""
     idle: list[Connection] = []
     yield idle
     for connection in idle:
@@ -292,7 +292,7 @@ def db(
 
 @pytest.fixture
 def running_clock(db: Connection) -> None:
-    """Let the clock of db run: two changes of a test are made at different times."""
+    """Let the clock of db run, so that two changes of a test are made at different times."""
     execute(db, "SET LOCAL search_path TO public")  # PostgreSQL's own functions come first
 
 
@@ -378,9 +378,9 @@ OpenBrowser = Callable[..., webtest.TestApp]
 
 @pytest.fixture
 def open_browser(db: Connection, app: Any) -> Iterator[OpenBrowser]:
-    """Return a function that opens a browser; all share one transaction, which never commits.
+    """Yield a function that opens a browser; all share one transaction, which never commits.
 
-    An error does not abort it either, so that tests see what a failed request leaves behind.
+    An error does not abort the transaction, so that tests see the rows of a failed request.
     """
     manager = transaction.TransactionManager(explicit=True)
     manager.begin()

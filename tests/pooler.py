@@ -37,12 +37,12 @@ def alter_role(url: str) -> None:
 
 
 class PgBouncer:
-    """PgBouncer on a Unix socket, whose sessions have ROLE; url() leads to it."""
+    """A running PgBouncer on a Unix socket, whose sessions have ROLE."""
 
     def __init__(self, server_url: str, mode: str, **settings: object) -> None:
-        """server_url: the URL of EmbeddedPostgres.start().  settings: others of PgBouncer.
+        """Start PgBouncer, or skip the test if the program is missing.
 
-        Skips the test without the program.
+        server_url: the URL of EmbeddedPostgres.start().  settings: further ones of PgBouncer.
         """
         if PROGRAM is None:
             pytest.skip("needs PgBouncer: make poolers installs it (on Debian, as root)")
@@ -89,7 +89,7 @@ class PgBouncer:
                     return process
 
     def url(self, url: str) -> str:
-        """Return the URL of the same database through PgBouncer; one of another server stays."""
+        """Return the URL of the database through PgBouncer, or url itself for another server."""
         return url.replace(quote(self._server, safe=""), quote(str(self._folder), safe=""))
 
     def close(self) -> None:

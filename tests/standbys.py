@@ -1,4 +1,4 @@
-"""Synchronous standbys that a PostgreSQL for tests waits for."""
+"""The settings and waits of synchronous standbys, on a PostgreSQL for tests."""
 
 import time
 
@@ -6,9 +6,10 @@ from tests.rows import query
 
 
 def require_standbys(url: str, names: str) -> None:
-    """Set synchronous_standby_names: "" for none, or a name that no standby has to stop commits.
+    """Set synchronous_standby_names, and wait until commits follow it.
 
-    url: that of a superuser.
+    names: "" for no standby, or a name that no standby has, to stop commits.  url: that of a
+    superuser.
     """
     query(url, "ALTER SYSTEM SET synchronous_standby_names = %s", names)
     query(url, "SELECT pg_reload_conf()")

@@ -18,7 +18,7 @@ def test_a_month_that_cannot_be_prepared_is_reported_if_it_is_the_next_one(
     database: Connection, url: str
 ) -> None:
     execute(database, DROP_NEXT_MONTH)
-    execute(database, "SET statement_timeout = '60s'")  # Another error, if the wait had no end.
+    execute(database, "SET statement_timeout = '60s'")  # ends a wait without a limit
     with closing(psycopg2.connect(url)) as reading:
         execute(reading, "SELECT FROM account_events_default")
         problem = audit.prepare_months(database)

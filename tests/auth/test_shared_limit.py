@@ -41,14 +41,14 @@ def fork() -> Iterator[Callable[[SharedLimit], int]]:
 
 
 def start(act: Callable[[], object]) -> int:
-    """Fork a process that acts, and return its id.  It ends after 10 minutes at the latest."""
+    """Fork a process that calls act, and return its id.  It ends after 10 minutes at the latest."""
     child = os.fork()
     if child == 0:
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(600)
             act()
-        finally:  # and never go on with the tests
+        finally:  # The child must not go on with the tests.
             os._exit(1)
     return child
 
@@ -72,7 +72,7 @@ def test_no_more_threads_than_the_limit_are_inside_at_once() -> None:
             with lock:
                 inside += 1
                 most = max(most, inside)
-            both.wait(60)  # fails unless two are inside at once
+            both.wait(60)  # fails unless two threads are inside at once
             with lock:
                 inside -= 1
 
@@ -153,7 +153,7 @@ def test_processes_hash_no_more_passwords_at_once_than_hash_workers(ini: MakeIni
 
     with ThreadPoolExecutor() as threads:
         try:
-            # It is hardly ever stopped between two hashes, once it has begun.
+            # Once it has begun, it is hardly ever stopped between two hashes.
             assert any(is_kept_waiting(seconds) for seconds in (0.1, 0.3, 1, 3, 10))
         finally:
             kill(hashing)

@@ -90,7 +90,7 @@ def test_the_wait_page_leads_to_a_new_password_where_mail_is_sent(
         fill(page, "Register", name=NAME, password=PASSWORD, confirm=PASSWORD)
         page.wait_for_url("/account")
         log_out(page)
-        page.context.clear_cookies()  # a new device has less tries
+        page.context.clear_cookies()  # a new device has fewer attempts
         reach_rate_limit(page, email)
         problems(page).get_by_role("link", name="get a new password").click()
         page.wait_for_url("/forgot")

@@ -134,7 +134,7 @@ def test_a_double_click_registers_once(visit: Visit, email: str, java_script: bo
     if not java_script:
         page.locator("#confirm").fill(PASSWORD)
     page.get_by_role("main").get_by_role("button", name="Register").dblclick()
-    # Not wait_for_url: it fails when the second click cuts the first navigation off.
+    # wait_for_url would fail when the second click interrupts the first navigation.
     page.get_by_text("You registered").wait_for()
     assert page.get_by_text("You registered").count() == 1
 

@@ -23,7 +23,7 @@ FIELD = "autocomplete", "inputmode"
 
 
 def set_up(page: Any) -> tuple[Phone, list[str]]:
-    """Turn the second step on, and return the app and the recovery codes."""
+    """Set up an app as the second factor, and return the app and the recovery codes."""
     page.goto("/account/totp")
     phone = Phone.scan(page)
     fill(page, "Turn on", code=phone.unused_code())

@@ -262,7 +262,7 @@ def _walk_passkeys(page: Any, site: Site) -> Iterator[str]:
 
 
 def _walk_set_up(page: Any, site: Site) -> Generator[str, None, tuple[Phone, list[str]]]:
-    """Turn the second step on, and return the app and the recovery codes."""
+    """Set up an app as the second factor, and return the app and the recovery codes."""
     make_logins_old(site)
     page.goto("/account/totp")
     yield _reach(page, "confirm", "You logged in a while ago")

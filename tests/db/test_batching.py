@@ -1,4 +1,4 @@
-"""Statements that wait for the next one."""
+"""Statements that wait, and are sent in one round trip with the next one."""
 
 import threading
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ def url(new_database: NewDatabase) -> str:
 
 @pytest.fixture
 def db(url: str) -> Iterator[BatchingConnection]:
-    """Yield a connection as the pool makes it."""
+    """Yield a connection of the pool."""
     with closing(connections.ConnectionPool(url).acquire()) as connection:
         yield connection
 
 
 @pytest.fixture
 def other(url: str) -> Iterator[Connection]:
-    """Yield the connection of somebody else, who sees only what is committed."""
+    """Yield a connection of another client, which sees only committed rows."""
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         yield connection
@@ -62,7 +62,7 @@ def status(db: Connection) -> int:
     return db.info.transaction_status
 
 
-def count_transactions(other: Connection) -> int:
+def next_transaction_id(other: Connection) -> int:
     """Return the id of the next transaction that writes."""
     ((found,),) = execute(other, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
     return int(found)
@@ -87,11 +87,11 @@ def test_a_flush_executes_the_waiting_statements_as_one_transaction(
 ) -> None:
     add(db, "a")  # prepares the statement
     db.flush()
-    before = count_transactions(other)
+    before = next_transaction_id(other)
     add(db, "b", "c")
     db.flush()
     assert notes(other) == "abc"
-    assert count_transactions(other) - before == 1
+    assert next_transaction_id(other) - before == 1
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 2])

@@ -364,8 +364,8 @@ def waiting(url: str, change: Callable[[], None]) -> Iterator[Connection]:
         changed.result()
 
 
-def migrate_at_last(url: str) -> None:
-    """Migrate, and try again as long as a lock is not available in time."""
+def migrate_with_retries(url: str) -> None:
+    """Migrate, and try again while a lock is not available in time."""
     while True:
         try:
             list(migrations.migrate(url, SQL))
@@ -383,7 +383,7 @@ def roll_partitions_back(url: str) -> None:
 
 def test_a_login_finishes_before_partitions_are_introduced(before_partitions: Connection) -> None:
     url = before_partitions.dsn
-    with waiting(url, lambda: migrate_at_last(url)) as login:
+    with waiting(url, lambda: migrate_with_retries(url)) as login:
         execute(login, "UPDATE users SET last_login_at = now()")
         events.insert(login, Event("logged_in", 1))
     assert names_of_events(before_partitions) == ["logged_in", "logged_in", "registered"]

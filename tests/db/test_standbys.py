@@ -33,9 +33,9 @@ def write_in_a_transaction(db: BatchingConnection) -> None:
 
 @pytest.fixture
 def stopped_commits(url: str) -> Iterator[str]:
-    """Return the URL of a database whose commits wait for a standby that does not exist.
+    """Yield the URL of a database whose commits wait for a standby that does not exist.
 
-    The role of the URL is a superuser.  Another role, stranger, may write, too.
+    The role of the URL is a superuser.  Another role, stranger, may also write.
     """
     query(url, "CREATE ROLE stranger LOGIN IN ROLE pg_write_all_data")
     require_standbys(url, "gone")
@@ -56,7 +56,7 @@ def test_a_commit_that_waits_too_long_is_given_up_and_its_backend_ends(
     ):
         write(db)
     assert eventually(lambda: list_waiting(stopped_commits) == [])
-    # It stays committed here, and the pool has dropped the connection.
+    # The row stays committed here, and the pool has dropped the connection.
     assert query(stopped_commits, "SELECT count(*) FROM throttles") == [(1,)]
     with pool.autocommit() as another:
         assert another is not db
@@ -69,16 +69,16 @@ def test_a_server_that_does_not_answer_is_given_up(
     monkeypatch.setattr(standbys, "COMMIT_TIMEOUT_SECONDS", 1)
     with closing(ConnectionPool(url).acquire()) as db:
         backend = db.info.backend_pid
-        # If the wait has no end, this test fails then.
-        at_last = threading.Timer(60, os.kill, (backend, signal.SIGCONT))
-        at_last.start()
+        # If the wait has no limit, the test fails when this wakes the backend.
+        rescue = threading.Timer(60, os.kill, (backend, signal.SIGCONT))
+        rescue.start()
         os.kill(backend, signal.SIGSTOP)
         try:
             with pytest.raises(standbys.NoAnswer):
                 write_in_autocommit(db)
         finally:
             os.kill(backend, signal.SIGCONT)
-            at_last.cancel()
+            rescue.cancel()
 
 
 def test_commits_of_other_roles_are_not_ended(
@@ -112,7 +112,7 @@ def test_commits_wait_while_a_standby_is_required_and_none_is_connected(url: str
             execute(connection, "SET synchronous_commit = on")
             with closing(psycopg2.connect(url, connection_factory=PhysicalReplicationConnection)):
                 assert eventually(lambda: not standbys.commits_wait(connection))
-                # It is connected, but does not answer.
+                # The standby is connected, but does not answer.
                 execute(other, "INSERT INTO throttles (key) VALUES (sha256(''))")
                 thread = threading.Thread(target=other.commit)
                 thread.start()

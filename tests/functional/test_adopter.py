@@ -1,4 +1,4 @@
-"""docs/build-on-it.md: an application of an adopter, made from its text, on the built wheel."""
+"""The application of docs/build-on-it.md, made from the text of the page, on the built wheel."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The image, built and run by Docker: alone, by compose, and as Heroku runs it."""
+"""The image as Docker builds and runs it: alone, with compose, and as Heroku runs it."""
 
 import http.client
 import http.cookiejar

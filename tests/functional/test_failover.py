@@ -1,4 +1,4 @@
-"""A server follows failovers to a synchronous standby, and outlasts the loss of the standby."""
+"""A server follows failovers to a synchronous standby, and goes on after its loss."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 FAILOVERS = int(os.environ.get("FAILOVERS", "2"))
-"""The environment can ask for more of them than the suite has time for."""
+"""The number of failovers; the environment can set more than the suite has time for."""
 
 
 class Node(Database):
@@ -104,7 +104,7 @@ def serve(nodes: tuple[Node, Node], tmp_path: Path) -> Iterator[Callable[..., Se
 
 
 def wait_for_registrations(traffic: Traffic) -> None:
-    # Each of the 8 clients may have one that was answered, and is not in the list yet.
+    # For each of the 8 clients, the last registration may not be in the list yet.
     enough = len(traffic.registered) + 10
     assert eventually(lambda: len(traffic.registered) >= enough, 120)
 

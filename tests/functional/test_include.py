@@ -1,4 +1,4 @@
-"""hello_login as a part of another application, with files, migrations and a name of its own."""
+"""Another application that includes hello_login, and has its own files, migrations and name."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -27,7 +27,7 @@ OLD, NEW, OTHER = "o" * 32, "n" * 32, "x" * 32
 
 
 class Site:
-    """A site on one database, which is started anew with other keys."""
+    """A site on one database, which can be restarted with other keys."""
 
     def __init__(self, ini: MakeIni, url: str) -> None:
         self._ini = partial(ini, database_url=url)
@@ -47,7 +47,7 @@ class Site:
         return bytes(secret)
 
     def forget_used_code(self) -> None:
-        """Let the app's current code work once more, as if the next one were shown."""
+        """Let the app's current code work again, as if the app showed the next one."""
         with closing(psycopg2.connect(self._url)) as db, db.cursor() as cursor:
             cursor.execute("UPDATE totp SET last_step = 0")
             db.commit()
@@ -102,7 +102,7 @@ def test_without_its_key_an_app_lets_nobody_in_and_the_log_says_why(
     before = site.read_secret()
     browser = site.open_browser(OTHER)
     log_in(browser)
-    for _ in range(12):  # It is no wrong code, so it is not counted as one.
+    for _ in range(12):  # A code that can't be checked is not counted as a wrong one.
         page = type_code(browser, phone.code(), status=503)
     assert error_of(page, "code").startswith("We can't check codes of the app at the moment")
     assert browser.get("/account").location.startswith("http://localhost/login")

@@ -1,6 +1,6 @@
 """Applications whose connections share sessions, through a real PgBouncer in transaction mode.
 
-Without a program pgbouncer these tests are skipped.
+These tests are skipped if the program pgbouncer is missing.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""A site that requires a second factor (the setting second_factor_required)."""
+"""A site with second_factor_required = true."""
 
 import re
 from functools import partial
@@ -258,7 +258,9 @@ def test_the_address_is_confirmed_before_the_set_up_if_mail_is_sent(
     site = MailSite(partial(ini, second_factor_required="true"), url, tmp_path / "mail")
     browser = site.open_browser()
     site.register(browser)
-    site.execute("UPDATE users SET confirmed_at = NULL")  # as if registered while mail was off
+    site.execute(
+        "UPDATE users SET confirmed_at = NULL"
+    )  # as if the account was registered while no mail was sent
     page = browser.get("/account").follow()
     assert "first, by the link in a mail" in page.text
     assert page.html.find(class_="secret") is None

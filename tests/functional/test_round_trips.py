@@ -15,7 +15,7 @@ from tests.people import PASSWORD, STYLESHEET, log_in, log_out, register
 from tests.rows import execute
 
 NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
-"""Reads the number of the next transaction that writes or locks a row, and takes none."""
+"""Reads the number of the next transaction that writes or locks a row, without using it up."""
 
 
 @pytest.fixture
@@ -94,9 +94,9 @@ def test_a_refused_login_needs_as_many_round_trips_for_an_unknown_address(
 @pytest.mark.parametrize(
     ("address", "round_trips"),
     [
-        # the credentials; the rate limits; BEGIN and the account; all that is written; COMMIT
+        # the credentials; the rate limits; BEGIN and the account; all writes; COMMIT
         ("192.0.2.1", 5),
-        # rate limits that are new are added, and counted again
+        # new rate limits are added, and counted again
         ("192.0.2.2", 6),
         ("2001:db8::1", 6),
     ],
@@ -121,10 +121,11 @@ def test_a_login_needs_six_round_trips_at_most(
 
 
 def count_commits(database: Connection, act: Callable[[str], object]) -> int:
-    """Return how many transactions of act write or lock a row, once it is quiet.
+    """Return the number of transactions in one call of act that write or lock a row.
 
-    act is called with the numbers from 1 on, until it takes 2 transactions or was called 50 times:
-    other tests on the same PostgreSQL, and its own housekeeping, may write meanwhile.
+    Other tests on the same PostgreSQL, and its own housekeeping, may write at the same time.  So
+    act is called up to 50 times, until a call takes at most 2 transactions.  Its argument is the
+    number of the call.
     """
     for number in range(1, 51):
         ((before,),) = execute(database, NEXT_TRANSACTION)
@@ -139,7 +140,7 @@ def count_commits(database: Connection, act: Callable[[str], object]) -> int:
 def test_a_login_and_a_registration_commit_twice(
     browser: webtest.TestApp, database: Connection
 ) -> None:
-    """The first commit is that of the rate limits."""
+    """The first commit stores the counts of the rate limits."""
 
     def log_in_from(address: str) -> None:
         browser.reset()
@@ -176,15 +177,15 @@ def test_the_second_step_of_a_login_needs_ten_round_trips(
     form["email"], form["password"] = "ada@example.com", PASSWORD
     before = relay.count
     form.submit(status=303)
-    # those of a login, in whose last statements the half login is added
+    # as many as a login with the password alone
     assert relay.count - before == 5
     form = browser.get("/login/second").forms[0]
     form["code"] = phone.code()
     before = relay.count
     form.submit(status=303)
-    # the half login, the second factors; the credentials; the rate limits; BEGIN and the half
-    # login once more; the secret; its use; the account; all that is written, and the recovery codes
-    # that are left; COMMIT
+    # the half login, the second factors; the credentials; the rate limits; BEGIN and again the half
+    # login; the secret; its use; the account; all writes, and the number of recovery codes that are
+    # left; COMMIT
     assert relay.count - before == 10
 
 

@@ -1,4 +1,4 @@
-"""SITE_NAME is what people read: on pages, in mails, in apps, in lists of passkeys."""
+"""SITE_NAME is shown on pages, in mails, in authenticator apps and in lists of passkeys."""
 
 import json
 from typing import Any

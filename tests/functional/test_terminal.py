@@ -1,4 +1,4 @@
-"""make serve in a terminal, as people start and stop it."""
+"""People start and stop make serve in a terminal."""
 
 import os
 import select

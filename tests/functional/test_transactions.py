@@ -193,7 +193,7 @@ def test_fifty_simultaneous_failures_count_as_fifty(url: str) -> None:
         connection.close()
 
     def fail_simultaneously() -> None:
-        # Here, and not in the threads: they would wait for ever for one that can't connect.
+        # The threads would wait for each other without a limit if one could not connect.
         connections = [connect(url) for _ in range(50)]
         threads = [threading.Thread(target=fail, args=each) for each in enumerate(connections)]
         for thread in threads:

@@ -1,4 +1,4 @@
-"""What somebody typed into a form that could not be processed fills the form again."""
+"""A form that could not be processed is filled in again with the typed text."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the pages say while attempts are refused, and how to get on."""
+"""Pages that refuse an attempt say how long to wait, and offer other ways."""
 
 import re
 from datetime import datetime, timedelta, timezone

@@ -17,9 +17,10 @@ C = TypeVar("C", bound="Clients")
 
 
 class Clients:
-    """Clients in threads, each of which calls use() from the start of a block to its end.
+    """Clients in threads, each of which calls use() when a with block begins.
 
-    use() takes the client's number, ends soon after self.stop is set, and counts in self.answers.
+    use() takes the client's number, and adds to self.answers.  It must return soon after self.stop
+    is set, at the end of the block.
     """
 
     def __init__(self, clients: int = 8) -> None:
@@ -46,14 +47,14 @@ class Clients:
 class Traffic(Clients):
     """Clients that repeat a journey from registration to logout.
 
-    It records each status, and what the database must therefore contain.
+    They record each status, and the rows that the database must therefore contain.
     """
 
     def __init__(self, port: int, clients: int = 8) -> None:
         super().__init__(clients)
         self._port = port
         self.unavailable: list[tuple[float, float]] = []
-        """When each request that was answered with a 503 was sent and answered."""
+        """The times when each request that got a 503 was sent and answered."""
 
         self.registered: list[str] = []
         self.maybe_registered: list[str] = []

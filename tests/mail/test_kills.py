@@ -1,4 +1,4 @@
-"""Real servers send every mail, whatever kills them and however SMTP fails."""
+"""Real servers send every mail, even if they are killed or SMTP fails."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Messages are plain text, in the form that RFC 5322 wants."""
+"""Messages are plain text in the format of RFC 5322."""
 
 import re
 from datetime import datetime, timedelta, timezone

@@ -384,7 +384,7 @@ def test_a_mail_that_was_given_up_is_deleted_after_a_month(
     assert execute(database, "SELECT id FROM mails") == []
 
 
-# Whatever goes wrong with one mail
+# Mails that cannot be sent
 
 
 @pytest.mark.parametrize(

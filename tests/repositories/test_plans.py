@@ -1,4 +1,4 @@
-"""Each statement finds its rows by an index, however many there are."""
+"""Each statement finds its rows by an index, also in large tables."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""Prepared statements, and none."""
+"""Statements of repositories, prepared or not."""
 
 from collections.abc import Iterator
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""The server binds its port first, and serves with waitress."""
+"""The server binds its port before anything else, and serves with waitress."""
 
 import errno
 import os
