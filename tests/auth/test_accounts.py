@@ -220,7 +220,7 @@ def test_a_reset_ends_all_sessions_and_confirms_the_address_if_its_link_was_mail
 def test_a_reset_removes_second_factors_if_the_address_was_not_confirmed_before(
     mailing: Visitor, db: Connection, purpose: str, was_confirmed: bool, stays: bool
 ) -> None:
-    """Somebody else may have registered the address, and added a factor."""
+    # Somebody else may have registered the address, and added a factor.
     if was_confirmed:
         users.confirm(db, mailing.user().id)
     token, user = link_for(mailing, purpose)

@@ -93,7 +93,7 @@ def test_a_refused_passkey_deletes_expired_rate_limits(visitor: Visitor, key: So
 def test_a_passkey_of_an_account_that_is_reactivated_meanwhile_is_refused(
     visitor: Visitor, session: Session, key: SoftwareKey
 ) -> None:
-    """Its row is not locked, so the next try has to find it active from the beginning."""
+    # The account's row is not locked, so only the next try can find the account active.
     execute(visitor.db, "UPDATE users SET deactivated_at = now()")
     attempt = visitor.rate_limiter.admit_passkey(passkey_id=key.passkey_id)
     assert attempt.user_id is None
@@ -146,7 +146,7 @@ def test_only_the_owner_of_a_passkey_changes_it(visitor: Visitor, session: Sessi
 def test_a_page_that_was_opened_before_the_twentieth_passkey_adds_no_other(
     visitor: Visitor, session: Session
 ) -> None:
-    """The page is not shown to an account that has twenty."""
+    # The page is not shown to an account that has twenty.
     for _ in range(20):
         add(visitor, session, SoftwareKey())
     with pytest.raises(PasskeyRefused) as raised:

@@ -889,7 +889,7 @@ def test_a_device_is_not_known_to_the_owner_of_another_passkey(
 def test_a_passkey_in_a_session_or_half_login_counts_for_its_account(
     use_passkey: UsePasskey, visitor: Visitor, ada: int, logged_events: list[Event]
 ) -> None:
-    """The id of the passkey is not asked then: anybody can send any."""
+    # The id of the passkey does not decide here, because anybody can send any id.
     grace = visitor.register(name="Grace", email="grace@example.com", password=PASSWORD)
     phone = add_passkey(visitor.db, ada)
     for _ in range(50):

@@ -304,7 +304,7 @@ def test_an_operator_removes_the_app_and_the_passkeys_together(
 
 
 OLD, NEW = "1 day", "1 hour"
-"""The age of a factor: added before, or after, a time two hours ago."""
+"""The age of a factor that was added before or after a time two hours ago."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What authenticators are asked for, and how their answers are verified."""
+"""The options for authenticators, and the verification of their answers."""
 
 import hashlib
 import json
@@ -242,7 +242,7 @@ def test_the_text_of_a_refusal_never_repeats_what_was_sent() -> None:
 def test_the_log_at_the_levels_in_use_has_no_line_of_the_library(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It logs each passkey's id as information."""
+    # The library logs each passkey's id at the level INFO.
     caplog.set_level(logging.WARNING)
     answer = SoftwareKey().create(ceremony("add").creation_options(ADA, HANDLE, []))
     webauthn.verify_attestation(SITE.origin, webauthn.parse_attestation(answer))

@@ -21,7 +21,10 @@ class Phone:
     """An authenticator app with one account."""
 
     def __init__(self, uri: str) -> None:
-        """uri: the text of the QR code, which names the account and has the secret."""
+        """Add the account of a QR code.
+
+        uri: the text of the QR code, which names the account and has the secret.
+        """
         self._app: Any = pyotp.parse_uri(uri)
         self._last_step = 0
 

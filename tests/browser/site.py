@@ -26,7 +26,10 @@ class Site:
     """A server with plain http and cheap password hashes; if it sends mail, to files."""
 
     def __init__(self, folder: Path, *, host: str = "localhost", **options: Any) -> None:
-        """host: a site at an IP address offers no passkeys.  options: the options of Server."""
+        """Start the server.
+
+        host: its host; at an IP address it offers no passkeys.  options: the options of Server.
+        """
         self.database = Database(folder)
         quick = {name: QUICK[name] for name in QUICK if name != "secure_cookies" or not options}
         self._server = Server(folder, self.database.url, **quick, **options)

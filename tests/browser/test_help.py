@@ -53,7 +53,7 @@ def reach_rate_limit(page: Any, email: str) -> None:
     problems(page).get_by_text("Too many").wait_for()
 
 
-# Until when
+# Waits
 
 
 @with_and_without_script
@@ -135,7 +135,7 @@ def test_a_time_of_another_applications_page_stays_as_it_is(visit: Visit, email:
     assert page.locator("time").all_inner_texts()[:2] == ["two hours", "1 July"]
 
 
-# Nothing typed is lost
+# Forms that are filled in again
 
 
 @with_and_without_script

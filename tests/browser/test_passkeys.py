@@ -1,4 +1,4 @@
-"""Journeys with passkeys in a real Chromium, whose authenticator is a virtual one."""
+"""Journeys with passkeys in a real Chromium with a virtual authenticator."""
 
 from base64 import b64decode
 from collections.abc import Iterator
@@ -333,7 +333,7 @@ def test_the_password_works_on_a_page_that_is_shown_again_after_a_passkey(
     authenticator.set_owner(present=False)
 
     def go_back() -> None:
-        """Leave the page, and show it again with what the form had before."""
+        """Leave the page, and show it again with the earlier content of the form."""
         url = page.url
         page.goto("/register")
         page.go_back()

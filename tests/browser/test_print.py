@@ -1,4 +1,4 @@
-"""What people print: each page fits on one sheet."""
+"""Printed pages: each fits on one sheet."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a person sees and hears when a form is refused, in windows of six sizes."""
+"""Forms that are refused, as a person sees and hears them, in windows of six sizes."""
 
 import math
 import re

@@ -155,7 +155,7 @@ def test_a_rollback_ends_a_transaction_that_failed(
 def test_a_statement_after_a_lock_in_the_same_message_sees_what_was_committed_during_the_wait(
     db: BatchingConnection, url: str
 ) -> None:
-    """Otherwise a login would not see a second factor that was added meanwhile."""
+    # Otherwise a login would not see a second factor that was added meanwhile.
     add(db, "a")
     db.flush()
     with closing(psycopg2.connect(url)) as holder:

@@ -149,7 +149,7 @@ def test_a_read_only_server_is_refused_unless_the_url_accepts_any(
 def test_a_connection_that_breaks_during_its_check_is_reported_in_one_sentence(
     database_url: str, superuser: Connection
 ) -> None:
-    """A pooler accepts connections although PostgreSQL is down."""
+    # A pooler accepts connections although PostgreSQL is down.
     with closing(connections.connect(database_url)) as connection:
         execute(superuser, f"SELECT pg_terminate_backend({connection.info.backend_pid}, 5000)")
         with pytest.raises(
@@ -212,7 +212,7 @@ def test_a_connection_has_the_options_of_the_url_and_the_given_ones(database_url
 def test_options_are_sent_only_if_there_are_any(
     url_options: str, options: str, *, sent: bool
 ) -> None:
-    """PgBouncer refuses this startup parameter, even if it is empty."""
+    # PgBouncer refuses this startup parameter, even if it is empty.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"postgresql://ada@127.0.0.1:{listener.getsockname()[1]}/app"
         url += f"?sslmode=disable&gssencmode=disable{url_options}"

@@ -427,7 +427,7 @@ WITHOUT_REMOVALS = [name for name in migrations.names(SQL) if name != "0012.even
 
 @pytest.mark.parametrize("name", WITHOUT_REMOVALS)
 def test_a_migration_removes_nothing_that_the_running_version_uses(name: str) -> None:
-    """The running version keeps serving on the new schema until the next one starts."""
+    # The running version keeps serving on the new schema until the next one starts.
     statements = (SQL / f"{name}.sql").read_text().upper()
     assert not re.search(r"\bDROP\b|\bRENAME\b|\bTYPE\b|TRUNCATE|DELETE FROM", statements)
     for column in re.findall(r"ADD COLUMN (.*)", statements):
@@ -435,7 +435,7 @@ def test_a_migration_removes_nothing_that_the_running_version_uses(name: str) ->
 
 
 def test_every_migration_has_its_rollback() -> None:
-    """yoyo treats a missing rollback file as an empty one."""
+    # yoyo treats a missing rollback file as an empty one.
     for name in migrations.names(SQL):
         assert (SQL / f"{name}.rollback.sql").read_text().strip()
 
@@ -466,7 +466,7 @@ def test_row_counts_leave_out_the_tables_of_yoyo(db: Connection) -> None:
 
 
 def test_migrations_accept_every_url_that_postgresql_accepts(new_database: NewDatabase) -> None:
-    """yoyo itself parses URLs differently from libpq."""
+    # yoyo itself parses URLs differently from libpq.
     url = new_database()
     name = psycopg2.extensions.parse_dsn(url)["dbname"]
     folder = quote(psycopg2.extensions.parse_dsn(url)["host"], safe="")

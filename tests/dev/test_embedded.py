@@ -149,7 +149,7 @@ def test_the_next_user_finds_the_server_running_after_a_kill_of_the_last(
 def test_the_server_keeps_running_during_a_reload(
     server: EmbeddedPostgres, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another user comes while the waiter waits for one."""
+    # Another user comes while the waiter waits for one.
     monkeypatch.setattr(embedded, "LINGER", 5)
     server.start()
     waiter = threading.Thread(target=EmbeddedPostgres(data).stop_after_last_user)
@@ -233,7 +233,7 @@ def test_a_copied_folder_with_a_long_path_has_its_own_server(data: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 30])
 def test_a_link_leads_to_the_socket_of_a_short_and_of_a_long_path(data: Path, length: int) -> None:
-    """One psql command works for every path."""
+    # One psql command works for every path.
     server = EmbeddedPostgres(data / ("long" * length), fsync=False)
     server.start()
     host = (server.data / "socket").resolve()

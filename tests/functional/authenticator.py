@@ -1,4 +1,4 @@
-"""An authenticator app by a library that is not ours, and what people do with it."""
+"""An authenticator app with the library pyotp, and the steps that people take with it."""
 
 import base64
 import re
@@ -27,7 +27,7 @@ STEP = 30  # seconds
 USED = "This code does not work any more"
 WRONG = "code is wrong"
 CLOCK = "Check the clock of your phone"
-"""What the site says of a code."""
+"""The messages of the site about a code."""
 
 
 class Clock:

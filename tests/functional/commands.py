@@ -1,4 +1,4 @@
-"""What tests of commands share: paths, requests, and the state of the development database."""
+"""Helpers for tests of commands: paths, requests, and the state of the development database."""
 
 import json
 import sys

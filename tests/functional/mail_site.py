@@ -1,4 +1,4 @@
-"""A site that sends mail to a folder, and what people find in their mailboxes."""
+"""A site that sends mail to a folder, and the mails in people's mailboxes."""
 
 import email
 import re

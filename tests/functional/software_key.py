@@ -1,4 +1,4 @@
-"""An authenticator in software, which also forges, and pages that use it."""
+"""An authenticator in software that can also forge answers, and the pages that use it."""
 
 import hashlib
 import json

@@ -44,7 +44,7 @@ FRESH_PAGES = [
     "/account/passkeys/add",
     f"/account/passkeys/{'0' * 12}/remove",
 ]
-"""The pages that need a login of the last ten minutes; their forms, one of the last fifteen."""
+"""The pages that need a login within the last ten minutes.  Their forms need one within fifteen."""
 
 MOMENT = r"\d\d? \w+ \d{4}, \d\d:\d\d UTC"
 LOGIN_FAILED = "Somebody tried to log in with a wrong password or passkey"

@@ -19,7 +19,7 @@ from tests.functional.software_key import SoftwareKey
 pytestmark = pytest.mark.slow
 
 LARGEST = 40_959
-"""Bytes: waitress refuses a body of max_request_body_size or more."""
+"""Bytes.  waitress refuses a body of max_request_body_size or more."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""200 simultaneous guesses of a password, against two real servers that share a database."""
+"""200 simultaneous guesses of a password on two real servers that share a database."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""Closed registration: only somebody with an invitation of the operator can register."""
+"""If registration is closed, people need an invitation of the operator to register."""
 
 from typing import Any
 

@@ -283,7 +283,7 @@ def test_a_reset_ends_the_access_of_somebody_who_has_prepared_the_account(
     assert with_mail.get("/account", status=303).location.startswith("http://localhost/login")
     log_in(with_mail, status=422)  # with the password of the thief
     use_passkey(with_mail, passkey, origin="http://localhost", status=422)
-    # The device is not known any more, so it has the limits of a stranger and is told to the owner.
+    # The device is unknown now, so it has the limits of a stranger, and the owner gets a notice.
     log_in(with_mail, password=NEW_PASSWORD)
     assert subjects(site) == [(EMAIL, "A login from a new device")]
 
@@ -682,7 +682,7 @@ def test_only_the_first_of_a_simultaneous_reset_and_undone_change_succeeds(
 def test_a_link_that_is_issued_during_a_reset_is_void(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
-    """The sender has claimed the mail of a thief's change before the reset begins."""
+    # The sender has claimed the mail of a thief's change before the reset begins.
     reset = open_reset(site)
     change_address(browser, "thief@example.com")
     sender = site.app.registry.mail_sender

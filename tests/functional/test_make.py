@@ -75,7 +75,7 @@ def test_make_installs_once_and_prints_what_it_downloads(
 def test_make_installs_again_in_a_copied_or_moved_checkout(
     checkout: Path, copy: object, venv: str, installations: int
 ) -> None:
-    """A copied .venv has the original's path, and would serve the original's code."""
+    # A copied .venv has the original's path, and would serve the original's code.
     make(checkout, f"{venv}/installed")
     (checkout / venv / "of the old path").touch()
     copied = checkout.parent / "another path"
@@ -124,7 +124,7 @@ def test_make_clean_removes_everything_that_make_created(checkout: Path, length:
 
 
 def test_make_clean_removes_a_database_outside_the_checkout(checkout: Path, tmp_path: Path) -> None:
-    """Root keeps the data outside if the checkout allows no other owner; a kill leaves it there."""
+    # Root keeps the data outside if the checkout allows no other owner; a kill leaves it there.
     data, socket = tmp_path / "hello_login-data", tmp_path / "hello_login-socket"
     data.mkdir()
     socket.mkdir()

@@ -132,11 +132,10 @@ def test_random_requests_to_every_route_never_get_a_5xx(
     caplog: pytest.LogCaptureFixture,
     examples: int,
 ) -> None:
-    """Requests have the cookies and the token of a browser, so that they reach most of the code.
-
-    The browser is logged in, or has taken the first step of a login.  Each example finds the same
-    database.
-    """
+    # Requests have the cookies and the token of a browser, so that they reach most of the code.
+    #
+    # The browser is logged in, or has taken the first step of a login.  Each example finds the same
+    # database.
     register(browser)
     software_key.add_passkey(browser, SoftwareKey(), status=200)
     links = browser.get("/account/passkeys").html.find_all("a", string=["Rename", "Remove"])

@@ -55,7 +55,7 @@ USES = (LOGIN, SECOND, CONFIRM)
 """The pages that take a passkey of the account."""
 
 SECONDS = 1.0
-"""Processor time of a refusal, at most.  It needs about a hundredth of this."""
+"""The longest processor time of a refusal.  A refusal needs about a hundredth of it."""
 
 MANY_BYTES = 2**26
 """A number of which bytes() makes 64 MiB."""
@@ -186,7 +186,7 @@ def test_an_honest_answer_is_accepted_by_each_page(site: Site, path: str) -> Non
     send_credential(page, site.answer(path, page), status=303)
 
 
-# What the browser says
+# The data of the browser
 
 ORIGINS = [
     "https://localhost:5000",
@@ -261,7 +261,7 @@ def test_a_challenge_is_used_up_by_a_refused_answer(site: Site, path: str) -> No
 
 def test_a_replayed_answer_does_not_log_in(site: Site) -> None:
     page = site.open(LOGIN)
-    # A counter would give it away, too.
+    # Without a counter, only the challenge shows that the answer is a replay.
     execute(site.db, "UPDATE passkeys SET sign_count = 0")
     credential = site.key.get(options_on(page), counter=0)
     thief = site.open_browser()
@@ -327,7 +327,7 @@ def test_a_challenge_of_another_browser_is_refused(site: Site, path: str) -> Non
 
 @pytest.mark.parametrize(("path", "other"), [(CONFIRM, ADD), (ADD, CONFIRM)])
 def test_a_challenge_for_another_purpose_is_refused(site: Site, path: str, other: str) -> None:
-    """Both pages are in one session.  tests/auth/test_webauthn.py has all other pairs."""
+    # Both pages are in one session.  tests/auth/test_webauthn.py has all other pairs.
     challenge = json.loads(options_on(site.open(other)))["challenge"]
     site.refuse(path, FOREIGN, challenge=challenge)
 
@@ -357,7 +357,7 @@ def test_a_challenge_that_is_not_base64_is_refused_without_reserving_memory(
             site.refuse(path, "malformed", challenge=challenge)
 
 
-# What the authenticator says
+# The data of the authenticator
 
 
 @every_page
@@ -446,7 +446,7 @@ def test_data_of_an_authenticator_that_is_cut_or_too_long_is_refused(site: Site,
         site.refuse(path, "malformed", response={"authenticatorData": encode(changed)})
 
 
-# Whose passkey it is
+# The account of a passkey
 
 
 def add_grace(site: Site) -> SoftwareKey:
@@ -623,7 +623,7 @@ def test_garbage_is_refused(site: Site, path: str) -> None:
 
 
 VALUES: list[Any] = [5, MANY_BYTES, 10**4000, True, {"a": 1}, ["AAAA"], "A", "ä", "\ud800"]
-"""Values that are no base64."""
+"""Values that are not base64."""
 
 
 @every_page

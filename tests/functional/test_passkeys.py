@@ -477,7 +477,7 @@ def test_reauthentication_takes_the_password_with_a_recovery_code_or_a_passkey(
 def test_an_account_without_a_passkey_is_asked_for_its_code_although_a_passkey_is_sent(
     browser: webtest.TestApp, open_browser: OpenBrowser
 ) -> None:
-    """A form with a credential is refused as one without a code and a password."""
+    # The form with a credential is refused like a form without a code and a password.
     register(browser)
     set_up(browser)
     other = open_browser()
@@ -574,7 +574,7 @@ def test_fifty_refused_passkeys_of_a_network_are_followed_by_a_wait(
     forger = open_browser()
     page = forger.get("/login")
     for _ in range(50):
-        use_passkey(open_browser(), ada.key)  # It takes itself back, and no other.
+        use_passkey(open_browser(), ada.key)  # Its own count is taken back, and no other.
         page = send_credential(page, "x", status=422)
     page = use_passkey(forger, ada.key, status=429)
     assert "Too many attempts" in page
@@ -855,7 +855,7 @@ def test_the_owner_of_an_account_without_an_app_is_told_of_a_failed_second_step_
 def test_an_undone_change_of_the_address_removes_the_passkeys_that_were_added_after_it(
     site: MailSite, owner: webtest.TestApp, key: SoftwareKey
 ) -> None:
-    """Those of the week before it are removed, too."""
+    # The passkeys that were added in the week before the change are removed, too.
     thief, earlier = (SoftwareKey(origin="http://localhost") for _ in range(2))
     add_passkey(owner, key, status=200)
     add_passkey(owner, earlier)
@@ -940,7 +940,7 @@ def bare_app(ini: MakeIni) -> Any:
 def test_without_a_host_name_the_site_takes_no_passkeys(
     ada: Person, bare_app: Any, open_browser: OpenBrowser
 ) -> None:
-    """An account that has one since it had a host name still needs its second step."""
+    # An account that got a passkey while the site had a host name still needs its second step.
     browser = open_browser(bare_app, HTTP_HOST="192.0.2.80")
     credential = ada.key.get(options_on(open_browser().get("/login")))
 

@@ -56,10 +56,10 @@ CLOSED = {
     "/account/passkeys/x/name",
     "/account/passkeys/x/remove",
 }
-"""All others.  x: the fingerprint of a passkey."""
+"""All other pages of an account.  x: the fingerprint of a passkey."""
 
 BUTTONS = {"/account/confirm-address", "/account/passkeys/decline"}
-"""Those without a page of their own."""
+"""The URLs of an account that only take POST."""
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from tests.people import EMAIL, STYLESHEET
 pytestmark = pytest.mark.slow
 
 SOON = 20
-"""Seconds: less than hello_login.graceful_timeout, and enough for a busy machine."""
+"""Seconds.  They are fewer than hello_login.graceful_timeout, and enough for a busy machine."""
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -172,7 +172,7 @@ def test_a_signal_stops_an_idle_server_with_exit_code_0(
 
 @only_linux
 def test_a_signal_to_all_processes_at_once_loses_no_request(serve: Serve) -> None:
-    """Heroku and Ctrl-C send the signal to all processes."""
+    # Heroku and Ctrl-C send the signal to all processes.
     server = serve(**QUICK, processes="2")
     (process,) = server._processes
     with Traffic(server.port) as traffic:

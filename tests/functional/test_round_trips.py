@@ -140,8 +140,7 @@ def count_commits(database: Connection, act: Callable[[str], object]) -> int:
 def test_a_login_and_a_registration_commit_twice(
     browser: webtest.TestApp, database: Connection
 ) -> None:
-    """The first commit stores the counts of the rate limits."""
-
+    # The first commit stores the counts of the rate limits.
     def log_in_from(address: str) -> None:
         browser.reset()
         browser.extra_environ["REMOTE_ADDR"] = address

@@ -52,7 +52,7 @@ HAS_APP = "You have an authenticator app here"
 pytestmark = pytest.mark.usefixtures("clock")
 
 
-# What the owner is told
+# Notices to the owner
 
 
 def told(site: MailSite) -> list[str]:

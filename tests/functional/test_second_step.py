@@ -236,7 +236,7 @@ def test_the_same_code_in_twenty_requests_at_once_logs_in_once(
     assert site.execute("SELECT count(*) FROM recovery_codes") == [(10 if kind == "app" else 9,)]
 
 
-# What a half login opens
+# The pages that a half login opens
 
 
 def paths_of(app: Any, token: str) -> list[str]:
@@ -400,7 +400,7 @@ def test_a_form_of_the_second_step_that_is_sent_after_the_login_leads_on(
     assert form.submit(status=303).location == "http://localhost/account/profile"
 
 
-# How a half login ends
+# The end of a half login
 
 
 def by_link(browser: webtest.TestApp, visitor: Visitor) -> None:

@@ -454,7 +454,7 @@ def test_an_event_during_the_deletion_of_its_account_causes_no_deadlock(
 
 
 def test_a_code_that_is_used_locks_no_forgotten_rate_limit(url: str, database: Connection) -> None:
-    """Its transaction then waits for those of the account: that could be a deadlock."""
+    # Its transaction then waits for the limits of the account: another lock may be a deadlock.
     ada = add_user(database)
     codes = [hashlib.sha256(f"{ada} {'A' * 24}".encode()).digest()]
     recovery_codes.insert(database, ada, codes)

@@ -1,4 +1,4 @@
-"""The wheel, built and installed without a checkout."""
+"""The wheel is built from a checkout, and installed without one."""
 
 import os
 import shutil

@@ -18,7 +18,7 @@ MakeSender = Callable[..., Sender]
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """The authority of the SMTP servers' certificates."""
+    """Return the authority of the SMTP servers' certificates."""
     return trustme.CA()
 
 
@@ -33,7 +33,7 @@ def certificates(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def make_smtp(authority: trustme.CA) -> Iterator[MakeSmtp]:
-    """Starts SMTP servers."""
+    """Yield a function that starts SMTP servers."""
     servers = []
 
     def start(**options: Any) -> SmtpServer:
@@ -47,7 +47,7 @@ def make_smtp(authority: trustme.CA) -> Iterator[MakeSmtp]:
 
 @pytest.fixture
 def smtp(make_smtp: MakeSmtp) -> SmtpServer:
-    """One SMTP server with STARTTLS."""
+    """Return an SMTP server with STARTTLS."""
     return make_smtp()
 
 
@@ -59,7 +59,7 @@ def url(emptied_url: str) -> str:
 
 @pytest.fixture
 def make_sender(url: str) -> Iterator[MakeSender]:
-    """Makes senders for a MAIL_URL, each with connections of its own as a process has them."""
+    """Yield a function that makes a sender for a MAIL_URL, with connections of its own."""
 
     pools: list[ConnectionPool] = []
 
@@ -82,5 +82,5 @@ def make_sender(url: str) -> Iterator[MakeSender]:
 
 @pytest.fixture
 def sender(make_sender: MakeSender, smtp: SmtpServer) -> Sender:
-    """The sender for smtp."""
+    """Return a sender for smtp."""
     return make_sender(smtp.url)

@@ -57,7 +57,7 @@ def refuse_at(step: str, answer: str) -> Act:
 
 
 def hang_at(step: str) -> Act:
-    """Answer one step never."""
+    """Never answer one step."""
 
     async def act(reached: str, _recipient: str, _server: SMTP) -> str | None:
         if reached == step:

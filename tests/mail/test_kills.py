@@ -34,7 +34,7 @@ KILLS = 10
 
 @pytest.fixture(scope="module")
 def server_database() -> Iterator[Database]:
-    """A PostgreSQL of these tests' own."""
+    """Yield a PostgreSQL for these tests only."""
     with make_folder() as folder:
         started = Database(folder)
         yield started
@@ -43,7 +43,7 @@ def server_database() -> Iterator[Database]:
 
 @pytest.fixture
 def serve(server_database: Database, tmp_path: Path, certificates: Path) -> Iterator[Serve]:
-    """Makes a server that sends mails by SMTP; it is not started yet."""
+    """Yield a function that makes a server that sends mails by SMTP, and does not start it."""
     server_database.execute("TRUNCATE users, mails, tokens, throttles CASCADE")
     made = []
 

@@ -1,4 +1,4 @@
-"""Each queued mail is sent, retried, and given up after the schedule; the log tells no secret."""
+"""Each queued mail is sent, retried, and given up on schedule; the log has no secret."""
 
 import asyncio
 import hashlib

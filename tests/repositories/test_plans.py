@@ -224,7 +224,7 @@ CALLS: dict[ModuleType, dict[str, Call]] = {
         "delete_of_user": lambda db: half_logins.delete_of_user(db, 2),
     },
 }
-"""A call of every repository function; a name after a comma tells variants apart."""
+"""A call of every repository function; a word after a comma distinguishes variants."""
 
 
 class RecordingConnection(BatchingConnection):

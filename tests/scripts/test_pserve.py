@@ -45,7 +45,7 @@ def test_a_missing_ini_file_is_reported_in_one_sentence() -> None:
 def test_a_percent_sign_in_the_path_is_refused_in_one_sentence(
     empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ConfigParser would take it for the start of a variable."""
+    # ConfigParser would take it for the start of a variable.
     (empty_folder / "100%").mkdir()
     monkeypatch.chdir(empty_folder / "100%")
     Path("development.ini").write_text((ini_files.PACKAGE / "development.ini").read_text())

@@ -15,13 +15,13 @@ SITE = "https://login.example.org"
 
 @pytest.fixture(scope="module")
 def own_site(ini: MakeIni) -> Any:
-    """The application as production.ini makes it, with SITE_URL."""
+    """Return the application of production.ini, with SITE_URL."""
     return hello_login.main({}, **ini(secure_cookies="true", site_url=SITE))
 
 
 @pytest.fixture(scope="module")
 def development(ini: MakeIni) -> Any:
-    """The application as development.ini makes it, with DATABASE_URL."""
+    """Return the application of development.ini, with DATABASE_URL."""
     return hello_login.main({}, **ini(embedded_postgres="/nowhere"))
 
 

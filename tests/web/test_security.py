@@ -1,4 +1,4 @@
-"""The security policy, and what every view requires."""
+"""The security policy, and the requirements of every view."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -57,7 +57,7 @@ FRESH_VIEWS = {
     "remove_passkey": "the password alone may be enough afterwards",
     "recovery_codes": "shows new codes, and the earlier ones end",
 }
-"""The views that need a login of the last minutes, and why."""
+"""The views that need a fresh login, each with the reason."""
 
 CHANGING_WITHOUT_FRESH_LOGIN = {
     "confirm": "makes the login fresh",
@@ -65,7 +65,7 @@ CHANGING_WITHOUT_FRESH_LOGIN = {
     "decline_passkey": "only ends the offers of a passkey",
     "rename_passkey": "only changes a label that the owner alone sees",
 }
-"""The other views that take a POST and need a login, and why they do with an old one."""
+"""The other views that take a POST and need a login.  Each reason says why an old one is enough."""
 
 BEFORE_SECOND_FACTOR = {
     "confirm": "the login must be fresh to set up a second factor",
@@ -73,7 +73,7 @@ BEFORE_SECOND_FACTOR = {
     "add_passkey": "sets it up",
     "confirm_address": "with mail, the address must be confirmed before",
 }
-"""The views that a user who must set up a second factor may use, and why."""
+"""The views for a user who must set up a second factor, each with the reason."""
 
 
 def views_by_route(app: Any) -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ def contacts(page: Any) -> list[str]:
 def helped(
     open_browser: OpenBrowser, ini: MakeIni, request: pytest.FixtureRequest
 ) -> webtest.TestApp:
-    """A browser of a site with a contact."""
+    """Return a browser of a site with a contact."""
     return open_browser(hello_login.main({}, **ini(contact=request.param)))
 
 
