@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg2
@@ -288,7 +289,8 @@ def test_starting_waits_for_a_server_that_is_stopping(
     server._prepare_folder()
     ending = contextlib.ExitStack()
     ending.enter_context(embedded._locked(server.data / "server.lock"))
-    monkeypatch.setattr(time, "sleep", lambda _: ending.close())
+    sleep = {"sleep": lambda _: ending.close()}  # for no other module
+    monkeypatch.setattr(embedded, "time", SimpleNamespace(**{**vars(time), **sleep}))
     assert query(server.start(), "SELECT 1") == (1,)
 
 
