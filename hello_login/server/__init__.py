@@ -81,7 +81,7 @@ def _listen(host: str, port: int, number: int) -> list[socket.socket]:
 
 
 def _share_metrics(processes: int) -> Callable[[int], None]:
-    """Let the processes share their figures, and return what each calls first, with its number.
+    """Let the processes share their metrics, and return what each calls first, with its number.
 
     Raises SystemExit with a sentence.
     """
@@ -91,7 +91,7 @@ def _share_metrics(processes: int) -> Callable[[int], None]:
         metrics.share(processes)
     except OSError as error:
         raise SystemExit(
-            f"METRICS_TOKEN needs a folder for the figures of {processes} processes "
+            f"METRICS_TOKEN needs a folder for the metrics of {processes} processes "
             f"({error.strerror}): make room for 200 KiB of each in /dev/shm, or in TMPDIR if there "
             "is none, or set WEB_CONCURRENCY=1."
         ) from None

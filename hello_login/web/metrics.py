@@ -1,4 +1,4 @@
-"""Figures for Prometheus at /metrics, behind a token.
+"""Metrics for Prometheus at /metrics, behind a token.
 
 The module is imported only if METRICS_TOKEN is set.  With several serving processes, each counts in
 files that all of them map into memory, and any of them answers with the sums (the multiprocess mode
@@ -58,7 +58,7 @@ _process = "parent"
 
 
 def share(processes: int) -> None:
-    """Make the folder for the figures of several processes.  Call it before the metrics are made.
+    """Create the folder for the metrics of several processes.  Call it before creating Metrics.
 
     The files are filled now: the kernel kills a process that writes to a mapped file for which the
     disk has no room.  Raises OSError.
@@ -90,7 +90,7 @@ def includeme(config: Any) -> None:
 
 
 class Metrics:
-    """The figures of one application, in this process or, after share(), in several."""
+    """The metrics of one application, in this process or, after share(), in several."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # They would double the number of series.
@@ -139,19 +139,19 @@ class Metrics:
             self._gauges[name].set(value)
 
     def collect(self) -> Iterable[Metric]:
-        """Return the figures of all processes."""
+        """Return the metrics of all processes."""
         shared = FOLDER_VARIABLE in os.environ
         return (MultiProcessCollector(None) if shared else self._registry).collect()
 
 
 class Scrape:
-    """The figures of one answer: those of the processes, and those of the database."""
+    """The metrics of one answer: those of the processes, and those of the database."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all figures; those of the outbox only if the database answers."""
+        """Yield all metrics; those of the outbox only if the database answers."""
         yield from self._request.registry.metrics.collect()
         outbox = None
         with suppress(psycopg2.Error), self._request.autocommit() as db:
@@ -170,12 +170,12 @@ class Scrape:
 
 
 def show_metrics(request: Any) -> Any:
-    """Return the figures in Prometheus' text format to a client that sends the token.
+    """Return the metrics in Prometheus' text format to a client that sends the token.
 
     Raises HTTPUnauthorized.
     """
     sent = request.environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
     if not compare_digest(sent, f"Bearer {request.registry.hello_login.metrics_token}".encode()):
         raise HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
-    figures = generate_latest(Scrape(request))
-    return Response(figures, headerlist=[("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)])
+    metrics = generate_latest(Scrape(request))
+    return Response(metrics, headerlist=[("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)])
