@@ -16,6 +16,7 @@ def delete(db: Connection, table: Table) -> None:
          WHERE id = ANY (ARRAY(SELECT id
                                  FROM {table}
                                 WHERE expires_at < now()
+                                ORDER BY expires_at
                                 LIMIT 10
                                   FOR UPDATE SKIP LOCKED))
     """  # noqa: S608 - the table is one of four constants

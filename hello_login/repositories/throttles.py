@@ -161,6 +161,7 @@ def delete_forgotten(db: Connection) -> None:
          WHERE key = ANY (ARRAY(SELECT key
                                   FROM throttles
                                  WHERE forget_at < now()
+                                 ORDER BY forget_at
                                  LIMIT 10
                                    FOR UPDATE SKIP LOCKED))
     """
