@@ -79,10 +79,11 @@ format: .venv/installed    ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-requirements: .venv/installed    ## Update requirements.txt: the packages of the image, pinned and hashed
+requirements: .venv/installed    ## Update requirements.txt, pinned and hashed, and pin the base images by digest (needs Docker)
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
 		--custom-compile-command 'make requirements' --output-file requirements.txt setup.cfg
+	@deploy/pin-images.sh
 
 sbom:    ## Build the image, and list its packages and their licences in sbom/ (needs Docker)
 	@docker build --tag hello_login .

@@ -1,9 +1,14 @@
-"""Installing and cleaning up with make."""
+"""Installing, pinning and cleaning up with make."""
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -165,3 +170,108 @@ def test_make_clean_in_a_copied_checkout_keeps_the_socket_of_the_original(
     make(checkout, "clean", "DATABASE=yes", python=Path(sys.executable))
     assert (tmp_path / "data").is_symlink()
     assert not (checkout / ".postgres").exists()
+
+
+IMAGE_FILES = [
+    "Dockerfile",
+    "deploy/sbom.Dockerfile",
+    "proxy/Dockerfile",
+    "docker-compose.yml",
+    "docker-compose.production.yml",
+]
+
+
+def make_requirements(checkout: Path, registry: str) -> tuple[str, str]:
+    """Run make requirements, with base images of this registry and without packages.
+
+    Returns what it prints, and the lines of all files that name an image.
+    """
+    for name in ("deploy/pin-images.sh", *IMAGE_FILES):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name)
+    for path in (checkout / name for name in IMAGE_FILES):
+        unpinned = re.sub(r"@sha256:\w+", "", path.read_text())
+        path.write_text(re.sub(r"(?m)^(FROM| +image:) (.+:)", rf"\1 {registry}/\2", unpinned))
+    make(checkout, ".venv/installed")
+    (checkout / ".venv/bin/uv").symlink_to(shutil.which("true") or "")
+    printed = make(checkout, "requirements")
+    return printed, name_images(checkout)
+
+
+def name_images(checkout: Path) -> str:
+    texts = "".join((checkout / name).read_text() for name in IMAGE_FILES)
+    return "\n".join(re.findall(r"(?m)^(?:FROM| +image:) .*", texts))
+
+
+BASE_IMAGES = """\
+FROM REGISTRY/python:3.13-slim AS build
+FROM REGISTRY/python:3.13-slim
+FROM REGISTRY/python:3.13-slim AS tools
+FROM scratch
+FROM REGISTRY/debian:trixie-slim
+    image: hello_login
+    image: REGISTRY/postgres:17-alpine
+    image: hello_login
+    image: REGISTRY/postgres:17-alpine"""
+
+
+def test_make_requirements_keeps_the_base_images_if_no_registry_answers(checkout: Path) -> None:
+    registry = "localhost:1"
+    printed, images = make_requirements(checkout, registry)
+    assert printed.startswith(
+        "The base images stay as they are, because no registry answered for localhost:1/debian:"
+    )
+    assert len(printed.splitlines()) == 2
+    assert printed.endswith("\n0")
+    assert images == BASE_IMAGES.replace("REGISTRY", registry)
+
+
+class Registry(BaseHTTPRequestHandler):
+    """A registry with one empty image, which has every name and tag."""
+
+    image = b'{"schemaVersion": 2, "manifests": [], '
+    image += b'"mediaType": "application/vnd.oci.image.index.v1+json"}'
+    digest = f"sha256:{hashlib.sha256(image).hexdigest()}"
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/vnd.oci.image.index.v1+json")
+        self.send_header("Content-Length", str(len(self.image)))
+        self.send_header("Docker-Content-Digest", self.digest)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.image)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """Serve a registry, and return its host and port."""
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "buildx", "version"]).returncode != 0:
+        pytest.skip("there is no docker buildx")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"localhost:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.container
+def test_make_requirements_pins_the_base_images_by_digest(checkout: Path, registry: str) -> None:
+    printed, images = make_requirements(checkout, registry)
+    assert printed == "0"
+    assert f"FROM {registry}/python:3.13-slim@{Registry.digest} AS build\n" in images
+    assert f"image: {registry}/postgres:17-alpine@{Registry.digest}\n" in images
+    assert images.count("@") == 6
+    assert images.replace(f"@{Registry.digest}", "") == BASE_IMAGES.replace("REGISTRY", registry)
+    for path in (checkout / name for name in IMAGE_FILES):
+        path.write_text(path.read_text().replace(Registry.digest, f"sha256:{'0' * 64}"))
+    assert make(checkout, "requirements") == "0"
+    assert name_images(checkout) == images
+    assert list(checkout.rglob("*.before")) == []
