@@ -16,7 +16,7 @@ import yoyo
 from psycopg2.extensions import connection as Connection
 
 from hello_login.db import migrations
-from hello_login.repositories import challenges, events, users
+from hello_login.repositories import challenges, events, sessions, throttles, users
 from hello_login.repositories.events import Event
 from tests.conftest import ROOT, NewDatabase
 from tests.rows import add_passkey, add_user, execute, query
@@ -33,6 +33,10 @@ SCHEMA = """
       FROM pg_indexes
      WHERE schemaname = 'public'
        AND tablename NOT LIKE '%yoyo%'
+ UNION ALL
+    SELECT relname, option_name, option_value, '', ''
+      FROM pg_class, pg_options_to_table(reloptions)
+     WHERE relnamespace = 'public'::regnamespace
      ORDER BY 1, 2
 """
 
@@ -419,6 +423,85 @@ def test_partitions_are_introduced_without_a_scan_if_a_constraint_covers_the_mon
             execute(migrating, statement)
         notices = "".join(migrating.notices)
     assert "is implied by existing constraints" in notices
+
+
+@pytest.mark.parametrize("name", ["0013.vacuum", "0013.vacuum.rollback"])
+def test_logins_and_the_settings_of_the_vacuum_do_not_wait_for_each_other(
+    new_database: NewDatabase, name: str
+) -> None:
+    url = new_database()
+    list(migrations.migrate(url, SQL))
+    session_id, limits = b"s" * 32, [throttles.Limit(b"l" * 32, 5, timedelta(days=1))]
+    with (
+        closing(psycopg2.connect(url, options="-c lock_timeout=10s")) as migrating,
+        closing(psycopg2.connect(url, options="-c lock_timeout=10s")) as login,
+    ):
+        user_id = add_user(login)
+        sessions.insert(
+            login,
+            session_id=session_id,
+            user_id=user_id,
+            idle_limit=timedelta(hours=2),
+            limit=timedelta(days=1),
+            remembered=False,
+            address=None,
+            device="",
+        )
+        throttles.insert(login, limits)
+        for statement in yoyo.migrations.read_sql_migration(SQL / f"{name}.sql")[2]:
+            execute(migrating, statement)
+        users.record_login(login, user_id)
+        sessions.touch(login, session_id, None)
+        throttles.take_back(login, limits)
+        sessions.delete(login, session_id)
+        login.commit()
+        migrating.commit()
+
+
+@pytest.mark.parametrize(("rows", "dead_rows"), [(100, 1_000), (10_000_000, 51_000)])
+def test_tables_with_many_updates_are_vacuumed_in_time(
+    db: Connection, rows: int, dead_rows: int
+) -> None:
+    statement = """
+        SELECT relname::text,
+               round(sum(CASE option_name
+                         WHEN 'autovacuum_vacuum_threshold' THEN option_value::float
+                         WHEN 'autovacuum_vacuum_scale_factor' THEN option_value::float * %s
+                         END)::numeric, -1)
+          FROM pg_class, pg_options_to_table(reloptions)
+         WHERE relnamespace = 'public'::regnamespace
+         GROUP BY 1
+         ORDER BY 1
+    """
+    tables = ["sessions", "throttles", "users"]
+    assert execute(db, statement, rows) == [(table, dead_rows) for table in tables]
+
+
+def test_a_login_and_the_use_of_a_session_need_no_new_index_entries(db: Connection) -> None:
+    """Each page has room for the new versions of some of its rows (HOT updates)."""
+    execute(
+        db,
+        """
+        INSERT INTO users (email, name, password_hash)
+        SELECT n || '@example.com', 'Ada', repeat('h', 97)
+          FROM generate_series(1, 1000) AS n;
+
+        INSERT INTO sessions (id, user_id, idle_limit, expires_at)
+        SELECT sha256(id::text::bytea), id, '2 hours', now() + interval '1 day'
+          FROM users;
+        """,
+    )
+    rows = execute(db, "SELECT user_id, id FROM sessions ORDER BY user_id")
+    for user_id, session_id in rows[::40]:
+        users.record_login(db, user_id)
+        sessions.touch(db, bytes(session_id), "192.0.2.1")
+    statement = """
+        SELECT relname::text, n_tup_upd, n_tup_hot_upd
+          FROM pg_stat_xact_user_tables
+         WHERE n_tup_upd > 0
+         ORDER BY 1
+    """
+    assert execute(db, statement) == [("sessions", 25, 25), ("users", 25, 25)]
 
 
 WITHOUT_REMOVALS = [name for name in migrations.names(SQL) if name != "0012.event_months"]

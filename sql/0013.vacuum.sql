@@ -1,0 +1,25 @@
+-- depends: 0012.event_months
+
+-- PostgreSQL's own thresholds are a fifth (vacuum) and a tenth (analyze) of a table, so they grow with it.
+-- docs/scaling.md has the figures.  No request waits for these locks (SHARE UPDATE EXCLUSIVE).
+ALTER TABLE users SET (
+    fillfactor = 95, -- the rest of a page is for the last logins of its rows
+    autovacuum_vacuum_scale_factor = 0.005,
+    autovacuum_vacuum_threshold = 1000
+);
+
+ALTER TABLE sessions SET (
+    fillfactor = 95, -- likewise for the last use
+    autovacuum_vacuum_scale_factor = 0.005,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_analyze_scale_factor = 0.005,
+    autovacuum_analyze_threshold = 1000
+);
+
+ALTER TABLE throttles SET (
+    fillfactor = 95, -- likewise for failures
+    autovacuum_vacuum_scale_factor = 0.005,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_analyze_scale_factor = 0.005,
+    autovacuum_analyze_threshold = 1000
+);
