@@ -61,6 +61,7 @@ def run(
     """
     if len(listeners) == 1:
         server = make_server(listeners[0])
+        server.stop_at_signals()  # before the line below, for which others may wait
         log.info("Serving %s", url)
         server.run_until_stopped(graceful_timeout)
     else:

@@ -195,12 +195,8 @@ class Server(TcpWSGIServer):
         dispatcher = self.form_dispatcher if task.is_form() else self.task_dispatcher
         dispatcher.add_task(task)
 
-    def run_until_stopped(self, graceful_timeout: float) -> None:
-        """Serve until a signal, then finish the requests that have begun.
-
-        graceful_timeout: in seconds; the requests that take longer are cut off.
-        A second signal ends the process at once.
-        """
+    def stop_at_signals(self) -> None:
+        """Let a signal stop the server, and a second one end the process at once."""
         # Under the reloader, reloading.py handles signals.  nohup ignores SIGHUP.
         for number in () if hupper.is_active() else SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
@@ -208,6 +204,12 @@ class Server(TcpWSGIServer):
         # Another thread may receive the signal: this wakes the one that waits below.
         os.set_blocking(self.trigger.trigger, False)
         signal.set_wakeup_fd(self.trigger.trigger)
+
+    def run_until_stopped(self, graceful_timeout: float) -> None:
+        """Serve until `stopping` is true, then finish the requests that have begun.
+
+        graceful_timeout: in seconds; the requests that take longer are cut off.
+        """
         if self._mail_sender is not None:
             self._mail_sender.start()
         if self._pool is not None:

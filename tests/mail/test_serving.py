@@ -50,6 +50,7 @@ def run(ini: MakeIni, url: str, smtp: SmtpServer) -> Iterator[Run]:
             stopped.append(time.monotonic())
             os.kill(os.getpid(), signal.SIGTERM)
 
+        server.stop_at_signals()
         thread = threading.Thread(target=act)
         thread.start()
         server.run_until_stopped(graceful_timeout)

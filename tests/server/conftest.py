@@ -38,6 +38,7 @@ def serve() -> Iterator[Callable[..., Site]]:
                 if not site.server.stopping:  # A second signal would end this process.
                     os.kill(os.getpid(), signal.SIGTERM)
 
+        site.server.stop_at_signals()
         thread = threading.Thread(target=run_client)
         thread.start()
         site.server.run_until_stopped(graceful_timeout)

@@ -1,5 +1,6 @@
 """Several processes that serve one port."""
 
+import logging
 import os
 import signal
 import socket
@@ -76,6 +77,29 @@ def test_a_process_that_dies_is_replaced_until_a_signal_stops_all(
     assert [each.fileno() for each in listeners] == [-1, -1]
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_signal_stops_the_server_as_soon_as_its_log_says_that_it_serves(
+    listeners: list[socket.socket], caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    class Reader(logging.Handler):
+        """Sends a SIGTERM when it reads that the server serves."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("Serving "):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    # Without the server's handler, this fails, and ends no process.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the server does not handle it"))
+    caplog.set_level("INFO")
+    reader = Reader()
+    processes.log.addHandler(reader)
+    try:
+        processes.run(listeners[:number], make_server, url="http://localhost", graceful_timeout=1)
+    finally:
+        processes.log.removeHandler(reader)
+    assert [each.fileno() for each in listeners[:number]] == [-1] * number
 
 
 def test_a_second_signal_kills_all_processes(
