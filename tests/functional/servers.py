@@ -37,6 +37,12 @@ QUICK: dict[str, Any] = {
 }
 """Settings for traffic: cheap password hashes, and high rate limits for people of one network."""
 
+PATIENT: dict[str, Any] = {
+    **QUICK,
+    "constants": {**QUICK["constants"], "hello_login.server.serving.QUEUE_SECONDS": 60},
+}
+"""QUICK, for tests that expect no 503: on a busy machine a form may wait long for a thread."""
+
 
 CSRF_TOKEN = re.compile('name="csrf_token" value="([^"]+)"')
 

@@ -63,7 +63,7 @@ class Traffic(Clients):
 
     def statuses(self) -> Counter[int | str]:
         total: Counter[int | str] = Counter()
-        for (_, status), number in self.answers.items():
+        for (_, status), number in list(self.answers.items()):  # clients may add some meanwhile
             total[status] += number
         return total
 
