@@ -114,6 +114,13 @@ def test_a_second_signal_kills_all_processes(
         raise SystemExit(status)
 
     monkeypatch.setattr(os, "_exit", exit_process)
+    really_fork, started = os.fork, []
+
+    def fork() -> int:
+        started.append(really_fork())
+        return started[-1]
+
+    monkeypatch.setattr(os, "fork", fork)
 
     def signal_parent(_: socket.socket) -> NoReturn:
         """Send the parent signals, until two have arrived: pending signals of a kind are merged."""
@@ -124,3 +131,5 @@ def test_a_second_signal_kills_all_processes(
     with pytest.raises(SystemExit) as caught:
         processes.run(listeners, signal_parent, url="http://localhost", graceful_timeout=1)
     assert caught.value.code == 128 + signal.SIGTERM
+    # A child that is not dead yet may send another signal.
+    assert [os.WTERMSIG(os.waitpid(child, 0)[1]) for child in started] == [signal.SIGKILL] * 2

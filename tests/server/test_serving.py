@@ -76,8 +76,10 @@ def test_a_form_that_waits_too_long_for_a_thread_gets_a_503(
 
 
 def test_a_stopping_server_finishes_running_and_queued_requests_and_stops_listening(
-    serve: Callable[..., Site],
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(serving, "QUEUE_SECONDS", 60)  # for a busy machine
+
     def client(site: Site) -> None:
         with site.connect(FORM) as running, site.connect(FORM) as queued:
             site.form_began.acquire()
