@@ -327,7 +327,7 @@ def while_it_waits_for_a_lock(
          WHERE wait_event_type = 'Lock'
            AND datname = current_database()
     """
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while execute(database, waiting) != [(1,)]:
         assert time.monotonic() < deadline
     try:

@@ -232,7 +232,7 @@ def test_a_link_is_not_issued_if_links_are_voided_after_the_mail_was_claimed(
                 assert not composed.done()
                 time.sleep(0.01)
         other.commit()
-        assert composed.result(30) is None
+        assert composed.result(60) is None
     other.close()
     assert (
         execute(database, "SELECT * FROM tokens") == execute(database, "SELECT * FROM mails") == []
@@ -457,7 +457,7 @@ def test_a_lost_database_stops_neither_the_thread_nor_later_mails(
     wait_for(lambda: len(complaints()) == 2)
     time.sleep(0.1)
     sender.stop()
-    sender.join(10)
+    sender.join(60)
     assert len(complaints()) == 2
     assert "does not exist" in complaints()[0]
     assert complaints()[1] == "Can't read the mails that wait: TypeError"
@@ -476,7 +476,7 @@ def test_a_mail_is_sent_as_soon_as_the_sender_is_woken(
     sender.wake()
     wait_for(lambda: smtp.received)
     sender.stop()
-    sender.join(10)
+    sender.join(60)
 
 
 def test_a_stopped_sender_finishes_the_current_mail_and_takes_no_other(
@@ -494,12 +494,12 @@ def test_a_stopped_sender_finishes_the_current_mail_and_takes_no_other(
     for number in range(3):
         mails.insert(database, "register", f"{number}@example.com")
     sender.start()
-    assert reached.wait(10)
+    assert reached.wait(60)
     sender.stop()
     sender.join(0.1)
     assert sender._thread.is_alive()
     may_go_on.set()
-    sender.join(10)
+    sender.join(60)
     assert not sender._thread.is_alive()
     assert len(smtp.received) == 1
     assert execute(database, "SELECT count(*) FROM mails") == [(2,)]
@@ -521,7 +521,7 @@ def test_no_connection_is_held_while_a_mail_is_delivered(
     assert {*states} == {("idle",)}
     sender.stop()
     smtp.stop()
-    sender.join(10)
+    sender.join(60)
 
 
 def test_two_senders_share_the_work_and_send_each_mail_once(

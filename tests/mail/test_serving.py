@@ -58,7 +58,7 @@ def run(ini: MakeIni, url: str, smtp: SmtpServer) -> Iterator[Run]:
         thread.join()
         # A thread whose mail hangs would still log when the next test runs.
         smtp.stop()
-        app.registry.mail_sender.join(10)
+        app.registry.mail_sender.join(60)
         for connection in app.registry.pool._idle:
             connection.close()
         if failed:

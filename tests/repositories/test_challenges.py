@@ -34,7 +34,7 @@ def test_the_second_of_two_simultaneous_uses_of_a_challenge_waits_for_the_first(
         racing.join(0.2)
         assert results == []
         (first.commit if committed else first.rollback)()
-        racing.join(10)
+        racing.join()
     assert results == [usable]
 
 

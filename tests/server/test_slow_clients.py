@@ -15,7 +15,7 @@ BODY = FORM.replace(b"Content-Length: 0", b"Content-Length: 1000")
 def is_closed_while_it_sends(connection: socket.socket, data: bytes) -> bool:
     """Send the data every tenth of a second; return whether the server closes the connection."""
     connection.settimeout(0.1)
-    for _ in range(100):
+    for _ in range(600):
         try:
             connection.sendall(data)
             return connection.recv(1) == b""
@@ -99,7 +99,7 @@ def test_a_network_has_a_limited_number_of_connections(
 
 def is_served(site: Site) -> bool:
     """Return whether a page is served soon: the server may notice a closed connection late."""
-    for _ in range(100):
+    for _ in range(1200):
         try:
             with site.connect(PAGE) as page:
                 if receive(page).startswith(b"HTTP/1.1 200"):
