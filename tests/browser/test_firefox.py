@@ -33,6 +33,7 @@ def test_the_main_journey_works_in_firefox(visit: Visit, email: str) -> None:
     assert page.locator("li strong").all_inner_texts() == ["Firefox on Linux", "Chrome on Linux"]
     page.get_by_role("button", name="End this session").click()
     said.wait_for()
+    page.wait_for_load_state()  # so that the list is there
     assert page.locator("li strong").all_inner_texts() == ["Firefox on Linux"]
     other.goto("/account")
     other.wait_for_url("/login?next=%2Faccount")

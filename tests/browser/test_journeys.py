@@ -30,6 +30,7 @@ def test_the_whole_journey_works_by_keyboard_alone(
     page.wait_for_url("/register")
     keyboard.type("Ada Lovelace", email, "short", *repeat("different"))
     problems.first.wait_for()
+    page.wait_for_load_state()  # so that all problems are there
     assert page.title() == "Error: Register · Hello Login"
     assert problems.all_inner_texts() == [
         "This password is too short: use 12 characters or more.",
@@ -90,7 +91,9 @@ def test_the_skip_link_leads_past_the_header(visit: Visit) -> None:
     page = visit()
     page.goto("/")
     page.keyboard.press("Tab")
+    page.locator(".skip:focus").wait_for()
     page.keyboard.press("Enter")
+    page.locator("main:focus").wait_for()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('main') !== null")
 
@@ -111,7 +114,7 @@ def test_a_password_is_shown_on_demand_and_hidden_when_the_form_is_sent(visit: V
     field.fill("a secret")
     page.get_by_role("button", name="Show: Password").click()
     assert field.get_attribute("type") == "text"
-    with page.expect_request("**/login") as sent:
+    with page.expect_navigation(), page.expect_request("**/login") as sent:
         page.evaluate(
             """() => {
                 const [next, password] = document.querySelectorAll("[name=next], #password");
@@ -147,12 +150,13 @@ def test_a_form_submitted_twice_is_sent_once(visit: Visit, email: str) -> None:
     page.locator("#password").fill("short")
     held: list[Any] = []
     page.route("**/account/password", lambda route: held.append(route))
-    for _ in range(2):
-        page.keyboard.press("Enter")
-        page.wait_for_timeout(100)
-    assert len(held) == 1
+    page.keyboard.press("Enter")
+    while not held:
+        page.wait_for_timeout(10)
+    page.keyboard.press("Enter")
     held[0].continue_()
     page.locator(".problems").wait_for()
+    assert len(held) == 1
 
 
 def test_neither_back_nor_reload_sends_a_form_again(visit: Visit, email: str) -> None:
@@ -161,6 +165,7 @@ def test_neither_back_nor_reload_sends_a_form_again(visit: Visit, email: str) ->
     fill(page, "Register", name="Ada", email=email, password="short", confirm="short")
     problems = page.locator(".problems")
     problems.wait_for()
+    page.wait_for_load_state()  # the script makes a reload harmless
     sent = []
     page.on("request", lambda request: sent.append(request.method))
     page.reload()
