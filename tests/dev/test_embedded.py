@@ -19,6 +19,7 @@ import pytest
 
 from hello_login.dev import embedded
 from hello_login.dev.embedded import EmbeddedPostgres
+from tests.functional.commands import eventually
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -63,13 +64,6 @@ def postmaster_pid(data: Path) -> int:
 
 def is_running(data: Path) -> bool:
     return (data / "cluster/postmaster.pid").exists()
-
-
-def eventually(condition: Any, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return bool(condition())
 
 
 def test_the_server_is_a_real_postgresql_in_utf_8(server_url: str) -> None:
@@ -127,7 +121,7 @@ def test_the_server_stops_after_its_last_user_is_killed(data: Path) -> None:
         user.stdout.readline()
         user.kill()
     assert is_running(data)
-    assert eventually(lambda: not is_running(data), embedded.LINGER + 30)
+    assert eventually(lambda: not is_running(data))
 
 
 @pytest.mark.slow

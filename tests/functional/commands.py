@@ -36,6 +36,8 @@ def database_runs(checkout: Path) -> bool:
 def eventually(condition: Callable[[], bool], seconds: float = embedded.LINGER + 30) -> bool:
     """Wait until the condition is true, and return True; return False after the timeout."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.05)
-    return condition()
+    return True

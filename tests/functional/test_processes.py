@@ -69,9 +69,15 @@ def test_a_changed_file_reloads_the_server_and_keeps_the_database(
         time.sleep(1)
         return any("changed; reloading" in line for line in printed)
 
+    def serves_again() -> bool:
+        """Return whether the last of the servers serves: before that, Ctrl-C is a traceback."""
+        text = "".join(printed)
+        return text.rfind("Serving http") > text.rfind("changed; reloading")
+
     reader = threading.Thread(target=read)
     reader.start()
     assert eventually(reloads)
+    assert eventually(serves_again, seconds=120)
     get(port, "/readyz")
     assert (checkout / ".postgres/cluster/postmaster.pid").read_text().split()[0] == pid
     os.killpg(server.pid, signal.SIGINT)
