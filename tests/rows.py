@@ -69,7 +69,7 @@ def query(url: str, statement: str, *parameters: object) -> list[tuple[Any, ...]
 def empty_tables(url: str) -> None:
     """Delete all rows of the application, and let ids begin at 1 again."""
     # A transaction that another test has left open would block this one without a limit.
-    with closing(psycopg2.connect(url, options="-c lock_timeout=10s")) as connection:
+    with closing(psycopg2.connect(url, options="-c lock_timeout=60s")) as connection:
         for table in ("users", "mails", "tokens", "throttles", "account_events", "used_challenges"):
             execute(connection, f"DELETE FROM {table}")  # noqa: S608
         for table in ("users", "mails", "account_events"):
