@@ -8,7 +8,7 @@ from tests.browser.conftest import Visit
 from tests.browser.firefox import open_firefox_page
 from tests.browser.phone import Phone
 from tests.browser.site import Site
-from tests.browser.walk import fill, log_in, log_out, register
+from tests.browser.walk import fill, log_in, log_out, register, wait_for_all
 from tests.people import NEW_PASSWORD, PASSWORD
 
 
@@ -32,8 +32,7 @@ def test_the_main_journey_works_in_firefox(visit: Visit, email: str) -> None:
     page.reload()
     assert page.locator("li strong").all_inner_texts() == ["Firefox on Linux", "Chrome on Linux"]
     page.get_by_role("button", name="End this session").click()
-    said.wait_for()
-    page.wait_for_load_state()  # so that the list is there
+    wait_for_all(page, said)
     assert page.locator("li strong").all_inner_texts() == ["Firefox on Linux"]
     other.goto("/account")
     other.wait_for_url("/login?next=%2Faccount")

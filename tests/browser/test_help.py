@@ -19,6 +19,7 @@ from tests.browser.walk import (
     open_link,
     problems,
     register,
+    wait_for_all,
 )
 from tests.people import PASSWORD
 
@@ -50,7 +51,7 @@ def reach_rate_limit(page: Any, email: str) -> None:
     """Type wrong passwords until even the right one is refused."""
     for _ in range(6):
         log_in(page, email, "a wrong password")
-    problems(page).get_by_text("Too many").wait_for()
+    wait_for_all(page, problems(page).get_by_text("Too many"))
 
 
 # Waits
@@ -151,7 +152,7 @@ def test_an_expired_registration_form_comes_back_filled_in(
     assert (value(page, "name"), value(page, "email")) == (NAME, email)
     assert value(page, "password") == ""
     fill(page, "Register", password=PASSWORD, confirm=PASSWORD)
-    page.get_by_text("Welcome!").wait_for()
+    wait_for_all(page, page.get_by_text("Welcome!"))
     assert {NAME, email} <= set(page.locator("dd").all_inner_texts())
 
 

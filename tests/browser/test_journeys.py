@@ -8,7 +8,7 @@ import pytest
 from tests.browser.conftest import Visit
 from tests.browser.people import Keyboard, on_each_device_and_in_firefox
 from tests.browser.site import Site
-from tests.browser.walk import fill, log_in, make_logins_old, register
+from tests.browser.walk import fill, log_in, make_logins_old, register, wait_for_all
 from tests.people import PASSWORD
 
 
@@ -29,8 +29,7 @@ def test_the_whole_journey_works_by_keyboard_alone(
     keyboard.press("link", "Register")
     page.wait_for_url("/register")
     keyboard.type("Ada Lovelace", email, "short", *repeat("different"))
-    problems.first.wait_for()
-    page.wait_for_load_state()  # so that all problems are there
+    wait_for_all(page, problems.first)
     assert page.title() == "Error: Register · Hello Login"
     assert problems.all_inner_texts() == [
         "This password is too short: use 12 characters or more.",
@@ -164,8 +163,7 @@ def test_neither_back_nor_reload_sends_a_form_again(visit: Visit, email: str) ->
     page.goto("/register")
     fill(page, "Register", name="Ada", email=email, password="short", confirm="short")
     problems = page.locator(".problems")
-    problems.wait_for()
-    page.wait_for_load_state()  # the script makes a reload harmless
+    wait_for_all(page, problems)  # the script makes a reload harmless
     sent = []
     page.on("request", lambda request: sent.append(request.method))
     page.reload()

@@ -21,6 +21,7 @@ def page(chromium: Any, mail_site: Site, request: pytest.FixtureRequest) -> Iter
 
 def press(page: Any, button: str) -> None:
     page.get_by_role("button", name=button, exact=True).click()
+    page.wait_for_load_state()
 
 
 def choose_password(page: Any, password: str) -> None:

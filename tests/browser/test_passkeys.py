@@ -10,8 +10,17 @@ from tests.browser.authenticator import Authenticator
 from tests.browser.conftest import Visit
 from tests.browser.people import DESKTOP, PHONE, Keyboard
 from tests.browser.site import Site, open_page
-from tests.browser.walk import fill, log_in, log_out, make_logins_old, problems, register
+from tests.browser.walk import (
+    fill,
+    log_in,
+    log_out,
+    make_logins_old,
+    problems,
+    register,
+    wait_for_all,
+)
 from tests.conftest import make_folder
+from tests.functional.commands import eventually
 from tests.functional.software_key import encode
 from tests.people import PASSWORD
 
@@ -45,7 +54,7 @@ def set_up(page: Any, email: str) -> tuple[Authenticator, list[str]]:
     register(page, email)
     page.wait_for_url("/account")
     add(page)
-    page.locator(".codes").wait_for()
+    wait_for_all(page, page.locator(".codes"))
     return authenticator, page.locator(".codes code").all_inner_texts()
 
 
@@ -86,6 +95,11 @@ def as_pages_write(chromium_id: str) -> str:
     return encode(b64decode(chromium_id))
 
 
+def names(authenticator: Authenticator) -> list[tuple[str, str]]:
+    """Return the address and the name of the owner of each passkey."""
+    return [(each["userName"], each["userDisplayName"]) for each in authenticator.passkeys]
+
+
 def alerts(page: Any) -> str:
     """Wait for an error message, and return the page's messages."""
     page.get_by_role("alert").first.wait_for()
@@ -110,7 +124,7 @@ def test_a_passkey_is_added_used_renamed_and_removed_by_keyboard_alone(
     keyboard.press("link", "Add a passkey")
     page.wait_for_url("/account/passkeys/add")
     keyboard.press("button", "Add a passkey")
-    page.get_by_role("heading", name="Keep your recovery codes").wait_for()
+    wait_for_all(page, page.get_by_role("heading", name="Keep your recovery codes"))
     assert page.locator(".codes code").count() == 10
     (passkey,) = authenticator.passkeys
     assert (passkey["rpId"], passkey["userName"]) == ("localhost", email)
@@ -176,6 +190,7 @@ def test_a_removed_passkey_is_refused_with_advice_and_the_device_forgets_it(
     log_in_with_code(other, email, codes[0])
     remove_only_passkey(other)
     page.goto("/login")
+    wait_for_all(page, problems(page))
     assert (
         problems(page)
         .get_by_role("listitem")
@@ -194,7 +209,7 @@ def test_a_removed_passkey_is_refused_with_advice_and_the_device_forgets_it(
     focused.wait_for()
     assert focused.get_attribute("aria-describedby") == "form-error"
     assert "This site does not know" in page.locator("#form-error").inner_text()
-    assert authenticator.passkeys == []
+    assert eventually(lambda: authenticator.passkeys == [])
     fill(page, "Log in", email=email, password=PASSWORD)
     page.wait_for_url("/account")
 
@@ -268,25 +283,24 @@ def test_the_browser_is_told_which_passkeys_there_are_and_whose(visit: Visit, em
     page.wait_for_url("/account")
     page.goto("/account/profile")
     fill(page, "Save", name="Ada King", email=f"new.{email}")
-    page.get_by_text("Your changes are saved.").wait_for()
+    wait_for_all(page, page.get_by_text("Your changes are saved."))
     signals = dict(page.evaluate("signals"))
     assert sorted(signals) == ["AllAcceptedCredentials", "CurrentUserDetails"]
     assert len(signals["AllAcceptedCredentials"]["allAcceptedCredentialIds"]) == 2
     assert signals["CurrentUserDetails"]["name"] == f"new.{email}"
     assert signals["CurrentUserDetails"]["displayName"] == "Ada King"
-    (renamed,) = authenticator.passkeys
-    assert (renamed["userName"], renamed["userDisplayName"]) == (f"new.{email}", "Ada King")
+    assert eventually(lambda: names(authenticator) == [(f"new.{email}", "Ada King")])
 
     page.goto("/account/passkeys")
     page.get_by_role("link", name="Remove: ").first.click()
     fill(page, "Remove")
-    page.get_by_text("The passkey is removed").wait_for()
+    wait_for_all(page, page.get_by_text("The passkey is removed"))
     details = dict(page.evaluate("signals"))["AllAcceptedCredentials"]
     (left,) = details["allAcceptedCredentialIds"]
     assert left == as_pages_write(second_passkey["credentialId"])
     assert details["rpId"] == "localhost"
     assert details["userId"] == as_pages_write(passkey["userHandle"])
-    assert authenticator.passkeys == []
+    assert eventually(lambda: authenticator.passkeys == [])
 
 
 def test_a_passkey_is_offered_after_a_login_by_password_until_declined(

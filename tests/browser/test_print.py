@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.browser.conftest import Visit
 from tests.browser.phone import Phone
-from tests.browser.walk import fill, log_in, register
+from tests.browser.walk import fill, log_in, register, wait_for_all
 
 PAGE_OF_PDF = re.compile(rb"/Type\s*/Page\b")
 
@@ -51,7 +51,7 @@ def test_recovery_codes_are_printed_on_one_sheet_without_buttons(visit: Visit, e
     register(page, email)
     page.goto("/account/totp")
     fill(page, "Turn on", code=Phone.scan(page).unused_code())
-    page.locator(".codes").wait_for()
+    wait_for_all(page, page.locator(".codes"))
     assert page.locator(".button").count() == 1
     assert pages_in_print(page) == 1
     assert buttons_in_print(page) == []

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.browser.site import Site, open_page
-from tests.browser.walk import fill, register
+from tests.browser.walk import fill, register, wait_for_all
 from tests.functional.servers import Database
 from tests.people import PASSWORD
 
@@ -98,7 +98,7 @@ class Visitor:
         self.page.set_viewport_size({"width": width, "height": height})
         self.page.goto(self.refusal.path)
         fill(self.page, self.refusal.button, **self.refusal.typed)
-        self.page.locator(".problems").wait_for()
+        wait_for_all(self.page, self.page.locator(".problems"))
         self.page.locator("input:focus").wait_for()
         before = None
         while (now := self.page.evaluate("scrollY")) != before:

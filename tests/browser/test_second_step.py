@@ -16,6 +16,7 @@ from tests.browser.walk import (
     make_logins_old,
     problems,
     register,
+    wait_for_all,
 )
 from tests.people import PASSWORD
 
@@ -27,7 +28,7 @@ def set_up(page: Any) -> tuple[Phone, list[str]]:
     page.goto("/account/totp")
     phone = Phone.scan(page)
     fill(page, "Turn on", code=phone.unused_code())
-    page.locator(".codes").wait_for()
+    wait_for_all(page, page.locator(".codes"))
     return phone, page.locator(".codes code").all_inner_texts()
 
 
@@ -66,7 +67,7 @@ def test_the_second_step_works_by_keyboard_alone(
     keyboard.wait_for_focus("#code")
     assert Phone.scan(page).secret == phone.secret
     keyboard.type(phone.unused_code())
-    page.get_by_role("heading", name="Keep your recovery codes").wait_for()
+    wait_for_all(page, page.get_by_role("heading", name="Keep your recovery codes"))
     codes = page.locator(".codes code").all_inner_texts()
     assert len(set(codes)) == 10
     keyboard.press("link", "I have kept them")
@@ -164,7 +165,7 @@ def test_a_double_click_sets_up_one_app_and_leaves_a_way_to_recovery_codes(
     codes.or_(page.get_by_role("link", name="Make new recovery codes")).wait_for()
     page.goto("/account/recovery-codes")
     page.get_by_role("button", name="Make new codes").click()
-    codes.wait_for()
+    wait_for_all(page, codes)
     assert page.locator(".codes code").count() == 10
 
 

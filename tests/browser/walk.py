@@ -61,6 +61,12 @@ def log_out(page: Any) -> None:
     page.get_by_text("You are logged out.").wait_for()
 
 
+def wait_for_all(page: Any, first: Any) -> None:
+    """Wait until the first part is visible, and then until its page is complete and scripted."""
+    first.wait_for()
+    page.wait_for_load_state()
+
+
 def open_link(page: Any, subject: str, recipient: str) -> None:
     """Wait for the newest mail with this subject and recipient, and follow its link."""
     for _ in range(100):
