@@ -119,9 +119,10 @@ def test_the_port_is_the_same_everywhere() -> None:
     assert re.search(rf"^EXPOSE {port}$", DOCKERFILE, re.MULTILINE)
     assert {"name": "http", "containerPort": int(port)} in WEB["ports"]
     assert f"os.environ.get('PORT', {port})" in DOCKERFILE
-    assert COMPOSE["docker-compose.yml"]["services"]["web"]["ports"] == [
-        f"127.0.0.1:${{PORT:-{port}}}:{port}"
-    ]
+    web = COMPOSE["docker-compose.yml"]["services"]["web"]
+    chosen = f"${{PORT:-{port}}}"
+    assert web["environment"]["PORT"] == chosen
+    assert web["ports"] == [f"127.0.0.1:{chosen}:{chosen}"]
     assert f"web:{port};" in read("proxy/nginx.conf")
 
 

@@ -183,6 +183,7 @@ def test_accounts_survive_compose_down_and_up() -> None:
     try:
         run("up", "--detach", "--build", "--wait")
         browser = Browser(f"http://localhost:{port}")
+        assert f"Serving {browser.base}" in run("logs", "web")
         email = browser.register()
         run("down")
         run("up", "--detach", "--wait")
