@@ -97,7 +97,7 @@ sure:     ## Run everything that the project's gate runs
 
 # The stamp is written last, so that an interrupted installation starts again.
 .venv/installed: setup.cfg pyproject.toml
-	@echo "Installing into .venv (once): downloads about 55 MB, and takes about 230 MB on disk ..."
+	@echo "Installing into .venv (once): downloads about 55 MB, and takes about 250 MB on disk ..."
 	@[ "$$(cat $@ 2> /dev/null)" = "$(CURDIR)" ] || rm -rf .venv
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[development]'

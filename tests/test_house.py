@@ -105,10 +105,10 @@ def test_the_configuration_page_lists_every_setting_or_its_variable() -> None:
             assert listed[each.name] == str(each.default).lower()
 
 
-def test_the_readme_lists_every_url() -> None:
+def test_the_architecture_lists_every_url() -> None:
     routes = (ROOT / "hello_login/web/routes.py").read_text()
     urls = set(re.findall(r'add_route\("\w+", "(/[^"]*)"\)', routes))
-    table = (ROOT / "README.md").read_text().partition("| URL |")[2].partition("\n\n")[0]
+    table = (ROOT / "docs/architecture.md").read_text().partition("| URL |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`(/[^`]*)`", table)) == urls
 
 
