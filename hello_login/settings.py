@@ -188,7 +188,7 @@ def load(
             problems.append(f"{ENVIRONMENT.get(each.name, PREFIX + each.name)} {error}.")
     problems += [f"{PREFIX}{name} is not a setting: correct its name." for name in given]
     try:
-        local_url = f"http://localhost:{port(global_config, environ)}"
+        local_url = values.parse_site_url(f"http://localhost:{port(global_config, environ)}")
         if not checked.get("secure_cookies", True):
             checked.setdefault("site_url", local_url)
     except ValueError as error:

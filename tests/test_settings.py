@@ -333,6 +333,8 @@ def test_without_a_site_url_development_is_localhost_on_its_port() -> None:
     assert settings.load({}, DEVELOPMENT, ENVIRON).site_url == "http://localhost:5000"
     environ = {**ENVIRON, "PORT": "8080"}
     assert settings.load({}, DEVELOPMENT, environ).site_url == "http://localhost:8080"
+    environ_of_http = {**ENVIRON, "PORT": "80"}
+    assert settings.load({}, DEVELOPMENT, environ_of_http).site_url == "http://localhost"
     ini = {"http_port": "9090"}
     assert settings.load(ini, DEVELOPMENT, environ).site_url == "http://localhost:9090"
 
