@@ -182,9 +182,19 @@ def test_initialize_db_killed_midway_can_be_run_again(
     assert again.returncode == 0
 
 
-def test_the_yoyo_command_applies_the_migrations(start: Start, new_database: NewDatabase) -> None:
+def test_the_yoyo_command_applies_the_migrations_and_rolls_the_last_ones_back(
+    start: Start, new_database: NewDatabase
+) -> None:
     url = new_database()
-    applied = start("yoyo", "apply", "--batch", "--no-config-file", "--database", url, "sql")
-    applied.communicate(timeout=120)
-    assert applied.returncode == 0
+
+    def run(command: str, *options: str) -> None:
+        same = ("--batch", "--no-config-file", "--database", url)
+        process = start("yoyo", command, *same, *options, "sql")
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+
+    run("apply")
     assert list(migrations.migrate(url, ROOT / "sql")) == []
+    run("rollback", "--revision", "0012.event_months")
+    again = [name for name, _ in migrations.migrate(url, ROOT / "sql")]
+    assert again == [name for name in migrations.names(ROOT / "sql") if name >= "0012"]
