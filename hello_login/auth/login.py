@@ -31,7 +31,7 @@ HALF_LOGIN_LIFETIME = timedelta(minutes=10)
 """The time for the second step of a login."""
 
 NOTICE_INTERVAL = timedelta(hours=1)
-"""The owner is told of failed second steps by one mail in this time, at most."""
+"""In this time, the owner gets at most one mail about failed second steps."""
 
 
 class AuthenticationFailed(Exception):
@@ -49,10 +49,10 @@ class HalfLoginEnded(Exception):
 def authenticate(
     actor: Actor, passwords: Passwords, attempt: Attempt, password: str
 ) -> LockedAccount:
-    """Return the account, locked, if the password is right, and take the attempt back.
+    """Lock and return the account if the password is right, and take the attempt back.
 
-    Takes as long for an unknown address as for a wrong password (ASVS 5.0, 6.3.8).  Exception: a
-    hash with outdated costs takes a different time, until a login replaces it.
+    Takes as long for an unknown address as for a wrong password (ASVS 5.0, 6.3.8).  Only a hash
+    with outdated costs takes a different time, until a login replaces it.
     Records a wrong password.  Raises AuthenticationFailed.
     """
     account = _verify_and_lock(actor.db, passwords, attempt, password)
@@ -67,7 +67,7 @@ def authenticate(
 def authenticate_with_passkey(
     actor: Actor, ceremony: Ceremony, attempt: Attempt, credential: str
 ) -> LockedAccount:
-    """Return the account that has the passkey, locked, and take the attempt back.
+    """Lock and return the account that has the passkey, and take the attempt back.
 
     credential: the browser's answer, in JSON.
     Records a refused passkey.  Raises PasskeyRefused.
@@ -83,7 +83,7 @@ def complete_login(
 ) -> IssuedSession:
     """Begin a session for an authenticated account, and return it with its token.
 
-    The browser has no session at this point: the views redirect one that is logged in.
+    The browser has no session at this point: the views redirect a browser that is logged in.
     The lock lets simultaneous logins count each other's sessions.
     remembered: "Stay logged in" was chosen.  second_step: a second factor or a passkey was used.
     Raises SecondFactorNeeded.
@@ -110,7 +110,7 @@ def begin_half_login(actor: Actor, user_id: int, *, remembered: bool) -> str:
     remembered: "Stay logged in" was chosen.
     """
     token = secrets.token_urlsafe(32)
-    # Only a log line: a login that is completed adds an event.
+    # This is only logged, because a completed login adds an event.
     actor.log_after_commit(make_event(actor.client, "second_step_begun", user_id))
     expired.delete(actor.db, "half_logins")
     half_logins.insert(
@@ -182,7 +182,7 @@ def _tell_of_failure(actor: Actor, attempt: Attempt) -> None:
 
     Somebody who knows the password has typed it.
     """
-    # There are some: a deactivation would have ended the half login.
+    # They are not None: a deactivation would have ended the half login.
     credentials = cast(Credentials, attempt.credentials)
     known = actor.client.is_known(credentials.auth_hash)
     if not known and users.record_notice(actor.db, credentials.user_id, NOTICE_INTERVAL):
@@ -203,7 +203,7 @@ def reauthenticate(
     box: SecretBox,
     code: str | None = None,
 ) -> None:
-    """Return if the password of the session's owner is right, and take the attempt back.
+    """Check the password of the session's owner, and take the attempt back if it is right.
 
     code: a code of the second factor, which must be right too; None if the form asks for none.
     Records a wrong password or code.  Raises AuthenticationFailed or CodeRefused.
@@ -222,9 +222,9 @@ def reauthenticate(
 def reauthenticate_with_passkey(
     actor: Actor, ceremony: Ceremony, attempt: Attempt, credential: str, user_id: int
 ) -> None:
-    """Return if the session's owner has used a passkey, and take the attempt back.
+    """Check that the session's owner has used a passkey, and take the attempt back.
 
-    credential: the browser's answer, in JSON.  user_id: the owner's.
+    credential: the browser's answer, in JSON.  user_id: the owner's id.
     Records a refused passkey.  Raises PasskeyRefused.
     """
     with _recording_refusal(actor, "check_failed", attempt):
@@ -267,7 +267,7 @@ def _verify_and_lock(
     If so, lock the account's row until the commit, and replace a hash with outdated costs.
     """
     credentials = attempt.credentials
-    # Without an account, it takes as long.
+    # This takes as long without an account.
     matches, new_hash = passwords.verify(password, credentials and credentials.password_hash)
     if credentials is None or not matches:
         return None

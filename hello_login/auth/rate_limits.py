@@ -35,7 +35,7 @@ MAX_PER_NETWORK = 50
 LOCK_AFTER = 100
 """Failures that lock an account, a known device or a session: no password and no code of an app is
 checked any more.
-NIST SP 800-63B-4, 3.2.2: at most 100 for an account."""
+NIST SP 800-63B-4, 3.2.2 allows at most 100 for an account."""
 
 MAX_REAUTHENTICATIONS_PER_NETWORK = 20
 """Wrong passwords in the forms of all accounts from one network that cause no wait."""
@@ -44,7 +44,7 @@ MAX_REGISTRATIONS_PER_NETWORK = 20
 """Registrations and changes of an address from one network, failed or not, that cause no wait."""
 
 MAX_MAILS_PER_ADDRESS = 3
-"""Mails of one kind that were asked for to one address that cause no wait."""
+"""Requests for a mail of one kind to one address that cause no wait."""
 
 MAX_PROFILE_CHANGES_PER_SESSION = 20
 """Changes of a name or an address, failed or not, that cause no wait.  Each adds up to two
@@ -87,7 +87,7 @@ class Attempt(NamedTuple):
     """The account's id, or None for an unknown address or passkey."""
 
     credentials: users.Credentials | None
-    """The account's, or None if there is no active account."""
+    """The account's credentials, or None if there is no active account."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class RateLimiter:
     client: Client
     log_after_commit: Callable[[Event], None]
     autocommit: Callable[[], AbstractContextManager[Connection]]
-    """Opens a connection of its own, which commits what it sends."""
+    """Opens another connection, in autocommit mode."""
 
     counted: set[bytes]
     """Keys of the limits that this request has counted: a retry does not count them again."""
@@ -119,9 +119,10 @@ class RateLimiter:
     def admit_reauthentication(self, session: Session) -> Attempt:
         """Count a re-authentication as failed, and return the attempt.  Raises RateLimited.
 
-        No limit is the account's: a thief who has the cookie of a session must not use up the tries
-        of its owner, who may be in the same session from another network.  The thief can't begin
-        further sessions without the password, so a limit for all of them is not needed.
+        The limits are those of the session and of the client's networks.  The account has none: a
+        thief who has the cookie of a session must not use up the attempts of the owner, who may use
+        another session, or the same one from another network.  The thief can't begin further
+        sessions without the password, so no limit for all of them is needed.
         """
         key = session.id.hex()
         limits = [
@@ -149,7 +150,7 @@ class RateLimiter:
         """Count a use of a passkey as failed, and return the attempt.  Raises RateLimited.
 
         user_id: the account of the browser's session or half login.  If there is neither, the
-        account is the one that has the passkey.
+        passkey determines the account.
         Nobody can guess a passkey, so the limits only bound the work: those of the client's
         networks, or that of a device on which the owner has logged in before.
         """
@@ -210,7 +211,7 @@ class RateLimiter:
         ends the account's waits and its lock.
         """
         if credentials is None:
-            # What was typed may be a password, so only its HMAC is stored.
+            # The typed text may be a password, so only its HMAC is stored.
             account = ("address", _lower(email))
         else:
             account = ("account", credentials.auth_hash)
@@ -226,8 +227,8 @@ class RateLimiter:
         """Return the limits of the second step of a login to this account.
 
         They are like those of the password.  They are the account's, not those of a half login:
-        somebody who knows the password can begin many.  A new password does not reset them, because
-        somebody who reads the owner's mail can set many.
+        somebody who knows the password can begin many half logins.  A new password does not reset
+        them, because somebody who reads the owner's mail can set many passwords.
         A recovery code can't be guessed, so it works although the app's codes are locked.
         """
         limits = self._account_limits("code", str(user_id))
@@ -260,7 +261,7 @@ class RateLimiter:
     def _networks(self, max_failures: int, *parts: str, reset: bool = False) -> list[Limit]:
         """Return a limit for each network of the client.
 
-        reset: a success resets it, and does not only take itself back.
+        reset: a success resets the limit.  Otherwise, a success only takes back its own count.
         """
         limits = [
             self._limit(max_failures * factor, *parts, network)
@@ -303,15 +304,16 @@ def unlock_codes(db: Connection, secret_key: bytes, user_id: int) -> None:
 
 
 def make_limit(secret_key: bytes, max_failures: int, *parts: str) -> Limit:
-    """Return a limit of what the parts name; its key is an HMAC, which does not tell them."""
+    """Return the limit that the parts name.  Its key is an HMAC, which does not disclose them."""
     text = "\0".join(parts).encode("utf-8", "replace")
     return Limit(hmac.digest(secret_key, text, "sha256"), max_failures, FORGET_AFTER)
 
 
 def mail_limit(secret_key: bytes, kind: str, address: str) -> Limit:
-    """Return the limit of mails of this kind to this address that somebody asked for.
+    """Return the limit of requested mails of this kind to this address.
 
-    Each kind has its own: nobody can ask for other mails until the owner gets no link to reset.
+    Each kind has a limit of its own.  With one for all kinds, somebody could request other mails
+    until the owner gets no link to set a new password.
     """
     return make_limit(secret_key, MAX_MAILS_PER_ADDRESS, "mail", kind, _lower(address))
 
@@ -330,12 +332,12 @@ def count_failure(db: Connection, limits: list[Limit]) -> timedelta:
 
 
 def _resetting(limit: Limit, others: list[Limit]) -> Limit:
-    """Return the limit with others that a success resets as well."""
+    """Return the limit, with other limits that its success also resets."""
     return limit._replace(resets=(*limit.resets, *(each.key for each in others)))
 
 
 def _lower(email: str) -> str:
-    """Return the address in lower case as PostgreSQL's lower() has it, one character for each.
+    """Return the address in lower case as PostgreSQL's lower() does, with the same length.
 
     Otherwise limits would tell whether an address has an account: a long s is "s" to casefold().
     """
