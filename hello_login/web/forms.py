@@ -31,22 +31,22 @@ MAX_EMAIL_LENGTH = 254
 """RFC 5321, 4.5.3.1.3: a path has at most 256 octets, and two of them are its brackets."""
 
 MAX_NEXT_LENGTH = 2000
-"""Longer than any URL of this site."""
+"""Characters.  All URLs of this site are shorter."""
 
 MAX_CODE_LENGTH = 100
-"""Longer than a recovery code with blanks between its letters."""
+"""Characters.  A recovery code with blanks between its letters is shorter."""
 
 MAX_SETUP_LENGTH = 500
-"""Longer than an encrypted secret."""
+"""Characters.  An encrypted secret is shorter."""
 
 
 class Form(BaseForm):
-    """The base of all forms.  By itself, it is a form that needs no more than a click."""
+    """The base of all forms.  Without a subclass, it is a form with a button only."""
 
     def field_problems(self) -> list[tuple[str, str]]:
         """Return a pair for each error of a field: the field's id, and the message.
 
-        The message ends before a link, because the page makes a link of it.
+        A message is cut off before a link in it, because the page makes a link of the message.
         """
         return [
             (field.id, error.partition(Markup("<a "))[0] if isinstance(error, Markup) else error)
@@ -55,9 +55,9 @@ class Form(BaseForm):
         ]
 
     def focus_id(self) -> str:
-        """Return the id of the first field to fill in (again), or else of the first field.
+        """Return the id of the first field to fill in or to correct, or else of the first field.
 
-        A form without fields has the id of the page's content.
+        For a form without fields, return the id of the page's content.
         """
         fields = [field for field in self if not isinstance(field, HiddenField)]
         wrong = [field for field in fields if field.errors]
@@ -83,7 +83,7 @@ class MaxLength:
 def _filter_up_to(
     characters: int, change: Callable[[str], str]
 ) -> Callable[[str | None], str | None]:
-    """Return a filter that applies change, but leaves a text of more characters as it is."""
+    """Return a filter that changes texts up to this length, and returns longer ones unchanged."""
     return lambda text: change(text) if text and len(text) <= characters else text
 
 
@@ -92,7 +92,7 @@ def _normalize_name(text: str) -> str:
 
 
 def _normalize_code(text: str) -> str:
-    """Return the letters in upper case, and the digits: people also copy blanks and hyphens."""
+    """Return only letters, in upper case, and digits: people also copy blanks and hyphens."""
     return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text)).upper()
 
 
@@ -131,7 +131,7 @@ def _password_field(
 
 
 class PasskeyForm(Form):
-    """A form that takes a passkey in place of what is typed.
+    """A form that accepts a passkey in place of its fields.
 
     credential: the browser's answer in JSON, which the page's script stores.
     """
@@ -142,7 +142,7 @@ class PasskeyForm(Form):
     """Calls of the browser's Signal API that the page makes (ceremonies.RelyingParty)."""
 
     def focus_id(self) -> str:
-        """Return the id of the button if a passkey was refused, or else that of a field."""
+        """Return the id of the passkey button if a passkey was refused, or else of a field."""
         is_refused = self.credential.data and self.form_errors
         return "use-passkey" if is_refused else super().focus_id()
 
@@ -179,7 +179,7 @@ class LoginForm(PasskeyForm):
     next = HiddenField(filters=[safe_local_path])
 
     def normalized_email(self) -> str:
-        """Return the address as registration stores it, or as typed if it is malformed."""
+        """Return the address as registration stores it, or unchanged if it is malformed."""
         try:
             return normalize_email(self.email.data or "")
         except EmailNotValidError:
@@ -195,7 +195,7 @@ class ReauthenticateForm(Form):
 
 
 class CodeForm(PasskeyForm):
-    """A code of the second factor: of the authenticator app, or a recovery code.
+    """Ask for a code of the second factor: one of the authenticator app, or a recovery code.
 
     has_app: the account has an authenticator app.
     next: the local URL to redirect to after the login.
@@ -222,7 +222,7 @@ class CodeForm(PasskeyForm):
             }
 
     def validate_code(self, field: StringField) -> None:
-        """Refuse text that has the form of no code: it would count as a wrong one."""
+        """Refuse text that can't be a code: otherwise it would count as a wrong code."""
         code = field.data or ""
         if not (second_factor.is_app_code(code) or second_factor.is_recovery_code(code)):
             of_app = "A code has 6 digits. " if self.has_app else ""
@@ -251,13 +251,13 @@ class TotpForm(Form):
     code = _code_field()
 
     def validate_code(self, field: StringField) -> None:
-        """Refuse text that has not the form of an app's code."""
+        """Refuse text that can't be a code of an app."""
         if not second_factor.is_app_code(field.data or ""):
             raise ValidationError("A code of the app has 6 digits.")
 
 
 class NameForm(Form):
-    """The name to greet a user by."""
+    """Ask for the user's name."""
 
     name = _name_field("Name", "Type your name.", "name")
 
@@ -271,13 +271,13 @@ class NameForm(Form):
 
 
 class PasskeyNameForm(NameForm):
-    """The name by which a user knows a passkey."""
+    """Ask for the name of a passkey."""
 
     name = _name_field("Name of the passkey", "Type a name for the passkey.", "off")
 
 
 class EmailForm(Form):
-    """An email address; the form that asks for a mail to it."""
+    """Ask for an email address."""
 
     email = _email_field("email")
 
@@ -294,7 +294,7 @@ class NameAndEmailForm(EmailForm, NameForm):
 
 
 class NewPasswordForm(Form):
-    """A new password, typed twice.
+    """Ask for a new password, which is typed twice.
 
     passwords: checks the new password.
     personal: the owner's name and address, if the form has no fields for them.
@@ -317,10 +317,10 @@ class NewPasswordForm(Form):
 
     def validate_password(self, field: PasswordField) -> None:
         """Refuse a weak password."""
-        # The form may have refused them as too long.  The time of the check grows with the length.
+        # A name or address may be too long.  The time of the check grows with the length.
         limits = {"name": MAX_NAME_LENGTH, "email": MAX_EMAIL_LENGTH}
         typed = [(self[name].data or "")[: limits[name]] for name in limits if name in self]
-        # Hashing checks it too; here the message appears together with those of other fields.
+        # Passwords.hash() repeats the check.  Here, all fields get their messages at once.
         try:
             self._passwords.check(field.data or "", *typed, *self._personal)
         except PasswordRefused as error:
@@ -328,7 +328,7 @@ class NewPasswordForm(Form):
 
 
 class RegisterByLinkForm(NewPasswordForm, NameForm):
-    """Register with the address that a link was mailed to."""
+    """Register with the address to which a link was mailed."""
 
 
 class RegisterForm(NewPasswordForm, NameAndEmailForm):

@@ -38,10 +38,11 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which prometheus_client finds the folder of its files."""
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the folder in it is private
-"""A writable file system even where a container has no other one."""
+"""A file system that is writable even in a container with a read-only root."""
 
 FILE_BYTES = {"counter": 1 << 16, "histogram": 1 << 16, "gauge_livesum": 1 << 12}
-"""The sizes of a process's files, by the beginnings of their names: twice what all routes need."""
+"""The sizes of a process's files, by the beginnings of their names: twice the size that all routes
+need."""
 
 BUCKETS = (0.025, 0.1, 0.5, 2.5)
 """Seconds: a page, a password hash, a busy server, and a database that hardly answers.  They are
@@ -75,9 +76,9 @@ def share(processes: int) -> None:
 
 
 def begin_process(number: int) -> None:
-    """Let this process count in the files of a number, from 0 on.
+    """Let this process count in the files with this number, which starts at 0.
 
-    A replaced process had the same number: its counts go on, and its gauges are set anew.
+    A replaced process had the same number: its counts go on, and its gauges are set again.
     """
     global _process
     _process = str(number)
@@ -124,7 +125,7 @@ class Metrics:
         return kind(f"hello_login_{name}", text, registry=self._registry, **options)
 
     def count_request(self, route: str | None, status: int, seconds: float) -> None:
-        """Count an answered request.  route: its name, or None for a path that does not exist."""
+        """Count an answered request.  route: the route's name, or None if no route matches."""
         route = route or "none"
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
