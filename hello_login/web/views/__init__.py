@@ -32,7 +32,7 @@ LOCKED_MESSAGE = (
     "There were too many wrong passwords, so no password is accepted here any more. Use a passkey "
     "if you have one, log in on a device where you have logged in before"
 )
-"""The message of a lock, without its end: how to get a new password, or ASK_OPERATOR."""
+"""The message of a lock.  A view adds its end: the link to a new password, or ASK_OPERATOR."""
 
 CODE_REFUSED: dict[second_factor.Reason, str] = {
     "wrong": "This code is wrong. Type the one that the app shows now. If that does not help, "
@@ -143,7 +143,7 @@ def _time_of_day(moment: datetime) -> Markup:
 
 
 def or_get_new_password(request: Any, otherwise: str = "") -> Markup:
-    """Return the end of a sentence: the link to a new password if mail is sent, or otherwise."""
+    """Return the end of a sentence: a link to a new password, or `otherwise` if no mail is sent."""
     if not request.registry.hello_login.sends_mail:
         return escape(f"{otherwise}.")
     return Markup(', or <a href="{}">get a new password</a>.').format(request.route_path("forgot"))
@@ -152,7 +152,7 @@ def or_get_new_password(request: Any, otherwise: str = "") -> Markup:
 def show_code_refused(request: Any, form: Form, refused: CodeRefused) -> None:
     """Add the reason why a code was refused to the form's field `code`.
 
-    Set status 503 if it can't be checked.
+    Set status 503 if the code can't be checked.
     """
     has_app = not isinstance(form, CodeForm) or form.has_app
     is_app = has_app and is_app_code(form["code"].data or "")
@@ -195,7 +195,7 @@ def show_passkey_errors(request: Any, form: PasskeyForm) -> Iterator[None]:
 
 
 def _empty_app_code(form: Form) -> None:
-    """Empty the field `code` if it has a code of the app: the next one that works is another."""
+    """Empty the field `code` if it has a code of the app, because the app shows a new one soon."""
     if "code" in form and is_app_code(form["code"].data or ""):
         form["code"].data = ""
 

@@ -23,13 +23,14 @@ from .second_factor import may_set_up
 SHOWN_SESSIONS = 20
 SHOWN_EVENTS = 10
 SHOWN_FAILURES = 5
-"""Entries of the lists on the account page."""
+"""The numbers of entries in the lists on the account page."""
 
 READ_EVENTS = 100
-"""Events read for each of the two lists: similar ones share one entry."""
+"""The number of events that are read for each of two lists.  Similar events share an entry."""
 
 CLEAR_SITE_DATA = ("Clear-Site-Data", '"cache", "storage"')
-"""ASVS 5.0, 14.3.1.  Not "cookies": it would take those of every site under the same domain."""
+"""Deletes data in the browser (ASVS 5.0, 14.3.1).  "cookies" is left out, because it would delete
+the cookies of every site under the same domain."""
 
 
 @view_config(route_name="account", renderer="hello_login.web:templates/account.jinja2")
@@ -56,7 +57,7 @@ def show_account(request: Any) -> Any:
             request.db, session.user.id, session.id, audit.RETENTION
         ),
         "events": group_in_a_row(others)[:SHOWN_EVENTS],
-        # Not only those in a row: guesses from two places in turn would fill the list.
+        # With group_in_a_row, alternating guesses from two places would fill the list.
         "failures": group_all(failures)[:SHOWN_FAILURES],
         "words": WORDS,
         "days": audit.RETENTION.days,
@@ -78,7 +79,7 @@ def change_profile(request: Any) -> Any:
         try:
             request.rate_limiter.admit_profile_change(session)
             if email != session.user.email:
-                # The answer tells which address has an account, as that of a registration does.
+                # Like a registration, the answer discloses whether an address has an account.
                 request.rate_limiter.admit_registration()
             if not sessions.lock_live(request.db, session):
                 return redirect_too_late(request)
@@ -108,7 +109,10 @@ def change_password(request: Any) -> Any:
 
 @form_view("end_sessions", "end_sessions", fresh=True)
 def end_sessions(request: Any) -> Any:
-    """Ask whether to end the session with this fingerprint, or all others; on POST, end it."""
+    """Ask whether to end another session, or all others; on POST, end them.
+
+    The parameter `session` is the fingerprint of a session, or "others".
+    """
     session, which = request.login_session, request.params.get("session", "")
     with request.autocommit() as db:
         listed = sessions.list_live(db, session.user.id)
@@ -163,13 +167,13 @@ def confirm_address(request: Any) -> Any:
 
 
 @view_config(route_name="change_password_hint", permission=NO_PERMISSION_REQUIRED)
-def show_where_to_change_password(request: Any) -> Any:
+def redirect_to_password_form(request: Any) -> Any:
     """Redirect password managers to the form (W3C: A Well-Known URL for Changing Passwords)."""
     return HTTPSeeOther(request.route_path("change_password"))
 
 
 def _may_offer_passkey(request: Any) -> bool:
-    """Return whether to offer a passkey: once after each login with a password, unless declined."""
+    """Return whether to offer a passkey: once after a login with a password, unless declined."""
     if request.flash_key != OFFER_PASSKEY or request.registry.relying_party is None:
         return False
     return may_set_up(request) and users.may_offer_passkey(request.db, request.identity.id)

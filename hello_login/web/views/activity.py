@@ -45,7 +45,7 @@ Earlier versions kept refused attempts (..._throttled) as events; their rows are
 WORDS = EVENTS | FAILURES
 
 PAGE = 50
-"""Events on a page, before similar ones share one entry."""
+"""The number of events on a page.  Similar events share an entry."""
 
 
 class Group(NamedTuple):
@@ -58,7 +58,7 @@ class Group(NamedTuple):
 
 @view_config(route_name="activity", renderer="hello_login.web:templates/activity.jinja2")
 def show_activity(request: Any) -> Any:
-    """Show a page of the events that are kept, failed attempts among them, the newest first.
+    """Show a page of the account's events, including failed attempts, the newest first.
 
     The query's parameter `before` is the id of the last event on the page of newer events.
     """
@@ -78,15 +78,15 @@ def show_activity(request: Any) -> Any:
 
 
 def group_in_a_row(listed: list[Event]) -> list[Group]:
-    """Return the events in groups of those in a row that are similar.  listed: the newest first."""
-    return [_make_group(list(similar)) for _, similar in groupby(listed, _what_and_where)]
+    """Return groups of similar events that follow each other.  listed: the newest first."""
+    return [_make_group(list(similar)) for _, similar in groupby(listed, _kind_and_origin)]
 
 
 def group_all(listed: list[Event]) -> list[Group]:
-    """Return the events in groups of similar ones, even if others happened between them."""
+    """Return groups of similar events, even if other events happened between them."""
     groups: dict[Any, list[Event]] = {}
     for event in listed:
-        groups.setdefault(_what_and_where(event), []).append(event)
+        groups.setdefault(_kind_and_origin(event), []).append(event)
     return [_make_group(similar) for similar in groups.values()]
 
 
@@ -94,5 +94,5 @@ def _make_group(similar: list[Event]) -> Group:
     return Group(last=similar[0], first=similar[-1], number=len(similar))
 
 
-def _what_and_where(event: Event) -> Any:
+def _kind_and_origin(event: Event) -> Any:
     return event.event, event.address, event.device

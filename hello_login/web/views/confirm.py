@@ -118,7 +118,7 @@ def renew_session(request: Any, *, authenticated: bool = False) -> list[tuple[st
     """Replace the session's token, and return the headers that set its cookies.
 
     authenticated: the user has re-authenticated with every factor.
-    The CSRF token changes with it (ASVS 5.0, 7.2.4).
+    The CSRF token changes with the session's token (ASVS 5.0, 7.2.4).
     """
     session = request.login_session
     issued = sessions.renew(request.db, session, authenticated=authenticated)

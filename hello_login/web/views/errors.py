@@ -98,7 +98,7 @@ OPERATOR_REMEDIES: dict[type[psycopg2.Error], str] = {
 def show_forbidden(_error: Any, request: Any) -> Any:
     """Redirect to the login form; answer 403 to a logged-in user or a request for JSON.
 
-    A user who must set up a second factor first is redirected to that.
+    A user who must set up a second factor first is redirected to its set-up.
     """
     request.log_event(make_event(request.client, "access_refused"))
     logged_in = request.identity is not None
@@ -181,7 +181,7 @@ def _log_fields(request: Any) -> dict[str, Any]:
 
 def _respond(request: Any, status: int, text: ErrorText | None = None) -> Any:
     """Return the error as a page or as JSON."""
-    # Neither the path nor the identity is read, and rarely a cookie: one may be the cause.
+    # This reads neither the path nor the identity, and rarely a cookie: they may be the cause.
     text = text or ERROR_TEXTS.get(status) or ERROR_TEXTS[400 if status < 500 else 500]
     values = {"error": text.title, "advice": text.advice, "request_id": request.id}
     renderer, retry_label = "json", ""

@@ -55,7 +55,7 @@ def add_passkey(request: Any) -> Any:
             return response
     passkey_id = read_id(form.credential.data or "")
     if passkey_id and table.get(request.db, passkey_id) is None:
-        # The authenticator keeps it, so the browser is told that this site does not.
+        # The authenticator keeps the passkey, so the browser is told that this site does not.
         form.signals = ceremony.site.signal_unknown(passkey_id)
     handle = factors.handle or users.make_handle(request.db, user.id)
     options = ceremony.creation_options(user, handle, factors.passkeys)
@@ -81,7 +81,7 @@ def rename_passkey(request: Any) -> Any:
     """Show the form for another name of a passkey; on POST, store it."""
     session, passkey = request.login_session, _find(request, find_factors(request))
     form = forms.PasskeyNameForm(request.typed, obj=passkey)
-    # It needs no fresh login, so the limit is the session's, not the account's.
+    # A new name needs no fresh login, so the limit is the session's, not the account's.
     count = request.rate_limiter.admit_profile_change
     if request.method == "POST" and form.validate() and admit(request, form, count, session):
         if not sessions.lock_live(request.db, session):

@@ -19,10 +19,10 @@ MAX_PERSONAL = 2
     require_methods=("POST",),
 )
 def check_password(request: Any) -> dict[str, str | None]:
-    """Return why the posted password is refused as a new one, or None.  Store nothing.
+    """Return the reason to refuse the posted password as a new one, or None.  Store nothing.
 
-    The form's own check decides.  This one knows the texts that the page knows, and the owner of
-    the session.
+    The form's own check decides.  This check knows only the texts on the page and the owner of the
+    session.
     """
     personal = [text[:MAX_EMAIL_LENGTH] for text in request.POST.getall("personal")[:MAX_PERSONAL]]
     user = request.identity

@@ -60,7 +60,7 @@ def _add_app(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
         return redirect_too_late(request)
     try:
         codes = second_factor.add_app(request.actor, box, session, secret, form.code.data or "")
-        # Earlier guesses say nothing of another app.
+        # The failures with an earlier app do not count for a new one.
         request.rate_limiter.reset_codes(request.db, session.user.id)
     except CodeRefused as refused:
         show_code_refused(request, form, refused)
@@ -75,7 +75,7 @@ def _show_secret(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
     """Return the context of the form, with the secret as a picture and as text."""
     user = request.identity
     uri = totp.make_uri(secret, issuer=request.registry.hello_login.site_name, account=user.email)
-    # Phones read dark on light only.
+    # Phones read only dark squares on a light ground.
     picture = segno.make(uri, error="m").svg_inline(
         dark="#000", light="#fff", omitsize=True, svgclass=None, lineclass=None
     )
@@ -87,7 +87,8 @@ def _show_secret(request: Any, form: forms.TotpForm, secret: bytes) -> Any:
 def _open_setup(request: Any, form: forms.TotpForm) -> tuple[bytes, bool]:
     """Return the secret of the posted form, and False.
 
-    If it has none that can be decrypted, put a new one into it, and return that and True.
+    If the form has no secret that can be decrypted, store a new one in it, and return the new one
+    and True.
     """
     box, user_id = request.registry.totp_setup, request.identity.id
     sealed = (form.setup.data or "")[: forms.MAX_SETUP_LENGTH].encode("ascii", "replace")
