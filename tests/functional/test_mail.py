@@ -126,7 +126,7 @@ def test_a_registration_by_a_link_ends_the_session_of_another_account(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     ask = site.ask("/register", "grace@example.com")
-    assert "Look into your mail" in ask
+    assert "Check your mail" in ask
     use(browser, site.deliver_link("grace@example.com"), name="Grace", password=PASSWORD)
     assert "Grace" in browser.get("/account")
     assert site.execute(
@@ -788,7 +788,7 @@ def test_somebody_who_is_logged_in_can_ask_for_a_link_to_reset(
     site: MailSite, browser: webtest.TestApp
 ) -> None:
     assert last_form(browser.get("/forgot"))["email"].value == EMAIL
-    assert "Look into your mail" in ask_in(browser, "/forgot")
+    assert "Check your mail" in ask_in(browser, "/forgot")
     use(browser, site.deliver_link(), password=NEW_PASSWORD)
 
 
