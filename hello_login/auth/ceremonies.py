@@ -40,7 +40,7 @@ class RelyingParty:
     """The only origin whose pages may use a passkey of this site."""
 
     secret_keys: tuple[str, ...] = field(repr=False)
-    """The first one signs challenges; those that another one has signed are accepted, too."""
+    """The first key signs challenges.  Challenges that another key has signed are accepted, too."""
 
     @property
     def id(self) -> str:

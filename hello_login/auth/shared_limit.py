@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 5.0
 class SharedLimit:
     """Limits the number of threads that go on at once, in this process and in those that it forks.
 
-    Each locks a byte of an unnamed file.  The kernel unlocks the bytes of a process that dies.
+    Each thread locks a byte of an unnamed file.  If a process dies, the kernel unlocks its bytes.
     """
 
     def __init__(self, number: int) -> None:
@@ -31,8 +31,8 @@ class SharedLimit:
     def held(self) -> Iterator[None]:
         """Wait until a byte is free, and lock it.
 
-        After PATIENCE_SECONDS, go on without one.  Later threads do so at once, until one is free
-        again.
+        After PATIENCE_SECONDS, go on without a byte.  Later threads do so at once, until a byte is
+        free again.
         """
         with self._turn:
             byte = self._lock_byte()

@@ -21,7 +21,7 @@ class Event(NamedTuple):
     event: str
     user_id: int | None = None
     fingerprint: str | None = None
-    """The session's."""
+    """The fingerprint of the session."""
 
     address: str | None = None
     request_id: str | None = None

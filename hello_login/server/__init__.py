@@ -81,7 +81,7 @@ def _listen(host: str, port: int, number: int) -> list[socket.socket]:
 
 
 def _share_metrics(processes: int) -> Callable[[int], None]:
-    """Let the processes share their metrics, and return what each calls first, with its number.
+    """Let the processes share metrics, and return a function that each calls with its number.
 
     Raises SystemExit with a sentence.
     """

@@ -61,7 +61,8 @@ def run(
     """
     if len(listeners) == 1:
         server = make_server(listeners[0])
-        server.stop_at_signals()  # before the line below, for which others may wait
+        # First, because another program may send a signal when it reads that the server serves.
+        server.stop_at_signals()
         log.info("Serving %s", url)
         server.run_until_stopped(graceful_timeout)
     else:

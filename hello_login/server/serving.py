@@ -201,7 +201,7 @@ class Server(TcpWSGIServer):
         for number in () if hupper.is_active() else SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._stop)
-        # Another thread may receive the signal: this wakes the one that waits below.
+        # Another thread may receive the signal: this wakes the thread of run_until_stopped().
         os.set_blocking(self.trigger.trigger, False)
         signal.set_wakeup_fd(self.trigger.trigger)
 

@@ -35,7 +35,7 @@ def get_cookie(request: Any, name: str) -> str:
 def set_cookie(request: Any, response: Any, name: str, value: str, max_age: int | None) -> None:
     """Set this site's cookie.
 
-    max_age: its seconds.  With None, it ends when the browser is closed.
+    max_age: in seconds.  With None, the cookie ends when the browser is closed.
     """
     settings = request.registry.hello_login
     protection = {"secure": settings.secure_cookies, "httponly": True, "samesite": "Lax"}
