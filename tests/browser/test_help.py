@@ -241,6 +241,9 @@ def test_a_form_comes_back_filled_in_after_the_database_was_down(
 
 # A new password
 
+TYPING_PAUSE = 500
+"""Milliseconds.  A password is judged when nothing was typed for this time."""
+
 
 def judgement(page: Any) -> Any:
     """Return the element below the field for a new password."""
@@ -258,10 +261,6 @@ def judge(page: Any, password: str, expected: str, *, clock: Any = None) -> None
     if clock is not None:
         clock.run_for(TYPING_PAUSE)
     judgement(page).get_by_text(expected).wait_for()
-
-
-TYPING_PAUSE = 500
-"""Milliseconds: a password is judged when nothing was typed for as long."""
 
 
 def watch(page: Any) -> tuple[list[str], list[str]]:

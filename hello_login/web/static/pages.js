@@ -29,7 +29,7 @@ const addReveal = (field) => {
   show(false);
 };
 
-// The server's reasons, while somebody types a new password.
+// Shows the server's judgement while somebody types a new password.
 const addCheck = (field) => {
   const { form } = field;
   const status = document.createElement("p");
