@@ -22,15 +22,15 @@ from .audit import make_event
 from .clients import Client, DeviceCookie
 
 MAX_PER_ACCOUNT_AND_NETWORK = 5
-"""Failed logins to one account from one network that cause no wait.  Here and below, a wider IPv6
+"""Failed logins to one account from one network before a wait.  Here and below, a wider IPv6
 network may fail more often (clients.IPV6_NETWORKS)."""
 
 MAX_PER_DEVICE = 5
-"""Failed logins on a known device that cause no wait; also wrong passwords in one session's forms
+"""Failed logins on a known device before a wait; also wrong passwords in one session's forms
 from one network."""
 
 MAX_PER_NETWORK = 50
-"""Failed logins from one network to all accounts that cause no wait."""
+"""Failed logins from one network to all accounts before a wait."""
 
 LOCK_AFTER = 100
 """Failures that lock an account, a known device or a session: no password and no code of an app is
@@ -38,20 +38,20 @@ checked any more.
 NIST SP 800-63B-4, 3.2.2 allows at most 100 for an account."""
 
 MAX_REAUTHENTICATIONS_PER_NETWORK = 20
-"""Wrong passwords in the forms of all accounts from one network that cause no wait."""
+"""Wrong passwords in the forms of all accounts from one network before a wait."""
 
 MAX_REGISTRATIONS_PER_NETWORK = 20
-"""Registrations and changes of an address from one network, failed or not, that cause no wait."""
+"""Registrations and changes of an address from one network before a wait, failed or not."""
 
 MAX_MAILS_PER_ADDRESS = 3
-"""Requests for a mail of one kind to one address that cause no wait."""
+"""Requests for a mail of one kind to one address before a wait."""
 
 MAX_PROFILE_CHANGES_PER_SESSION = 20
-"""Changes of a name or an address, failed or not, that cause no wait.  Each adds up to two
+"""Changes of a name or an address before a wait, failed or not.  Each adds up to two
 events, which are kept for months; few people change either more than once a year."""
 
 MAX_FACTOR_CHANGES = 20
-"""Changes of an account's second factors or recovery codes, failed or not, that cause no wait.
+"""Changes of an account's second factors or recovery codes before a wait, failed or not.
 Each adds events."""
 
 FIRST_WAIT = timedelta(minutes=1)

@@ -19,7 +19,7 @@ class Limit(NamedTuple):
     """32 bytes that identify the limit, and tell readers of the table nothing."""
 
     max_failures: int
-    """The number of failures from which on there are waits."""
+    """The number of failures before a wait."""
 
     forget_after: timedelta
     """The time after the last failure when all of them are forgotten."""
@@ -35,9 +35,10 @@ class Limit(NamedTuple):
 def count(
     db: Connection, limits: Sequence[Limit], *, first_wait: timedelta, longest_wait: timedelta
 ) -> timedelta | None:
-    """Count a failure against all of the limits, unless one of them requires a wait.
+    """Count a failure against all of the limits, unless a limit requires a wait.
 
-    From the failure max_failures on, each requires a wait, twice as long as the one before.
+    The failure that reaches max_failures causes a wait of first_wait.  Each further failure doubles
+    the wait, up to longest_wait.
     Returns the time to wait: zero if the failure was counted, FOREVER if a limit is locked.
     Returns None and counts nothing if no limit requires a wait, but one has no row yet.
     """
