@@ -11,7 +11,7 @@ security_log = logging.getLogger("hello_login.security_log")
 
 
 def log_security_event(event: Event) -> None:
-    """Write the event to the security log.  The line never holds what a user typed."""
+    """Write the event to the security log.  The line never holds text that a user typed."""
     fields = {name: value for name, value in event._asdict().items() if value is not None}
     security_log.info(fields.pop("event"), extra={"fields": fields})
 

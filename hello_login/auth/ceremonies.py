@@ -94,7 +94,7 @@ class Ceremony:
     def creation_options(self, user: User, handle: bytes, passkeys: Iterable[Passkey]) -> str:
         """Return the options of navigator.credentials.create(), as JSON.
 
-        passkeys: those of the account.  An authenticator that has one of them makes no other.
+        passkeys: the account's.  An authenticator that has one of these makes no further one.
         """
         return json.dumps(
             {

@@ -73,9 +73,9 @@ def void(db: Connection, user_id: int) -> None:
 
 
 def void_after_undo(db: Connection, user_id: int, used: Link) -> None:
-    """Delete what void() deletes, and the links that undo later changes of the address.
+    """Void the account's links, including those that undo later changes of the address.
 
-    Those of earlier changes stay: a thief who changes the address twice can undo the second
+    Those that undo earlier changes stay: a thief who changes the address twice can undo the second
     change, but not void the owner's link.
     """
     mails.delete_with_links(db, user_id, used.expires_at - LIFETIMES["undo"])

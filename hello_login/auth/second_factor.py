@@ -195,7 +195,7 @@ def make_recovery_codes(actor: Actor, session: Session) -> list[str]:
 
 
 def renew_secrets(db: Connection, box: SecretBox) -> tuple[int, list[int]]:
-    """Encrypt the secrets of all apps anew, with the newest key; commit a hundred at a time.
+    """Encrypt the secrets of all apps with the newest key; commit a hundred at a time.
 
     Returns the number of secrets, and the ids of the accounts whose secret can't be decrypted.
     """

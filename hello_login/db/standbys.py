@@ -77,7 +77,7 @@ class Watch:
                     end_waiting_commits(connection)
 
     def _give_up(self) -> set[str]:
-        """Break the connections whose time is over, and return how to reach their servers."""
+        """Break the connections whose time is over, and return their DSNs."""
         # PostgreSQL has begun a little later.  After a second more, the time is over there, too.
         latest = time.monotonic() - COMMIT_TIMEOUT_SECONDS - 1
         with self._lock:  # so that no connection is closed, or used again, meanwhile

@@ -52,7 +52,8 @@ def list_of_user(
 ) -> list[Event]:
     """Return the account's events up to this age, the newest first; at most this number.
 
-    before: the id of one of them, to return those that are older; any other id returns the newest.
+    before: the id of one of these events: only older ones are returned.  Any other id returns the
+    newest events.
     """
     statement = """
         SELECT event, user_id, fingerprint, host(address) AS address, request_id, device,
@@ -129,10 +130,10 @@ def list_with_failures(db: Connection, user_id: int, number: int, age: timedelta
 
 
 def prepare_months(db: Connection, age: timedelta) -> None:
-    """Add the partitions of this month and the next two; drop those whose events are all older.
+    """Add the partitions of this month and the next two; drop partitions with older events only.
 
-    Drops none after it has added one: it would wait for logins that wait for it.
-    Does nothing if another connection is doing it, or if nothing is missing or older.
+    Drops no partition after it has added one: it would wait for logins that wait for it.
+    Does nothing if another connection does the same, or if no partition is missing or older.
     Raises psycopg2.errors.LockNotAvailable after a tenth of a second: logins wait behind it.
     """
     fetch(db, "SELECT prepare_event_months(%s)", [age])

@@ -71,7 +71,7 @@ def insert(
 
 
 def get(db: Connection, passkey_id: bytes) -> Credential | None:
-    """Return what verifies a use of the passkey with this id, or None."""
+    """Return the data that verifies a use of the passkey with this id, or None."""
     statement = """
         SELECT user_id, users.handle::text AS handle, public_key, may_sync,
                users.deactivated_at IS NOT NULL AS deactivated

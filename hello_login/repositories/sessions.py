@@ -150,7 +150,7 @@ def delete_of_user(
 ) -> list[str]:
     """Delete the account's sessions, and return their fingerprints.
 
-    only: the fingerprint of the one to delete.  keep: the id of the one to keep.
+    only: the fingerprint of the only session to delete.  keep: the id of a session to keep.
     """
     statement = """
         DELETE FROM sessions

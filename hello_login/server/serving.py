@@ -87,8 +87,8 @@ class Channel(HTTPChannel):
     def writable(self) -> bool:
         """Return whether there is output that no thread is sending right now.
 
-        If this were true meanwhile, poll() would return at once, again and again, and keep the
-        interpreter's lock from the sending thread.
+        With True while a thread sends, poll() would return at once, again and again, and keep the
+        interpreter's lock from that thread.
         """
         return not self.sending and bool(super().writable())
 

@@ -11,7 +11,8 @@ from .typed import keep_typed
 from .views.flash import redirect
 
 FRESH_PAGE = FRESH_LOGIN - timedelta(minutes=5)
-"""A page is shown while there is time to send its form, so no passkey is made in vain."""
+"""The age of a login up to which a page is shown.  Then there is time to send its form: otherwise,
+the browser could make a passkey that is refused."""
 
 MAX_REDIRECT_LENGTH = 2000
 """Characters.  Many proxies answer 502 to response headers of more than 4,096 bytes."""

@@ -41,8 +41,8 @@ def keep_typed(request: Any, response: Any, path: str | None = None) -> None:
     """Keep the fields of the posted form in a cookie of the response.
 
     path: the URL's path of the form to fill.  None: that of the request.
-    Nothing is kept unless the browser says that a page of this site sent the form: another site
-    could otherwise choose what a form is filled with.
+    Nothing is kept unless the browser says that a page of this site sent the form: otherwise,
+    another site could fill in a form.
     """
     if not was_sent_by_own_page(request):
         return
