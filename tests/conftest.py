@@ -6,11 +6,12 @@ import secrets
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import plaster.loaders
@@ -126,6 +127,11 @@ def make_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="hello login-tests-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+def replace_time(patch: pytest.MonkeyPatch, module: ModuleType, **functions: Any) -> None:
+    """Replace functions of time in one module only: threads of other modules use time, too."""
+    patch.setattr(module, "time", SimpleNamespace(**{**vars(time), **functions}))
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import psycopg2
 import pytest
@@ -16,7 +14,7 @@ from psycopg2.extensions import connection as Connection
 
 from hello_login.db import connections
 from hello_login.db.connections import ConnectionPool
-from tests.conftest import NewDatabase
+from tests.conftest import NewDatabase, replace_time
 from tests.rows import execute
 
 
@@ -29,11 +27,6 @@ def superuser(server_url: str) -> Iterator[Connection]:
 
 
 MakeUrl = Callable[..., str]
-
-
-def replace_time(patch: pytest.MonkeyPatch, **functions: Any) -> None:
-    """Replace functions of time in the module connections only: other threads use time, too."""
-    patch.setattr(connections, "time", SimpleNamespace(**{**vars(time), **functions}))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +114,7 @@ def test_waiting_ends_at_once_with_advice_if_postgresql_refuses_the_url(
     name: str,
     remedy: str,
 ) -> None:
-    replace_time(monkeypatch, sleep=lambda _: pytest.fail("it waits"))
+    replace_time(monkeypatch, connections, sleep=lambda _: pytest.fail("it waits"))
     with pytest.raises(SystemExit, match=r"^PostgreSQL refuses DATABASE_URL: ") as caught:
         connections.wait(make_url(user, password, name), 60)
     assert str(caught.value).endswith(f": {remedy}")
@@ -138,7 +131,7 @@ def test_waiting_goes_on_while_all_connections_are_in_use(
     def allow_connections(_: float) -> None:
         execute(superuser, "ALTER ROLE mary CONNECTION LIMIT -1")
 
-    replace_time(monkeypatch, sleep=allow_connections)
+    replace_time(monkeypatch, connections, sleep=allow_connections)
     connections.wait(make_url("mary"), 60)
 
 
@@ -179,7 +172,7 @@ def test_threads_do_not_queue_for_a_server_that_does_not_answer(
     pool = ConnectionPool(database_url)
     with monkeypatch.context() as patch:
         patch.setattr(connections, "connect", time_out)
-        replace_time(patch, monotonic=lambda: clock[0])
+        replace_time(patch, connections, monotonic=lambda: clock[0])
         for seconds in (0, 0.9, 0.2):
             clock[0] += seconds
             with pytest.raises(psycopg2.OperationalError):

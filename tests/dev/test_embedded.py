@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psycopg2
@@ -19,6 +18,7 @@ import pytest
 
 from hello_login.dev import embedded
 from hello_login.dev.embedded import EmbeddedPostgres
+from tests.conftest import replace_time
 from tests.functional.commands import eventually
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -283,8 +283,7 @@ def test_starting_waits_for_a_server_that_is_stopping(
     server._prepare_folder()
     ending = contextlib.ExitStack()
     ending.enter_context(embedded._locked(server.data / "server.lock"))
-    sleep = {"sleep": lambda _: ending.close()}  # for no other module
-    monkeypatch.setattr(embedded, "time", SimpleNamespace(**{**vars(time), **sleep}))
+    replace_time(monkeypatch, embedded, sleep=lambda _: ending.close())
     assert query(server.start(), "SELECT 1") == (1,)
 
 
