@@ -22,6 +22,7 @@ from tests.conftest import make_folder
 from tests.functional.servers import QUICK, Database, Server, send_raw
 from tests.mail.conftest import MakeSmtp
 from tests.mail.smtp import SmtpServer, accept, hang_at
+from tests.server.sites import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -90,13 +91,6 @@ def count_waiting(database: Database) -> int:
 def make_due(database: Database) -> None:
     """Move the clock until all mails are due."""
     database.execute("UPDATE mails SET try_at = now() WHERE try_at <> 'infinity'")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def check_log(server: Server, smtp: SmtpServer) -> None:

@@ -52,7 +52,7 @@ class Site:
         return connection
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait until the condition is true; fail after the timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
