@@ -65,14 +65,19 @@ def parse_secret_key(value: str) -> str:
 
 def parse_database_url(value: str) -> str:
     try:
-        parse_dsn(value)
-        wrong = not value.startswith(("postgresql://", "postgres://"))
+        parts = parse_dsn(value)
+        # libpq ends a password at its first @ or slash.  It would show the rest in its errors, as a
+        # host or a port.  An @ begins the name of an abstract socket.
+        wrong = "@" in parts.get("host", "")[1:]
+        wrong |= not re.fullmatch("[0-9,]*", parts.get("port", ""))
+        wrong |= not value.startswith(("postgresql://", "postgres://"))
     except psycopg2.ProgrammingError:
         wrong = True
     if wrong:
         raise ValueError(
             f"is {'not a URL' if value else 'missing'}: set it to "
-            "postgresql://user:password@host:5432/name"
+            "postgresql://user:password@host:5432/name, with each of / ? # @ : % in the password "
+            "as its %XX"
         )
     return value
 

@@ -57,14 +57,23 @@ def test_an_embedded_database_needs_no_url() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["postgres://db/app", "postgresql://ada:p%40ss@db:5432/app?sslmode=require"]
+    "url",
+    [
+        *("postgres://db/app", "postgresql://ada:p%40ss@db:5432/app?sslmode=require"),
+        *("postgresql://ada:pa55@db1,db2:5433/app", "postgresql://%40socket/app"),
+    ],
 )
 def test_both_schemes_of_a_postgresql_url_are_accepted(url: str) -> None:
     assert settings.load({}, INI, {**ENVIRON, "DATABASE_URL": url}).database_url == url
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://ada:pa55@db/app", "db.example.com", "postgresql://ada:pa55@[db/app"]
+    "url",
+    [
+        *("mysql://ada:pa55@db/app", "db.example.com", "postgresql://ada:pa55@[db/app"),
+        *("postgresql://ada:pa55/x@db/app", "postgresql://ada:x@pa55@db/app"),
+        *("postgresql://ada:pa55%zz@db/app", "postgresql://ada:pa55@db:port/app"),
+    ],
 )
 def test_a_wrong_database_url_is_refused_without_showing_its_password(url: str) -> None:
     (message,) = problems(environ={"DATABASE_URL": url})
