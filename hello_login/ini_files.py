@@ -24,7 +24,7 @@ def find(config_uri: str) -> str:
 def read_app(config_uri: str) -> Mapping[str, str]:
     """Return [app:main] of the .ini file.
 
-    Raises SystemExit with a sentence if the file can't be used.
+    Raises SystemExit with a sentence if the file can't be used.  It repeats no line of the file.
     """
     path = Path(config_uri).absolute()
     if "%" in str(path):
@@ -32,5 +32,15 @@ def read_app(config_uri: str) -> Mapping[str, str]:
     try:
         loader = plaster.get_loader(config_uri, protocols=["wsgi"])
         return dict(loader.get_wsgi_app_settings())
+    except configparser.InterpolationError as error:
+        where = f"{error.option} in [{error.section}]"
+        reason = f"{where} has a % that stands for no other value: double it"
+    except configparser.MissingSectionHeaderError as error:
+        reason = f"line {error.lineno} is before the first section"
+    except configparser.ParsingError as error:
+        reason = f"line {error.errors[0][0]} is neither a section nor NAME = VALUE"
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8: save it in this encoding"
     except (OSError, LookupError, ImportError, configparser.Error, plaster.PlasterError) as error:
-        raise SystemExit(f"Can't use {config_uri}: {error}") from None
+        reason = str(error)
+    raise SystemExit(f"Can't use {config_uri}: {reason}")

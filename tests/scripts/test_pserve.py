@@ -53,6 +53,35 @@ def test_a_percent_sign_in_the_path_is_refused_in_one_sentence(
         main(["pserve", "development.ini"])
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("hello_login.secret_key = pa55%word", r"hello_login\.secret_key in \[app:main\] has a %"),
+        ("hello_login.secret_key = %(pa55)s", r"hello_login\.secret_key in \[app:main\] has a %"),
+        ("pa55", "line 2 is neither a section nor NAME = VALUE"),
+        ("# \xe9 pa55", "it is not UTF-8"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_reported_without_showing_it(
+    empty_folder: Path, line: str, reason: str
+) -> None:
+    text = f"[app:main]\n{line}\nuse = egg:hello_login\n"
+    (empty_folder / "site.ini").write_text(text, encoding="latin-1")
+    with pytest.raises(SystemExit, match=rf"^Can't use site\.ini: {reason}") as message:
+        main(["pserve", "site.ini"])
+    assert "pa55" not in str(message.value)
+    assert "\n" not in str(message.value)
+
+
+def test_a_file_of_environment_variables_is_refused_without_showing_them(
+    empty_folder: Path,
+) -> None:
+    (empty_folder / "site.ini").write_text("SECRET_KEY=pa55\n")
+    with pytest.raises(SystemExit, match="line 1 is before the first section") as message:
+        main(["pserve", "site.ini"])
+    assert "pa55" not in str(message.value)
+
+
 def test_without_arguments_pserve_asks_for_a_config_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
