@@ -182,6 +182,7 @@ def load(
     for each in fields(Settings):
         value = given.pop(each.name, "").strip()
         try:
+            values.check_encoding(value)
             if value or each.name in required:
                 checked[each.name] = each.metadata["parse"](value)
         except ValueError as error:

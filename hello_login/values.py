@@ -1,7 +1,7 @@
 """Parses the values of settings.
 
-Each function takes the text of a value, and returns the value.  It raises ValueError with a text
-that names the mistake and its remedy.
+Each function takes the text of a value, and returns the value.  check_encoding() comes first, and
+returns nothing.  A mistake raises ValueError with a text that names the mistake and its remedy.
 """
 
 import re
@@ -25,6 +25,13 @@ as in every URL that a browser sends, without a backslash, because browsers read
 
 MAX_SITE_NAME_LENGTH = 50
 """Characters.  The brand fits into one line of a phone, and an authenticator app shows it whole."""
+
+
+def check_encoding(value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # Python decodes other bytes as halves of surrogate pairs
+        raise ValueError("has bytes that are not UTF-8: replace them") from None
 
 
 def parse_number(low: int, high: int, value: str) -> int:

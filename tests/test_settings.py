@@ -1,5 +1,6 @@
 """Settings are read from the .ini file and the environment, and checked."""
 
+import os
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -96,6 +97,13 @@ def test_a_short_secret_key_is_refused_without_showing_it() -> None:
     assert "abc123" not in message
 
 
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "SECRET_KEY", "SITE_NAME"])
+def test_bytes_that_are_not_utf_8_are_refused_without_showing_them(variable: str) -> None:
+    value = os.fsdecode(b"postgresql://ada:pa\xe55@db/" + b"k" * 32)
+    (message,) = problems(environ={variable: value})
+    assert message == f"{variable} has bytes that are not UTF-8: replace them."
+
+
 def test_several_secret_keys_are_separated_by_blanks_or_commas() -> None:
     newer, older = "n" * 32, "o" * 40
     for value in (f"{newer} {older}", f"{newer},{older}", f" {newer},\n {older},"):
@@ -179,7 +187,7 @@ def test_a_site_name_has_at_most_50_printable_characters_on_one_line() -> None:
     assert settings.load({}, {**INI, "hello_login.site_name": "A"}, ENVIRON).site_name == "A"
 
 
-@pytest.mark.parametrize("name", ["x" * 51, "A: B", "A\nB", "A\x7f", "A\u202eB", "\udcff"])
+@pytest.mark.parametrize("name", ["x" * 51, "A: B", "A\nB", "A\x7f", "A\u202eB"])
 def test_a_wrong_site_name_is_refused(name: str) -> None:
     (message,) = problems(environ={"SITE_NAME": name})
     assert message.startswith("SITE_NAME is ")
