@@ -21,7 +21,7 @@ from .serving import Server
 
 
 @stop_reloader_on_exit
-def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callable[[Any], None]:
+def bind(global_config: dict[str, str], *, host: str = "", **options: Any) -> Callable[[Any], None]:
     """Bind the port, and return a function that serves an application on it.
 
     This is the entry point `paste.server_factory`.
@@ -39,10 +39,15 @@ def bind(global_config: dict[str, str], *, host: str, **options: Any) -> Callabl
         options["trusted_proxy_headers"] = "x-forwarded-for x-forwarded-proto x-forwarded-port"
     try:
         adjustments = Adjustments(**options)
+        for name in ("threads", "connection_limit"):
+            if getattr(adjustments, name) < 1:
+                raise ValueError(f"without {name}, no request is answered")
     except ValueError as error:
         raise SystemExit(f"[server:main] is wrong: {error}: correct it.") from None
-    transactions.check_at_start(checked, global_config["__file__"])
     host = global_config.get("http_host") or host
+    if not host:
+        raise SystemExit("[server:main] has no host: set it to the address to listen on.")
+    transactions.check_at_start(checked, global_config["__file__"])
     # The reloader restarts one process.
     number = 1 if hupper.is_active() else checked.processes
     begin_process = _share_metrics(number) if checked.metrics_token and number > 1 else None

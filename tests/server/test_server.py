@@ -204,6 +204,18 @@ def test_an_unknown_option_of_waitress_is_refused_in_one_sentence() -> None:
         server.bind(CONFIG, host="127.0.0.1", threds="4")
 
 
+@pytest.mark.parametrize("name", ["threads", "connection_limit"])
+@pytest.mark.parametrize("value", ["0", "-1"])
+def test_a_server_that_would_answer_no_request_is_refused(name: str, value: str) -> None:
+    with pytest.raises(SystemExit, match=rf"is wrong: without {name}, no request is answered:"):
+        server.bind(CONFIG, host="127.0.0.1", **{name: value})
+
+
+def test_a_server_without_a_host_is_refused_in_one_sentence() -> None:
+    with pytest.raises(SystemExit, match=r"^\[server:main\] has no host: set it to"):
+        server.bind(CONFIG)
+
+
 def test_a_port_in_use_is_reported_in_one_sentence(used_port: int) -> None:
     with pytest.raises(
         SystemExit, match=rf"port {used_port} \(Address already in use\): stop the program .*PORT="
