@@ -36,13 +36,15 @@ PERMANENT_ERRORS = {
     r"no pg_hba\.conf entry|permission denied|not permitted to log in": (
         "allow it in PostgreSQL, or correct DATABASE_URL"
     ),
+    "^invalid ": "correct this value in DATABASE_URL",
     "unsupported startup parameter": (
         "let the pooler pass it on or ignore it (PgBouncer's ignore_startup_parameters), or set "
         "DATABASE_POOLER=transaction"
     ),
 }
-"""Patterns of PostgreSQL's and PgBouncer's messages about a lasting refusal, each with its remedy.
+"""Patterns of messages about a lasting refusal, each with its remedy.
 
+The messages are those of PostgreSQL, of PgBouncer, and of libpq about a value before it connects.
 psycopg2 has no SQLSTATE for a connection that failed.  Messages in another language than English
 (lc_messages) are not recognized, and count as temporary.
 """

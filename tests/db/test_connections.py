@@ -122,6 +122,23 @@ def test_waiting_ends_at_once_with_advice_if_postgresql_refuses_the_url(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("parameter", "reason"),
+    [
+        ("sslmode=bogus", 'invalid sslmode value: "bogus"'),
+        ("target_session_attrs=bogus", 'invalid target_session_attrs value: "bogus"'),
+        ("port=99999", 'invalid port number: "99999"'),
+    ],
+)
+def test_waiting_ends_at_once_with_advice_if_libpq_refuses_the_url(
+    parameter: str, reason: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        connections.wait(f"postgresql://ada@127.0.0.1/app?{parameter}", 60)
+    expected = f"PostgreSQL refuses DATABASE_URL: {reason}: correct this value in DATABASE_URL."
+    assert str(caught.value) == expected
+
+
 def test_waiting_goes_on_while_all_connections_are_in_use(
     make_url: MakeUrl, superuser: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
