@@ -151,7 +151,8 @@ def parse_trusted_proxy(value: str) -> str:
 def parse_site_url(value: str) -> str:
     """Return the URL as browsers write an origin: in lower case, without a default port."""
     site = value.lower().removesuffix("/")
-    if not re.fullmatch(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", site):
+    found = re.fullmatch(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(?::([0-9]{1,5}))?", site)
+    if not found or ".." in site or not 1 <= int(found[2] or 443) <= 65535:
         raise ValueError(
             f"is {'not the URL of a site' if value else 'missing, and MAIL_URL needs it'}: "
             "set it to https://HOST, without a path"

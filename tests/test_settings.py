@@ -329,6 +329,7 @@ def test_the_site_url_is_kept_as_browsers_write_an_origin(value: str, url: str) 
         *("login.example.org", "https://", "https://login.example.org/path", "https://a b"),
         *("https://ada:pa55@login.example.org", "ftp://login.example.org", "https://a:port"),
         *("https://[::1]", "https://[2001:db8::1]:8443"),
+        *("https://login..example.org", "https://a:0", "https://a:65536"),
     ],
 )
 def test_a_wrong_site_url_is_refused_without_showing_it(value: str) -> None:
