@@ -14,11 +14,14 @@ from .. import ini_files
 def main(argv: list[str] | None = None) -> int | None:
     """Run Pyramid's pserve, and return its exit code.
 
-    Raises SystemExit with a sentence if the .ini file can't be used.
+    Raises SystemExit with a sentence if the .ini file or an argument after it can't be used.
     """
     arguments = list(sys.argv if argv is None else argv)
-    given = pserve.PServeCommand.parser.parse_args(arguments[1:]).config_uri
-    if given is not None:
-        arguments[arguments.index(given)] = ini_files.find(given)
+    given = pserve.PServeCommand.parser.parse_args(arguments[1:])
+    for each in given.config_vars:
+        if "=" not in each:
+            raise SystemExit(f"Can't use {each!r}: write NAME=VALUE, such as http_port=8000.")
+    if given.config_uri is not None:
+        arguments[arguments.index(given.config_uri)] = ini_files.find(given.config_uri)
     status: int | None = pserve.main(arguments)
     return status

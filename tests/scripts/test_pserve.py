@@ -82,6 +82,11 @@ def test_a_file_of_environment_variables_is_refused_without_showing_them(
     assert "pa55" not in str(message.value)
 
 
+def test_an_argument_without_a_value_is_refused_in_one_sentence() -> None:
+    with pytest.raises(SystemExit, match=r"^Can't use '8000': write NAME=VALUE"):
+        main(["pserve", "development.ini", "8000"])
+
+
 def test_without_arguments_pserve_asks_for_a_config_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
