@@ -7,6 +7,7 @@ returns nothing.  A mistake raises ValueError with a text that names the mistake
 import re
 from collections import Counter
 from ipaddress import ip_address
+from os.path import isdir
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -93,7 +94,8 @@ def parse_migrations(value: str) -> tuple[Path, ...]:
     """Return the package's own folder, and those that the lines of the value name."""
     folders = [MIGRATIONS]
     for line in filter(None, map(str.strip, value.splitlines())):
-        if not any(Path(line).glob("*.sql")):
+        # Before Python 3.14, Path.is_dir() raises PermissionError, and so does glob().
+        if not isdir(line) or not any(Path(line).glob("*.sql")):  # noqa: PTH112
             raise ValueError(f"names {line!r}, a folder without .sql files: correct it")
         if Path(line).resolve() not in [folder.resolve() for folder in folders]:
             folders.append(Path(line))
@@ -118,7 +120,7 @@ def parse_path(value: str) -> str:
 def parse_overrides(value: str) -> Path:
     folder = Path(value)
     parts = (folder / "templates", folder / "static")
-    if not folder.is_absolute() or not any(map(Path.is_dir, parts)):
+    if not folder.is_absolute() or not any(map(isdir, parts)):
         raise ValueError(
             f"is {value!r}: set it to the absolute path of a folder with a folder templates or "
             "static in it, such as %(here)s/overrides"

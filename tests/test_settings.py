@@ -236,6 +236,15 @@ def test_a_folder_without_migrations_is_refused(tmp_path: Path) -> None:
     assert "without .sql files" in problems({"hello_login.migrations": str(tmp_path)})[0]
 
 
+@pytest.mark.parametrize("name", ["migrations", "overrides"])
+def test_a_folder_that_cannot_be_looked_up_is_refused(name: str) -> None:
+    # As root has access to every folder, the error is that of a name that is too long.
+    folder = "/" + "x" * 300
+    (message,) = problems({f"hello_login.{name}": folder})
+    assert message.startswith(f"hello_login.{name} ")
+    assert repr(folder) in message
+
+
 def test_a_misspelt_setting_is_refused() -> None:
     messages = problems({"hello_login.pasword_min_length": "12"})
     assert messages == ["hello_login.pasword_min_length is not a setting: correct its name."]
