@@ -84,7 +84,7 @@ def test_a_file_of_environment_variables_is_refused_without_showing_them(
 
 def test_an_argument_without_a_value_is_refused_in_one_sentence() -> None:
     with pytest.raises(SystemExit, match=r"^Can't use '8000': write NAME=VALUE"):
-        main(["pserve", "development.ini", "8000"])
+        main(["pserve", "development.ini", "http_host=127.0.0.1", "8000"])
 
 
 def test_without_arguments_pserve_asks_for_a_config_file(
