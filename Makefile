@@ -40,7 +40,7 @@ coverage: .venv/installed    ## Run the fast tests again, and require that they 
 	@$(BIN)/python -m pytest $(FAST) --cov --cov-report=term --cov-fail-under=100
 
 test-slow: .venv/installed    ## Run the slow tests: large tables, floods, kills, real processes, many random inputs
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 
 browser-test: .venv/installed    ## Install what the browser tests need, and run them; without a browser they are skipped
 	@$(MAKE) --no-print-directory browser || echo "The browsers could not be installed."

@@ -215,7 +215,7 @@ def print_figure(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
 
     def write(text: str) -> None:
         with capsys.disabled():
-            sys.stdout.write(f"\n  {text}\n")
+            sys.stderr.write(f"\n  {text}\n")  # xdist drops the standard output of its processes
 
     return write
 
